@@ -1,0 +1,5 @@
+"""`python -m mypt` is `mypt`."""
+
+from mypt.cli.app import main
+
+main()

@@ -1,0 +1,181 @@
+"""Saves a model with everything that belongs to it as one bundle, and loads it back."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mypt.data.tokenizer import Tokenizer
+from mypt.model.gpt import GPT
+from mypt.record.bundle import (
+    CONFIG_FILE,
+    DEFAULT_OUT_DIR,
+    MODEL_FILE,
+    OPTIMIZER_FILE,
+    STATE_FILE,
+    TOKENIZER_FILE,
+    bundle_path,
+    check_name,
+    damaged,
+    read_config,
+    read_state,
+    read_tokenizer,
+    write_json,
+)
+from mypt.record.commit import recover, replacing
+from mypt.schema.errors import StorageError
+from mypt.schema.state import TrainingState
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A bundle in memory.
+
+    Attributes:
+        model: in fp32, on the device asked for.
+        tokenizer: the one its weights were trained with.
+        state: its training_state.json.
+    """
+
+    model: GPT
+    tokenizer: Tokenizer
+    state: TrainingState
+
+
+class CheckpointManager:
+    """The bundle of one name: a folder with weights, config, tokenizer, training state and optimizer.
+
+    Args:
+        name: the model's name.
+        out_dir: folder of all bundles.
+
+    Raises:
+        UsageError: the name cannot name a folder.
+    """
+
+    def __init__(self, name: str, out_dir: str | Path = DEFAULT_OUT_DIR) -> None:
+        self.name = check_name(name)
+        self.path = Path(out_dir) / name
+
+    @classmethod
+    def find(cls, name: str, out_dir: str | Path = DEFAULT_OUT_DIR) -> "CheckpointManager":
+        """The manager of an existing bundle, given by name or by path.
+
+        Raises:
+            UsageError: there is none.
+        """
+        path = bundle_path(name, Path(out_dir))
+        return cls(path.name, path.parent)
+
+    def exists(self) -> bool:
+        """Whether there is a bundle of this name; one that a crash left between two names is put back."""
+        recover(self.path)
+        return self.path.exists()
+
+    def save(
+        self,
+        model: GPT,
+        tokenizer: Tokenizer,
+        state: TrainingState,
+        optimizer: torch.optim.Optimizer | None = None,
+        scaler: dict[str, Any] | None = None,
+    ) -> None:
+        """Replace the bundle by the given state, whole or not at all.
+
+        Args:
+            model: its weights are saved in `state.model_dtype`.
+            tokenizer: goes with the weights.
+            state: `state.optimizer_file` is None exactly if no optimizer is given.
+            optimizer: its state, for resuming.
+            scaler: the loss scale's state, for resuming in fp16.
+
+        Raises:
+            StorageError: the disk refused; the bundle before stays as it was.
+        """
+        dtype = _DTYPES[state.model_dtype]
+        weights = {n: w.detach().to("cpu", dtype) for n, w in model.state_dict().items()}
+        if model.config.tie_weights:
+            weights["lm_head.weight"] = weights["token_embedding.weight"]
+        with replacing(self.path) as folder:
+            _save_tensors(weights, folder / MODEL_FILE)
+            write_json(folder / CONFIG_FILE, model.config)
+            write_json(folder / TOKENIZER_FILE, tokenizer.file)
+            write_json(folder / STATE_FILE, state)
+            if optimizer is not None:
+                content = {"optimizer": optimizer.state_dict(), "scaler": scaler or {}}
+                _save_tensors(content, folder / OPTIMIZER_FILE)
+
+    def load(self, device: str = "cpu") -> Loaded:
+        """Load model, tokenizer and state.
+
+        Raises:
+            BundleError: a file is missing or damaged, or the weights do not fit config.json.
+        """
+        config, path = read_config(self.path), self.path / MODEL_FILE
+        model = GPT(config)
+        tokenizer = Tokenizer(read_tokenizer(self.path))
+        if tokenizer.vocab_size > config.vocab_size:
+            raise damaged(
+                self.path / TOKENIZER_FILE,
+                f"has {tokenizer.vocab_size} tokens, but the model knows {config.vocab_size}",
+            )
+        weights: dict[str, Tensor] = load_tensors(path)
+        try:
+            model.load_weights(weights)
+        except (ValueError, AttributeError) as error:
+            raise damaged(path, f"does not fit {CONFIG_FILE}: {error}") from error
+        return Loaded(model.to(device), tokenizer, read_state(self.path))
+
+    def load_optimizer(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        """Put the saved state into an optimizer of the same model; its settings, such as decay, stay its own.
+
+        Returns:
+            The loss scale's state.
+
+        Raises:
+            BundleError: the file is missing, damaged, or of another model.
+        """
+        path = self.path / OPTIMIZER_FILE
+        content = load_tensors(path)
+        settings = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+        try:
+            optimizer.load_state_dict(content["optimizer"])
+            scaler: dict[str, Any] = content["scaler"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise damaged(path, f"does not fit the model: {error}") from error
+        for group, own in zip(optimizer.param_groups, settings, strict=True):
+            group.update(own)
+        return scaler
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    """Read a .pt file that holds tensors and plain values only; no code in it can run.
+
+    Raises:
+        BundleError: it is missing or damaged.
+    """
+    if not path.is_file():
+        raise damaged(path, "is missing")
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return content
+    except Exception as error:  # torch raises a different error for nearly every way to be damaged
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise damaged(path, f"is damaged: {reason}") from error
+
+
+def _save_tensors(content: dict[str, Any], path: Path) -> None:
+    try:
+        with path.open("wb") as file:
+            torch.save(content, file)
+    except RuntimeError as error:  # torch's archive writer hides the system's own error
+        cause = error.__context__
+        if isinstance(cause, OSError):
+            raise cause from error
+        raise StorageError(
+            f"{path} cannot be written: {str(error).splitlines()[0]}.", "Check the disk, then call again."
+        ) from error

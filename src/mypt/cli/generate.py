@@ -1,0 +1,43 @@
+"""`mypt generate`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mypt.cli.verb import Settings, chosen_name, model_name_option, name_argument, out_dir_option, verb
+from mypt.schema.generation import GenerationConfig
+from mypt.schema.resolve import resolve_section
+from mypt.schema.run import OutputConfig
+
+DEFAULT_OUT_DIR: Path = OutputConfig().out_dir
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+
+    @verb(
+        app, "generate", {"Generation": GenerationConfig},
+        example='mypt generate dante --prompt "Nel mezzo" --max-new-tokens 200',
+    )  # fmt: skip
+    def generate(
+        settings: Settings,
+        name: Annotated[str | None, name_argument("Name of the model, or the path of a bundle.")] = None,
+        model_name: Annotated[str | None, model_name_option()] = None,
+        out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
+        device: Annotated[str, typer.Option("--device", help="Where to compute: auto, cpu, cuda, cuda:N or mps.")] = (
+            "auto"
+        ),
+    ) -> None:
+        """Continue a text with any bundle: the last one, gold or fp16."""
+        config = resolve_section(GenerationConfig, settings)
+        chosen = chosen_name(name, model_name, "default")
+        from mypt.run.generate import stream_text
+
+        pieces = stream_text(chosen, out_dir, config, device)
+        sys.stdout.write(config.prompt)
+        for piece in pieces:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        sys.stdout.write("\n")

@@ -1,0 +1,24 @@
+"""`mypt presets`."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from mypt.cli.tables import preset_costs, presets_table
+from mypt.cli.verb import console, verb
+from mypt.schema.presets import PRESETS
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+
+    @verb(app, "presets", example="mypt presets")
+    def presets(
+        as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list, settings included.")] = False,
+    ) -> None:
+        """List the shipped presets with their parameters, memory and work per token."""
+        if as_json:
+            typer.echo(json.dumps([preset_costs(name) for name in PRESETS], indent=2))
+            return
+        console().print(presets_table())

@@ -1,0 +1,176 @@
+"""Records as rich tables: pure functions from data to something that can be printed."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from mypt.record import human
+from mypt.record.changes import Change
+from mypt.record.info import BundleInfo
+from mypt.record.plan import Plan
+from mypt.schema.arithmetic import flops_per_token, parameter_count, parameters_by_part, training_memory
+from mypt.schema.presets import PRESETS
+from mypt.schema.resolve import resolve_settings
+from mypt.schema.state import DataRecord
+
+_MEANING = {
+    "harmless": "harmless",
+    "trajectory": "changes the trajectory",
+    "refused": "refused",
+}
+
+
+def plan_table(plan: Plan) -> Table:
+    """What a run is about to do and what it takes."""
+    data, config, training = plan.data, plan.config, plan.training
+    measured = f", {human.size(plan.memory_measured)} measured" if plan.memory_measured else ""
+    total = plan.training_s + plan.evaluating_s
+    rows = [
+        ("data", f"{data.characters:,} characters, {_token_counts(data)}"),
+        ("coverage", f"the run sees the training text {plan.coverage:.3g} times"),
+        ("model", _model_line(plan)),
+        ("computing", f"{config.device} in {plan.precision}, {plan.tokens_per_step:,} tokens a step"),
+        ("memory", f"about {human.size(plan.memory_estimate)} estimated{measured}"),
+        ("disk", f"{human.size(plan.disk_needed)} needed, {human.size(plan.disk_free)} free"),
+        (
+            "steps",
+            f"{plan.first_step:,} to {training.max_iters:,}; evaluates and saves every {training.eval_interval:,}",
+        ),
+        (
+            "time",
+            f"about {human.duration(total)}: {human.duration(plan.training_s)} training at "
+            f"{plan.step_s * 1000:,.0f} ms a step (measured), {human.duration(plan.evaluating_s)} evaluating",
+        ),
+    ]
+    if plan.evaluating_s > plan.training_s:
+        rows.append(("hint", "evaluating takes longer than training: a smaller --eval-iters costs only precision"))
+    return _pairs(f"Plan for {escape(plan.name)}", rows)
+
+
+def changes_table(changes: Sequence[Change]) -> Table:
+    """What differs from the recorded run."""
+    table = Table(title="Changed since the record", title_justify="left", box=SIMPLE_HEAD)
+    for heading in ("setting", "recorded", "now", "what it means"):
+        table.add_column(heading, overflow="fold")
+    for c in changes:
+        table.add_row(c.name, escape(str(c.recorded)), escape(str(c.now)), _MEANING[c.meaning])
+    return table
+
+
+def presets_table() -> Table:
+    """The shipped presets with what they cost."""
+    table = Table(title="Presets", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("name", no_wrap=True)
+    for heading in ("parameters", "memory", "work per token"):
+        table.add_column(heading, justify="right")
+    table.add_column("what it is for")
+    for name in PRESETS:
+        row = preset_costs(name)
+        table.add_row(
+            name,
+            ("about " if row["vocab_size_follows_text"] else "") + human.parameters(row["parameters"]),
+            human.size(row["memory_bytes"]),
+            human.count(row["flops_per_token"]) + "FLOP",
+            PRESETS[name].help,
+        )
+    return table
+
+
+def preset_costs(name: str) -> dict[str, Any]:
+    """A preset's settings and costs; a char vocabulary, which the text decides, is taken as 100 characters."""
+    settings = resolve_settings({}, preset=name)
+    follows = settings.data.tokenization != "gpt2"
+    config = settings.model.model_copy(update={"vocab_size": 100}) if follows else settings.model
+    return {
+        "name": name,
+        "description": PRESETS[name].help,
+        "settings": PRESETS[name].settings,
+        "vocab_size_follows_text": follows,
+        "parameters": parameter_count(config),
+        "memory_bytes": training_memory(config),
+        "flops_per_token": flops_per_token(config),
+    }
+
+
+def inspect_tables(info: BundleInfo) -> list[Table]:
+    """Architecture, parameters by part, tokenizer and data, and files of a bundle."""
+    config = [(n, _plain(v)) for n, v in info.config.model_dump().items()]
+    parts = parameters_by_part(info.config)
+    total = sum(parts.values())
+    shares = [(part, f"{n:,}", f"{n / total:.1%}") for part, n in parts.items() if n]
+    files = [(f.name, human.size(f.bytes), f"{f.bytes:,}", " ".join(f.dtypes)) for f in info.files]
+    return [
+        _pairs("Architecture", config),
+        _rows("Parameters", ("part", "count", "share"), [*shares, ("total", f"{total:,}", "100.0%")]),
+        _pairs("Tokenizer and data", _text_rows(info)),
+        _rows("Files", ("file", "size", "bytes", "dtype"), files),
+    ]
+
+
+def state_lines(info: BundleInfo) -> list[str]:
+    """The spec's lines on the training state, then what the record holds beyond them."""
+    state, progress = info.state, info.state.progress
+    lines = ["=== TRAINING STATE ===", f"Last recorded training step: {state.step}", "Training configuration:"]
+    lines += [f"  {n}: {_plain(v)}" for n, v in state.training_config.model_dump().items()]
+    if progress.best_val_loss is not None:
+        lines.append(f"Best val loss: {progress.best_val_loss:.4f} at step {progress.best_step}")
+    if progress.last_val_loss is not None and progress.last_train_loss is not None:
+        lines.append(f"Last val loss: {progress.last_val_loss:.4f} (train {progress.last_train_loss:.4f})")
+    lines.append(f"Tokens processed: {progress.tokens_processed:,}")
+    exact = "exact" if state.exact_resume else "not exact" if state.optimizer_file else "not possible (no optimizer)"
+    lines.append(f"Resume: {exact}")
+    lines += [f"Log: {state.log_file}"] if state.log_file else []
+    lines += [f"Saved: {state.saved_at}"] if state.saved_at else []
+    if state.environment:
+        e = state.environment
+        lines.append(f"Made with: mypt {e.mypt}, torch {e.torch}, Python {e.python}, {e.device}, {e.threads} threads")
+    return lines
+
+
+def _text_rows(info: BundleInfo) -> list[tuple[str, str]]:
+    tokenizer, data = info.tokenizer, info.state.data
+    rows = [("tokenizer", f"{tokenizer.token_kind}, {tokenizer.vocab_size:,} tokens")]
+    if data is not None:
+        rows += [("text", f"{s.path} ({human.size(s.bytes)})") for s in data.sources]
+        rows.append(("size", f"{data.characters:,} characters, {_token_counts(data)}"))
+        rows.append(("fingerprint", data.fingerprint))
+    return rows
+
+
+def _token_counts(data: DataRecord) -> str:
+    return f"{data.train_tokens + data.val_tokens:,} tokens ({data.train_tokens:,} train, {data.val_tokens:,} val)"
+
+
+def _model_line(plan: Plan) -> str:
+    c = plan.config
+    return (
+        f"{human.parameters(plan.parameters)} parameters: {c.n_layer} layers, {c.n_head} heads, {c.n_embd} wide, "
+        f"context {c.block_size}, vocabulary {c.vocab_size:,}"
+    )
+
+
+def _pairs(title: str, rows: Iterable[tuple[str, str]]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_header=False)
+    table.add_column("name", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    for name, value in rows:
+        table.add_row(name, escape(value))
+    return table
+
+
+def _rows(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column(headings[0], no_wrap=True)
+    for heading in headings[1:]:
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _plain(value: object) -> str:
+    """As it stands in the JSON file: true, 0.0003, rope."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,110 @@
+"""`mypt train` and `mypt resume`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mypt.cli.verb import Settings, chosen_name, console, model_name_option, name_argument, verb
+from mypt.record.bundle import check_name
+from mypt.schema.resolve import resolve_settings
+from mypt.schema.run import SECTIONS
+
+if TYPE_CHECKING:
+    from mypt.run.export import Export
+    from mypt.run.train import Call, Outcome
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config-file", "--config", help="A flat JSON file of settings; the call's own options win over it."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Do everything up to one timed step, print the plan, write nothing.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the two verbs."""
+
+    @verb(app, "train", SECTIONS, example="mypt train dante --input-file dante.txt --n-layer 6 --max-iters 1000")
+    def train(
+        settings: Settings,
+        name: Annotated[str | None, name_argument("Name of the model; `default` when not given.")] = None,
+        model_name: Annotated[str | None, model_name_option()] = None,
+        preset: Annotated[
+            str | None, typer.Option("--preset", help="Start from a shipped preset; `mypt presets` lists them.")
+        ] = None,
+        config_file: ConfigFile = None,
+        fresh: Annotated[
+            bool, typer.Option("--fresh", help="Start over; what the name had before is moved aside, never deleted.")
+        ] = False,
+        dry_run: DryRun = False,
+    ) -> None:
+        """Train a model on your text, or go on with the one that has this name.
+
+        The command line wins over the config file, that over the preset, and that over the defaults.
+        """
+        chosen = check_name(chosen_name(name, model_name, "default"))
+        resolve_settings(settings, config_file, preset)  # a wrong call is told before anything heavy is loaded
+        from mypt.run.train import Call
+
+        _run(Call(chosen, settings, config_file, preset, fresh, dry_run))
+
+    @verb(app, "resume", SECTIONS, example="mypt resume dante --max-iters 2000 --lr 1e-4")
+    def resume(
+        settings: Settings,
+        name: Annotated[str | None, name_argument("Name of the model; `default` when not given.")] = None,
+        model_name: Annotated[str | None, model_name_option()] = None,
+        config_file: ConfigFile = None,
+        dry_run: DryRun = False,
+    ) -> None:
+        """Go on with a recorded run: same architecture, data and tokenizer; training settings may change.
+
+        Settings that are not given stay as recorded. Those of the architecture are refused if they differ.
+        """
+        resolve_settings(settings, config_file)
+        from mypt.run.train import Call
+
+        _run(Call(chosen_name(name, model_name, "default"), settings, config_file, dry_run=dry_run, must_exist=True))
+
+
+def _run(call: "Call") -> None:
+    from mypt.cli.watch import ConsoleObserver
+    from mypt.run.train import train
+
+    out = console()
+    observer = ConsoleObserver(out, call.name)
+    try:
+        outcome = train(call, observer)
+    except KeyboardInterrupt as interrupt:
+        observer.close()
+        saved = observer.saved_step
+        todo = f"Step {saved} is saved; go on with `mypt resume {call.name}`." if saved else "Nothing was saved yet."
+        raise KeyboardInterrupt(todo) from interrupt
+    finally:
+        observer.close()
+    for line in closing_lines(call.name, outcome, call.dry_run):
+        out.print(line, markup=False, soft_wrap=True)
+
+
+def closing_lines(name: str, outcome: "Outcome", dry_run: bool) -> list[str]:
+    """What is said at the end: the spec's closing lines, or why nothing was trained."""
+    if outcome.plan is None:
+        return [
+            f"Nothing left to do: {name} is at step {outcome.step} already.",
+            f"Give a larger number of steps, for example: mypt resume {name} --max-iters {outcome.step * 2}",
+        ]
+    if outcome.result is None:
+        return ["Dry run: nothing was written."] if dry_run else []
+    lines = ["Training finished!", f"  Resume training from: {outcome.path.as_posix()}"]
+    if outcome.export is not None:
+        lines += [f"  Deploy inference from: {outcome.export.path.as_posix()}", *export_notes(outcome.export)]
+    return lines
+
+
+def export_notes(export: "Export") -> list[str]:
+    """A warning where rounding to fp16 moved the loss by more than a thousandth."""
+    before, after = export.val_loss_before, export.val_loss_after
+    if before is None or after is None or abs(after - before) < 1e-3:
+        return []
+    return [f"  Rounding to fp16 changed the val loss from {before:.4f} to {after:.4f}."]

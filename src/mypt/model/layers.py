@@ -1,0 +1,118 @@
+"""The parts of a transformer block: attention, the two feed-forward layers, the two norms."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mypt.model.positions import RotaryEmbedding
+from mypt.schema.config import GPTConfig
+
+NORM_EPS = 1e-5
+
+
+class LayerCache:
+    """Keys and values (B, nh, T, hs) of the tokens that one layer has already seen."""
+
+    def __init__(self) -> None:
+        self.k: Tensor | None = None
+        self.v: Tensor | None = None
+
+    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Append the keys and values of new tokens and return all of them."""
+        self.k = k if self.k is None else torch.cat([self.k, k], dim=2)
+        self.v = v if self.v is None else torch.cat([self.v, v], dim=2)
+        return self.k, self.v
+
+
+class CausalSelfAttention(nn.Module):
+    """Multi-head attention in which a token sees itself and those before it (Vaswani et al. 2017)."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.n_head = config.n_head
+        self.dropout = config.dropout
+        self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
+        self.proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
+        self.resid_dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, x: Tensor, start: int = 0, rope: RotaryEmbedding | None = None, cache: LayerCache | None = None
+    ) -> Tensor:
+        """Attend within x (B, T, C), and to the tokens in `cache` before it."""
+        B, T, C = x.shape
+        q, k, v = (
+            t.view(B, T, self.n_head, C // self.n_head).transpose(1, 2) for t in self.qkv(x).split(C, dim=2)
+        )  # each (B, nh, T, hs)
+        if rope is not None:
+            q, k = rope(q, start), rope(k, start)
+        if cache is not None:
+            k, v = cache.extend(k, v)
+        mask = None if start == 0 or T == 1 else _mask_after(start, T, x.device)
+        y = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0, is_causal=start == 0
+        )  # (B, nh, T, hs)
+        y = y.transpose(1, 2).contiguous().view(B, T, C)
+        out: Tensor = self.resid_dropout(self.proj(y))
+        return out
+
+
+class GeluMLP(nn.Module):
+    """GPT-2's feed-forward layer: 4 x wider, GELU in its tanh form (Hendrycks and Gimpel 2016)."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.n_embd, config.mlp_hidden, bias=config.bias)
+        self.down = nn.Linear(config.mlp_hidden, config.n_embd, bias=config.bias)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, T, C) to (B, T, C), token by token."""
+        out: Tensor = self.dropout(self.down(F.gelu(self.up(x), approximate="tanh")))
+        return out
+
+
+class SwiGLUMLP(nn.Module):
+    """LLaMA-2's feed-forward layer: down(silu(gate(x)) * up(x)) (Shazeer 2020)."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.gate = nn.Linear(config.n_embd, config.mlp_hidden, bias=config.bias)
+        self.up = nn.Linear(config.n_embd, config.mlp_hidden, bias=config.bias)
+        self.down = nn.Linear(config.mlp_hidden, config.n_embd, bias=config.bias)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, T, C) to (B, T, C), token by token."""
+        out: Tensor = self.dropout(self.down(F.silu(self.gate(x)) * self.up(x)))
+        return out
+
+
+def build_norm(config: GPTConfig) -> nn.Module:
+    """Layer norm, with a bias if the config has biases, or RMS norm (Zhang and Sennrich 2019)."""
+    if config.norm_type == "rmsnorm":
+        return nn.RMSNorm(config.n_embd, eps=NORM_EPS)
+    return nn.LayerNorm(config.n_embd, eps=NORM_EPS, bias=config.bias)
+
+
+class Block(nn.Module):
+    """One layer: attention and feed-forward, each on a normalized input and added to the residual stream."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.norm_1 = build_norm(config)
+        self.attn = CausalSelfAttention(config)
+        self.norm_2 = build_norm(config)
+        self.mlp = SwiGLUMLP(config) if config.mlp_type == "swiglu" else GeluMLP(config)
+
+    def forward(
+        self, x: Tensor, start: int = 0, rope: RotaryEmbedding | None = None, cache: LayerCache | None = None
+    ) -> Tensor:
+        """Map (B, T, C) to (B, T, C)."""
+        x = x + self.attn(self.norm_1(x), start, rope, cache)
+        out: Tensor = x + self.mlp(self.norm_2(x))
+        return out
+
+
+def _mask_after(start: int, T: int, device: torch.device) -> Tensor:
+    """True where new token i, at position start + i, may see position j: (T, start + T)."""
+    return torch.ones(T, start + T, dtype=torch.bool, device=device).tril(diagonal=start)

@@ -1,0 +1,1 @@
+"""Reads and writes the record of a run without torch."""

@@ -1,0 +1,114 @@
+"""The layout of a bundle: which files, under which names, and the JSON ones read and written."""
+
+import json
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from mypt.record.commit import recover
+from mypt.schema.config import GPTConfig
+from mypt.schema.errors import BundleError, UsageError
+from mypt.schema.resolve import explain_validation
+from mypt.schema.state import TrainingState
+from mypt.schema.tokenizer import TokenizerFile
+
+DEFAULT_OUT_DIR = Path("checkpoints")
+MODEL_FILE = "model.pt"
+OPTIMIZER_FILE = "optimizer.pt"
+CONFIG_FILE = "config.json"
+TOKENIZER_FILE = "tokenizer.json"
+STATE_FILE = "training_state.json"
+
+_NAME = re.compile(r"^(?!\.)[^\x00-\x1f/\\:*?\"<>|]{1,100}(?<![ .])$")
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def check_name(name: str) -> str:
+    """The name itself, if it can name a folder on every system.
+
+    Raises:
+        UsageError: it is empty, too long, starts or ends with a dot, or holds a character such as `/`.
+    """
+    if not _NAME.match(name) or name.strip() != name:
+        raise UsageError(
+            f"{name!r} cannot be the name of a model.",
+            "Use up to 100 letters, digits, dashes, underscores and dots, with no slash and no leading dot.",
+        )
+    return name
+
+
+def bundle_path(name: str, out_dir: Path = DEFAULT_OUT_DIR) -> Path:
+    """The folder of an existing bundle, given by name or by path.
+
+    Raises:
+        UsageError: there is none; the sentence names those that are there.
+    """
+    as_path = Path(name)
+    if (as_path / CONFIG_FILE).is_file() and as_path.name != name:
+        return as_path
+    path = out_dir / check_name(as_path.name if as_path.parent == out_dir else name)
+    recover(path)
+    if path.is_dir():
+        return path
+    names = bundle_names(out_dir)
+    near = get_close_matches(name, names, n=1)
+    raise UsageError(
+        f"There is no model {name!r} in {out_dir}" + (f"; did you mean {near[0]}?" if near else "."),
+        f"Those present: {', '.join(names)}." if names else f"Start one with `mypt train {name}`.",
+    )
+
+
+def bundle_names(out_dir: Path) -> list[str]:
+    """The names of all bundles in a folder, sorted."""
+    if not out_dir.is_dir():
+        return []
+    return sorted(p.name for p in out_dir.iterdir() if (p / CONFIG_FILE).is_file() and p.name[0] != ".")
+
+
+def log_path(name: str) -> Path:
+    """Where the log of a run goes when nothing else is said."""
+    return Path("logs") / "train" / f"{name}_eval.jsonl"
+
+
+def read_config(bundle: Path) -> GPTConfig:
+    """config.json of a bundle."""
+    return _read(bundle / CONFIG_FILE, GPTConfig)
+
+
+def read_tokenizer(bundle: Path) -> TokenizerFile:
+    """tokenizer.json of a bundle."""
+    return _read(bundle / TOKENIZER_FILE, TokenizerFile)
+
+
+def read_state(bundle: Path) -> TrainingState:
+    """training_state.json of a bundle."""
+    return _read(bundle / STATE_FILE, TrainingState)
+
+
+def write_json(path: Path, content: BaseModel) -> None:
+    """Write a record as JSON indented by 2, in the order of its fields, UTF-8, with a final newline."""
+    exclude_none = isinstance(content, TokenizerFile)
+    text = json.dumps(content.model_dump(mode="json", exclude_none=exclude_none), indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+def damaged(path: Path, why: str) -> BundleError:
+    """The error for a file of a bundle that cannot be used."""
+    return BundleError(
+        f"{path} {why}.",
+        "Restore the file from a copy, or use another bundle of the same run, such as its _fp16.",
+    )
+
+
+def _read(path: Path, model: type[_Model]) -> _Model:
+    if not path.is_file():
+        raise damaged(path, "is missing")
+    try:
+        return model.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise damaged(path, "is damaged: " + " ".join(explain_validation(error))) from error
+    except (OSError, ValueError) as error:
+        raise damaged(path, f"is damaged: {error}") from error

@@ -1,0 +1,129 @@
+"""Whole or absent: a folder is written aside, flushed to disk, and switched into place in one move."""
+
+import ctypes
+import errno
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mypt.schema.errors import StorageError
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the disk is read-only",
+    errno.EACCES: "writing there is not permitted",
+    errno.EPERM: "writing there is not permitted",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.EEXIST: "a file of that name is in the way",
+}
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn an operating system's refusal to write into a `StorageError` that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+        raise StorageError(
+            f"{path} cannot be written: {reason}.",
+            "Make room or choose another place with --out-dir or --log-file, then call again.",
+        ) from error
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield an empty folder; when the block ends well it takes the place of `target`, whole.
+
+    Until then, and whenever the block fails, `target` stays as it was. Where the operating system can
+    exchange two names (Linux, macOS) there is no instant without a whole `target`; elsewhere there is one
+    between two renames, and `recover` mends a crash in it.
+
+    Raises:
+        StorageError: the disk refused; `target` is untouched.
+    """
+    aside, old = _aside(target), _old(target)
+    with storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in (aside, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        aside.mkdir()
+        try:
+            yield aside
+            _flush_tree(aside)
+            _switch(aside, target, old)
+            _flush(target.parent)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+            if target.exists():
+                shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(target: Path) -> bool:
+    """Put `target` back if a crash fell between the two renames of a switch; True if it had to."""
+    if target.exists() or not _old(target).exists():
+        return False
+    _old(target).rename(target)
+    return True
+
+
+def move_aside(target: Path, suffix: str) -> Path:
+    """Rename a file or folder to a free name of its own, `NAME_suffix`, and return that; nothing is deleted."""
+    moved, n = target.with_name(f"{target.stem}_{suffix}{target.suffix}"), 1
+    while moved.exists():
+        n += 1
+        moved = target.with_name(f"{target.stem}_{suffix}-{n}{target.suffix}")
+    with storage_errors(moved):
+        return target.rename(moved)
+
+
+def _aside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.writing")
+
+
+def _old(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")
+
+
+def _switch(new: Path, target: Path, old: Path) -> None:
+    if not target.exists():
+        new.rename(target)
+    elif not _exchange(new, target):
+        target.rename(old)
+        new.rename(target)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Swap two names atomically; False where the system or the file system cannot."""
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if sys.platform == "linux":
+            at_cwd, rename_exchange = -100, 2
+            return bool(libc.renameat2(at_cwd, os.fsencode(a), at_cwd, os.fsencode(b), rename_exchange) == 0)
+        if sys.platform == "darwin":
+            rename_swap = 2
+            return bool(libc.renamex_np(os.fsencode(a), os.fsencode(b), rename_swap) == 0)
+    except (AttributeError, OSError, TypeError):
+        return False
+    return False
+
+
+def _flush_tree(folder: Path) -> None:
+    for path in folder.iterdir():
+        _flush(path)
+    _flush(folder)
+
+
+def _flush(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":
+        return  # Windows cannot open a folder to flush it
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR
+    handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

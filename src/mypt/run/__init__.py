@@ -1,0 +1,1 @@
+"""One function per use: resolve, build, run, save."""

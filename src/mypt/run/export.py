@@ -1,0 +1,148 @@
+"""`mypt export-fp16`: a light bundle for deployment, and what the rounding cost."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mypt.checkpoint.manager import CheckpointManager
+from mypt.data.loader import GPTDataLoader
+from mypt.data.tokenizer import Tokenizer
+from mypt.model.gpt import GPT
+from mypt.record.bundle import CONFIG_FILE, MODEL_FILE, read_state
+from mypt.run.build import recorded_text
+from mypt.schema.errors import ConflictError, ExportError, InputError, UsageError
+from mypt.schema.state import TrainingState
+from mypt.train.devices import Precision, resolve_device
+from mypt.train.evaluate import evaluate
+from mypt.train.observer import Observer
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """The largest change that rounding to fp16 made to a weight, and the tensor it is in."""
+
+    error: float
+    tensor: str
+
+
+@dataclass(frozen=True)
+class Export:
+    """What an export made.
+
+    Attributes:
+        path: the new bundle.
+        bytes_before: size of the weights at the source.
+        bytes_after: size of the weights in fp16.
+        rounding: the largest rounding error.
+        val_loss_before: on the run's own eval windows; None if its text was not found.
+        val_loss_after: the same, with the rounded weights.
+    """
+
+    path: Path
+    bytes_before: int
+    bytes_after: int
+    rounding: Rounding
+    val_loss_before: float | None
+    val_loss_after: float | None
+
+
+def export_bundle(name: str, out_dir: Path, out: Path | None, observer: Observer) -> Export:
+    """Write the fp16 bundle of any bundle, given by name or by path.
+
+    Args:
+        name: the source.
+        out_dir: folder of all bundles.
+        out: where to write; by default beside the source, with `_fp16` after its name.
+        observer: is told when the text of the run is not there to measure the loss on.
+
+    Raises:
+        UsageError: there is no such bundle, or `out` is taken by something else.
+        ExportError: a weight does not fit into fp16.
+    """
+    source = CheckpointManager.find(name, out_dir)
+    out = out or source.path.with_name(f"{source.name}_fp16")
+    target = CheckpointManager(out.name, out.parent)
+    _check_target(source, target)
+    device = resolve_device("auto")
+    with observer.busy("Loading the model"):
+        loaded = source.load(device)
+    try:
+        text = recorded_text(loaded.state.data, ())
+        seed = loaded.state.training_config.seed
+        loader = GPTDataLoader(loaded.model.config, loaded.tokenizer, text=text, seed=seed)
+    except (InputError, ConflictError) as error:
+        observer.notice(f"The val loss is not measured: {error.what}")
+        loader = None
+    with observer.busy("Exporting fp16"):
+        return export_fp16(loaded.model, loaded.tokenizer, loaded.state, target, loader, source=source)
+
+
+def export_fp16(
+    model: GPT,
+    tokenizer: Tokenizer,
+    state: TrainingState,
+    target: CheckpointManager,
+    loader: GPTDataLoader | None,
+    val_loss_before: float | None = None,
+    source: CheckpointManager | None = None,
+) -> Export:
+    """Write a model as an fp16 bundle without optimizer, and measure what that cost.
+
+    Args:
+        model: in fp32; its weights are left as they are.
+        tokenizer: goes with the weights.
+        state: goes with the weights, marked as no longer exactly resumable.
+        target: the bundle to write.
+        loader: the run's data; without it no loss is measured.
+        val_loss_before: if it is known already.
+        source: the bundle that the model came from; by default the size before is that of fp32 weights.
+
+    Raises:
+        ExportError: naming the tensor and the value that fp16 cannot hold.
+    """
+    exact = {n: w.detach().clone() for n, w in model.state_dict().items()}
+    rounded = {n: w.half().to(w.dtype) for n, w in exact.items()}
+    rounding = _largest_rounding(exact, rounded)
+    precision = Precision.of(state.training_config, str(model.device))
+    after = None
+    if loader is not None:
+        iters = state.training_config.eval_iters
+        if val_loss_before is None:
+            val_loss_before = evaluate(model, loader, "val", iters, precision)
+        model.load_state_dict(rounded)
+        after = evaluate(model, loader, "val", iters, precision)
+        model.load_state_dict(exact)
+    fp16 = state.model_copy(update={"optimizer_file": None, "exact_resume": False, "model_dtype": "fp16"})
+    target.save(model, tokenizer, fp16)
+    before = (source.path / MODEL_FILE).stat().st_size if source else sum(4 * p.numel() for p in model.parameters())
+    return Export(
+        path=target.path, bytes_before=before, bytes_after=(target.path / MODEL_FILE).stat().st_size,
+        rounding=rounding, val_loss_before=val_loss_before, val_loss_after=after,
+    )  # fmt: skip
+
+
+def _largest_rounding(exact: dict[str, torch.Tensor], rounded: dict[str, torch.Tensor]) -> Rounding:
+    largest = Rounding(0.0, next(iter(exact)))
+    for name, weight in exact.items():
+        if not torch.isfinite(rounded[name]).all():
+            worst = weight[~torch.isfinite(rounded[name])].flatten()[0].item()
+            raise ExportError(
+                f"{name} holds {worst:.6g}, and fp16 can hold nothing beyond 65504.",
+                "Deploy the bundle itself; a weight of that size usually means that the run diverged.",
+            )
+        error = float((weight - rounded[name]).abs().max())
+        if error > largest.error:
+            largest = Rounding(error, name)
+    return largest
+
+
+def _check_target(source: CheckpointManager, target: CheckpointManager) -> None:
+    """An export replaces nothing but an earlier export."""
+    if not target.exists():
+        return
+    todo = "Choose another place with --out."
+    if not (target.path / CONFIG_FILE).is_file():
+        raise UsageError(f"{target.path} exists and is not a bundle.", todo)
+    if target.path.resolve() == source.path.resolve() or read_state(target.path).optimizer_file is not None:
+        raise UsageError(f"{target.path} is a bundle that training goes on from; an export would replace it.", todo)

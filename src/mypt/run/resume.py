@@ -1,0 +1,135 @@
+"""Going on with a recorded run: what may change, what may not, and everything rebuilt from the record."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mypt.checkpoint.manager import CheckpointManager, Loaded
+from mypt.data.loader import GPTDataLoader
+from mypt.data.text import Text
+from mypt.record.bundle import log_path, read_config, read_state
+from mypt.record.changes import Change, changed_environment, changed_settings
+from mypt.record.log import RunLog
+from mypt.run.build import recorded_text
+from mypt.schema.config import GPTConfig
+from mypt.schema.errors import BundleError, ConflictError, DeviceError
+from mypt.schema.resolve import resolve_section
+from mypt.schema.run import RunSettings
+from mypt.schema.state import TrainingState
+from mypt.schema.training import TrainingConfig
+from mypt.train.devices import Precision, environment, resolve_device
+from mypt.train.loop import Trainer
+from mypt.train.observer import Observer
+from mypt.train.optimizer import build_optimizer
+
+
+def prepare_resume(manager: CheckpointManager, settings: RunSettings, observer: Observer) -> Trainer:
+    """A trainer that goes on where the bundle stopped, with the training settings that were given.
+
+    Raises:
+        ConflictError: the call would change the architecture, the tokenizer or the data; all is listed.
+        BundleError: the bundle is damaged or holds no optimizer state.
+    """
+    config, state = read_config(manager.path), read_state(manager.path)
+    if state.optimizer_file is None:
+        raise BundleError(
+            f"{manager.path} holds no optimizer state, so training cannot go on from it.",
+            "Resume the bundle that it was exported from.",
+        )
+    recorded = recorded_values(config, state)
+    given = {n: v for n, v in settings.values().items() if n in settings.given}
+    given = {n: recorded[n] if v == "auto" and n == "device" else v for n, v in given.items()}
+    changes = changed_settings(recorded, _comparable(given))
+    text, conflicts = _text_and_conflicts(settings, state, changes)
+    if conflicts or text is None:
+        raise ConflictError(
+            f"{manager.path} exists and this call contradicts its record.",
+            f"Leave these out to go on with it, choose another name, or start over with "
+            f"`mypt train {manager.name} --fresh`, which keeps the old bundle.",
+            conflicts,
+        )
+    device, moved = _device(str(given.get("device", config.device)), explicit="device" in given)
+    changes += moved
+    with observer.busy("Loading the model"):
+        loaded = manager.load(device)
+        training = _merged(state, given)
+        config = config.model_copy(update={"device": device})
+        loaded.model.config = config
+        loader = GPTDataLoader(config, loaded.tokenizer, text=text, seed=training.seed)
+    now = environment(device)
+    observer.resuming(state.step, [*changes, *changed_environment(state.environment, now)])
+    if not state.exact_resume:
+        observer.notice(f"The weights were saved as {state.model_dtype}, so this resume is not exact.")
+    log_file = settings.output.log_file or state.log_file or log_path(manager.name)
+    state = state.model_copy(
+        update={
+            "training_config": training, "model_dtype": training.save_dtype, "environment": now,
+            "exact_resume": state.exact_resume and training.save_dtype == "fp32", "log_file": str(log_file),
+        }
+    )  # fmt: skip
+    return _trainer(manager, loaded, loader, state, observer)
+
+
+def recorded_values(config: GPTConfig, state: TrainingState) -> dict[str, Any]:
+    """Every recorded setting by its field name."""
+    values: dict[str, Any] = {**config.model_dump(), **state.training_config.model_dump()}
+    if state.data is not None:
+        values["tokenization"] = state.data.tokenization
+        values["bpe_vocab_size"] = state.data.bpe_vocab_size
+        if state.data.tokenization != "bpe":
+            del values["bpe_vocab_size"]
+    if state.log_file:
+        values["log_file"] = state.log_file
+    return values
+
+
+def _comparable(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {n: str(v) if n == "log_file" else v for n, v in given.items()}
+
+
+def _text_and_conflicts(
+    settings: RunSettings, state: TrainingState, changes: list[Change]
+) -> tuple[Text | None, list[str]]:
+    """The recorded text, and every difference that a resume refuses; the text is None if it is one of them."""
+    conflicts = [
+        f"{c.name}: recorded {c.recorded}, given {c.now} ({settings.given[c.name]})."
+        for c in changes
+        if c.meaning == "refused"
+    ]
+    given = settings.data.input_file
+    try:
+        return recorded_text(state.data, given), conflicts
+    except ConflictError as error:
+        if not given and not conflicts:
+            raise
+        return None, [*conflicts, f"input_file: {error.what}"]
+
+
+def _device(name: str, explicit: bool) -> tuple[str, list[Change]]:
+    """The device to go on with; a recorded one that this machine lacks is replaced, and that is a change."""
+    try:
+        return resolve_device(name), []
+    except DeviceError:
+        if explicit:
+            raise
+        device = resolve_device("auto")
+        return device, [Change("device", name, device, "trajectory")]
+
+
+def _merged(state: TrainingState, given: Mapping[str, Any]) -> TrainingConfig:
+    update = {n: v for n, v in given.items() if n in TrainingConfig.model_fields}
+    values = {**state.training_config.model_dump(), **update, "start_step": state.step}
+    return resolve_section(TrainingConfig, values)
+
+
+def _trainer(
+    manager: CheckpointManager, loaded: Loaded, loader: GPTDataLoader, state: TrainingState, observer: Observer
+) -> Trainer:
+    training, device = state.training_config, str(loaded.model.device)
+    optimizer = build_optimizer(loaded.model, training)
+    precision = Precision.of(training, device)
+    scaler = manager.load_optimizer(optimizer)
+    if scaler:
+        precision.scaler.load_state_dict(scaler)
+    log = RunLog(Path(state.log_file or log_path(manager.name)))
+    return Trainer(loaded.model, loader, optimizer, state, precision, observer, manager, log)

@@ -1,0 +1,68 @@
+"""What a model costs, from its config alone: parameters, work and memory. Exact where it says so."""
+
+from mypt.schema.config import GPTConfig
+from mypt.schema.training import TrainingConfig
+
+_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+
+
+def parameters_by_part(config: GPTConfig) -> dict[str, int]:
+    """Parameters of each part of the network, exact; shared weights count once."""
+    C, V, L = config.n_embd, config.vocab_size, config.n_layer
+    hidden, bias = config.mlp_hidden, int(config.bias)
+    attention = 4 * C * C + bias * 4 * C
+    if config.mlp_type == "gelu":
+        mlp = 2 * C * hidden + bias * (hidden + C)
+    else:
+        mlp = 3 * C * hidden + bias * (2 * hidden + C)
+    norm = C + (C if config.bias and config.norm_type == "layernorm" else 0)
+    return {
+        "token embedding": V * C,
+        "position embedding": config.block_size * C if config.pos_encoding == "learned" else 0,
+        "attention": L * attention,
+        "feed-forward": L * mlp,
+        "norms": (2 * L + 1) * norm,
+        "output layer": 0 if config.tie_weights else V * C,
+    }
+
+
+def parameter_count(config: GPTConfig) -> int:
+    """All parameters of the model, exact."""
+    return sum(parameters_by_part(config).values())
+
+
+def flops_per_token(config: GPTConfig) -> int:
+    """Floating point operations to train on one token, forward and backward.
+
+    6 for each parameter that multiplies (embedding look-ups do not), and 12 x n_layer x n_embd x block_size
+    for attention (Chowdhery et al. 2022, PaLM, appendix B).
+    """
+    parts = parameters_by_part(config)
+    multiplying = parameter_count(config) - parts["position embedding"]
+    if not config.tie_weights:
+        multiplying -= parts["token embedding"]
+    return 6 * multiplying + 12 * config.n_layer * config.n_embd * config.block_size
+
+
+def training_memory(config: GPTConfig) -> int:
+    """Bytes that training needs, estimated: weights, gradients and AdamW's moments in fp32, and activations.
+
+    Activations are counted per token and layer as 16 channels-wide tensors, the feed-forward's hidden
+    tensors and, on a CPU, the attention weights, which dropout makes torch keep there; then the logits.
+    """
+    B, T, C = config.batch_size, config.block_size, config.n_embd
+    per_layer = B * T * (16 * C + 3 * config.mlp_hidden)
+    if config.dropout and config.device == "cpu":
+        per_layer += 3 * B * config.n_head * T * T
+    logits = 4 * min(B * T, 512) * config.vocab_size if config.vocab_size >= 4096 else 4 * B * T * config.vocab_size
+    return 4 * (4 * parameter_count(config) + config.n_layer * per_layer + logits)
+
+
+def bundle_bytes(config: GPTConfig, training: TrainingConfig) -> int:
+    """Bytes of one bundle with optimizer state, without the few KB of JSON."""
+    return parameter_count(config) * (_BYTES[training.save_dtype] + 8)
+
+
+def disk_needed(config: GPTConfig, training: TrainingConfig) -> int:
+    """Bytes that a run needs on disk at its peak: a bundle, the next one beside it, and the fp16 export."""
+    return 2 * bundle_bytes(config, training) + 2 * parameter_count(config) + 2 * 64 * 1024

@@ -1,0 +1,129 @@
+"""The events of a run's log, one JSON object a line. Fields of the spec come first, in its order."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer
+
+
+def _rounded(digits: int) -> PlainSerializer:
+    return PlainSerializer(lambda x: None if x is None else round(x, digits), when_used="always")
+
+
+Loss = Annotated[float, _rounded(6)]
+Seconds = Annotated[float, _rounded(3)]
+
+
+def timestamp() -> str:
+    """The local wall-clock time, ISO 8601 with microseconds."""
+    return datetime.now().isoformat(timespec="microseconds")
+
+
+class Event(BaseModel):
+    """One line of the log."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+
+class RunConfigRecord(BaseModel):
+    """`config` of `training_start`: the settings in force; `warmup_iters` as a count, `use_amp` as in effect."""
+
+    max_iters: int
+    start_step: int
+    learning_rate: float
+    warmup_iters: int
+    grad_clip: float
+    grad_accum_steps: int
+    batch_size: int
+    block_size: int
+    tokens_per_step: int
+    eval_interval: int
+    eval_iters: int
+    use_amp: bool
+    amp_dtype: str
+    config_file: str | None
+    dataset_dir: str | None
+    input_file: list[str] | None
+    tokenization: str | None
+    lr_schedule: str
+    weight_decay: float
+    dropout: float
+    seed: int
+    preset: str | None
+    device: str
+
+
+class ModelRecord(BaseModel):
+    """`model` of `training_start`."""
+
+    total_params: int
+    n_layer: int
+    n_head: int
+    n_embd: int
+    pos_encoding: str
+    mlp_type: str
+    norm_type: str
+    vocab_size: int
+    tie_weights: bool
+    bias: bool
+
+
+class TrainingStart(Event):
+    """Written when a run starts and again when it is resumed."""
+
+    event: Literal["training_start"] = "training_start"
+    timestamp: str
+    config: RunConfigRecord
+    model: ModelRecord
+
+
+class Eval(Event):
+    """Written after each evaluation. Losses are nats per token; further eval sets come as `eval_<name>`."""
+
+    event: Literal["eval"] = "eval"
+    iter: int
+    timestamp: str
+    elapsed_s: Seconds
+    tokens_processed: int
+    progress_pct: Annotated[float, _rounded(2)]
+    lr: float
+    phase: str
+    val_loss: Loss
+    eval_duration_s: Seconds
+    train_loss: Loss
+
+    def eval_sets(self) -> dict[str, float]:
+        """The losses of further eval sets, by name."""
+        extra: dict[str, Any] = self.model_extra or {}
+        return {k.removeprefix("eval_"): float(v) for k, v in extra.items() if k.startswith("eval_")}
+
+
+class TrainingComplete(Event):
+    """Written when a run reaches max_iters. Rates are of this session's training time, without evals and saves."""
+
+    event: Literal["training_complete"] = "training_complete"
+    timestamp: str
+    started_at: str
+    total_elapsed_s: Seconds
+    total_elapsed_h: Annotated[float, _rounded(4)]
+    total_steps: int
+    total_tokens: int
+    steps_per_sec: Annotated[float, _rounded(2)]
+    tokens_per_sec: int
+    final_train_loss: Loss | None
+    final_val_loss: Loss | None
+    best_val_loss: Loss | None
+    gold_step: int | None
+    config_file: str | None
+    dataset_dir: str | None
+    training_s: Seconds
+    eval_s: Seconds
+    save_s: Seconds
+
+
+EVENTS: dict[str, type[Event]] = {
+    "training_start": TrainingStart,
+    "eval": Eval,
+    "training_complete": TrainingComplete,
+}
+"""The class of each event by the value of its `event` field."""

@@ -1,0 +1,45 @@
+"""How a setting is declared: one call gives its default, bounds, help text, unit and resume rule."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+OnResume = Literal["harmless", "trajectory", "refused"]
+"""What a change of a setting means to a run that goes on: nothing, another trajectory, or a refusal."""
+
+
+class Section(BaseModel):
+    """A group of settings. Unknown keys, NaN and infinities are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+def setting(
+    default: Any,
+    help: str,  # noqa: A002 - the word that users and typer have for it
+    *,
+    on_resume: OnResume,
+    unit: str | None = None,
+    option: bool = True,
+    names: tuple[str, ...] = (),
+    **bounds: Any,
+) -> Any:
+    """Declare one setting of a `Section`.
+
+    Args:
+        default: the value when nobody gives one.
+        help: a full sentence for `--help` and the docs.
+        on_resume: what changing it means to a run that goes on.
+        unit: what the number counts, shown in `--help`.
+        option: False for a field that mypt records and nobody sets.
+        names: further spellings of the command line option, such as `--lr`.
+        **bounds: pydantic's own constraints (gt, ge, lt, le, pattern).
+    """
+    extra: dict[str, Any] = {"on_resume": on_resume, "unit": unit, "option": option, "names": list(names)}
+    return Field(default=default, description=help, json_schema_extra=extra, **bounds)
+
+
+def extra_of(section: type[BaseModel], name: str) -> dict[str, Any]:
+    """The declaration's extras (`on_resume`, `unit`, `option`, `names`) of one field."""
+    extra = section.model_fields[name].json_schema_extra
+    return dict(extra) if isinstance(extra, dict) else {}

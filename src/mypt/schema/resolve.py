@@ -1,0 +1,161 @@
+"""From what was given, command line over config file over preset over default, to one `RunSettings`."""
+
+import json
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from mypt.schema.config import GPTConfig
+from mypt.schema.errors import ConfigError
+from mypt.schema.fields import Section, extra_of
+from mypt.schema.presets import PRESETS
+from mypt.schema.run import SECTIONS, DataConfig, OutputConfig, RunSettings
+from mypt.schema.training import TrainingConfig
+
+COMMAND_LINE = "command line"
+_DESCRIPTIVE = ("name", "description")
+
+
+def setting_names() -> list[str]:
+    """The names of all settings that a user can give, in the order of the sections."""
+    return [n for s in SECTIONS.values() for n in s.model_fields if extra_of(s, n).get("option")]
+
+
+def resolve_settings(
+    command_line: Mapping[str, Any], config_file: Path | None = None, preset: str | None = None
+) -> RunSettings:
+    """Merge the sources of settings and validate the result.
+
+    Args:
+        command_line: the settings given in the call, by field name; values may still be strings.
+        config_file: a flat JSON file of settings.
+        preset: the name of a shipped preset.
+
+    Raises:
+        ConfigError: with every problem of every source in its details.
+    """
+    problems: list[str] = []
+    from_file = _read_config_file(config_file) if config_file else {}
+    described = {k: str(from_file.pop(k)) for k in _DESCRIPTIVE if k in from_file}
+    layers = [
+        (f"preset {preset}", _preset_settings(preset) if preset else {}),
+        (str(config_file), from_file),
+        (COMMAND_LINE, dict(command_line)),
+    ]
+    merged: dict[str, Any] = {}
+    given: dict[str, str] = {}
+    known = setting_names()
+    for source, layer in layers:
+        for name, value in layer.items():
+            if name not in known:
+                problems.append(f"{source}: {unknown_name(name, known)}")
+                continue
+            merged[name], given[name] = value, source
+    built: dict[str, Section] = {}
+    for heading, section in SECTIONS.items():
+        values = {n: v for n, v in merged.items() if n in section.model_fields}
+        try:
+            built[heading] = section(**values)
+        except ValidationError as error:
+            problems += _explain(section, values, error, given)
+    if problems:
+        raise wrong_settings(problems)
+    data, model, training, output = (built[h] for h in SECTIONS)
+    assert isinstance(data, DataConfig) and isinstance(model, GPTConfig)
+    assert isinstance(training, TrainingConfig) and isinstance(output, OutputConfig)
+    return RunSettings(
+        data=data, model=model, training=training, output=output, given=given,
+        preset=preset, config_file=config_file, description=described,
+    )  # fmt: skip
+
+
+_Any = TypeVar("_Any", bound=Section)
+
+
+def resolve_section(section: type[_Any], values: Mapping[str, Any]) -> _Any:
+    """One section from the values that were given for it.
+
+    Raises:
+        ConfigError: with every problem in its details.
+    """
+    try:
+        return section(**values)
+    except ValidationError as error:
+        problems = _explain(section, dict(values), error, {})
+        raise wrong_settings(problems) from error
+
+
+def wrong_settings(problems: list[str]) -> ConfigError:
+    """The error that lists every wrong setting."""
+    return ConfigError(
+        f"{len(problems)} setting{'s are' if len(problems) > 1 else ' is'} wrong.",
+        "Correct what is listed and call again; --help shows every setting and its bounds.",
+        problems,
+    )
+
+
+def unknown_name(name: str, known: list[str]) -> str:
+    """A sentence on an unknown setting, with the nearest known one."""
+    near = get_close_matches(name, known, n=1)
+    return f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ".")
+
+
+def _preset_settings(name: str) -> dict[str, Any]:
+    if name not in PRESETS:
+        near = get_close_matches(name, PRESETS, n=1)
+        raise ConfigError(
+            f"There is no preset {name!r}" + (f"; did you mean {near[0]}?" if near else "."),
+            "`mypt presets` lists them: " + ", ".join(PRESETS) + ".",
+        )
+    return dict(PRESETS[name].settings)
+
+
+def _read_config_file(path: Path) -> dict[str, Any]:
+    todo = "Give a flat JSON object of settings, such as {\"n_layer\": 6, \"max_iters\": 1000}."  # fmt: skip
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"The config file {path} cannot be read: {reason}.", todo) from error
+    except ValueError as error:
+        raise ConfigError(f"The config file {path} is not JSON: {error}.", todo) from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"The config file {path} holds a {type(content).__name__}, not an object.", todo)
+    return content
+
+
+def _explain(
+    section: type[Section], values: dict[str, Any], error: ValidationError, given: Mapping[str, str]
+) -> list[str]:
+    """One line for each problem; rules that span fields are checked even when another field is wrong."""
+    problems = explain_validation(error, given)
+    wrong = {str(item["loc"][0]) for item in error.errors() if item["loc"]}
+    if wrong:
+        try:
+            section(**{n: v for n, v in values.items() if n not in wrong})
+        except ValidationError as second:
+            problems += explain_validation(second, given)
+    return problems
+
+
+def explain_validation(error: ValidationError, given: Mapping[str, str] | None = None) -> list[str]:
+    """Pydantic's findings, one readable line each: `source: field value: what is wrong`."""
+    lines: dict[tuple[str, str], str] = {}
+    for item in error.errors():
+        field = str(item["loc"][0]) if item["loc"] else ""
+        source = f"{(given or {}).get(field, '')}: ".removeprefix(": ")
+        message = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        if item["type"] == "string_pattern_mismatch" and field == "device":
+            message = "must be auto, cpu, mps, cuda or cuda:N"
+        if item["type"] == "extra_forbidden":
+            message = "is not a setting"
+        value = f"{field} {_shown(item['input'])}: " if field else ""
+        lines.setdefault((field, "" if field else message), f"{source}{value}{message}.")
+    return list(lines.values())
+
+
+def _shown(value: object) -> str:
+    return str(value) if isinstance(value, str) else json.dumps(value, default=str)

@@ -1,0 +1,114 @@
+"""training_state.json: how far a run is, with which settings, on which data, and where it ran."""
+
+from pydantic import BaseModel, ConfigDict
+
+from mypt.schema.run import Tokenization
+from mypt.schema.training import TrainingConfig
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceRecord(_Record):
+    """One text that was read.
+
+    Attributes:
+        path: absolute path, address, `-` for standard input, or the name of the embedded sample.
+        bytes: size as read, after decompression.
+        sha256: hash of those bytes.
+    """
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+class DataRecord(_Record):
+    """The data of a run, so that a resume can find it again and refuse another.
+
+    Attributes:
+        sources: the texts, in the order in which they were joined.
+        fingerprint: SHA-256 of the joined text in UTF-8.
+        characters: characters of the joined text.
+        tokenization: how it became tokens.
+        train_tokens: tokens of the training split, the first 90 %.
+        val_tokens: tokens of the validation split, the rest.
+        bpe_vocab_size: for bpe, the size that was asked for.
+    """
+
+    sources: tuple[SourceRecord, ...]
+    fingerprint: str
+    characters: int
+    tokenization: Tokenization
+    train_tokens: int
+    val_tokens: int
+    bpe_vocab_size: int | None = None
+
+
+class Progress(_Record):
+    """What a run has gathered so far and a resume continues.
+
+    Attributes:
+        tokens_processed: training tokens since step 0.
+        last_train_loss: train loss of the latest evaluation, nats per token.
+        last_val_loss: validation loss of the latest evaluation, nats per token.
+        best_val_loss: the lowest validation loss so far.
+        best_step: the step of that evaluation.
+    """
+
+    tokens_processed: int = 0
+    last_train_loss: float | None = None
+    last_val_loss: float | None = None
+    best_val_loss: float | None = None
+    best_step: int | None = None
+
+    def after_eval(self, step: int, train_loss: float, val_loss: float) -> "Progress":
+        """The progress with one more evaluation in it; a NaN never becomes the best."""
+        update: dict[str, object] = {"last_train_loss": train_loss, "last_val_loss": val_loss}
+        if val_loss < (float("inf") if self.best_val_loss is None else self.best_val_loss):
+            update |= {"best_val_loss": val_loss, "best_step": step}
+        return self.model_copy(update=update)
+
+
+class Environment(_Record):
+    """The circumstances that a trajectory depends on beside its settings."""
+
+    mypt: str
+    python: str
+    torch: str
+    platform: str
+    device: str
+    threads: int
+
+
+class TrainingState(_Record):
+    """The whole file, in the order in which it is written. The first three fields are the spec's.
+
+    Attributes:
+        step: optimizer steps taken.
+        optimizer_file: name of the optimizer's file in the bundle; None where there is none.
+        training_config: the settings in force.
+        exact_resume: True if going on from this bundle gives the same weights as never having stopped.
+        model_dtype: precision of the saved weights.
+        progress: what the run has gathered so far.
+        data: where the text came from; None for data that was handed over in memory.
+        log_file: the run's log.
+        preset: the preset that the run was started from.
+        config_file: the config file that the run was started from.
+        environment: where the run took place.
+        saved_at: wall-clock time of the save, ISO 8601.
+    """
+
+    step: int
+    optimizer_file: str | None = None
+    training_config: TrainingConfig
+    exact_resume: bool = True
+    model_dtype: str = "fp32"
+    progress: Progress = Progress()
+    data: DataRecord | None = None
+    log_file: str | None = None
+    preset: str | None = None
+    config_file: str | None = None
+    environment: Environment | None = None
+    saved_at: str | None = None

@@ -1,0 +1,63 @@
+"""The training settings, recorded in training_state.json. They may change from one resume to the next."""
+
+from typing import Literal
+
+from mypt.schema.fields import Section, setting
+
+
+class TrainingConfig(Section):
+    """How the model is trained. The first six fields are the spec's, in its order."""
+
+    max_iters: int = setting(
+        1000, "The step to train to, counted from the very beginning of the run.",
+        unit="steps", on_resume="trajectory", gt=0,
+    )  # fmt: skip
+    eval_interval: int = setting(50, "Evaluate and save every so many steps.", unit="steps", on_resume="harmless", gt=0)
+    eval_iters: int = setting(
+        200, "Batches in one evaluation of a split; fewer when the split is smaller than that.",
+        unit="batches", on_resume="harmless", gt=0,
+    )  # fmt: skip
+    learning_rate: float = setting(
+        3e-4, "Peak learning rate, reached after the warm-up.", on_resume="trajectory", gt=0, names=("--lr",)
+    )
+    start_step: int = setting(
+        0, "Step at which the last start or resume took over.", unit="steps",
+        on_resume="harmless", ge=0, option=False,
+    )  # fmt: skip
+    grad_accum_steps: int = setting(
+        1, "Micro-batches that make one step; the effective batch is batch_size times this.",
+        unit="micro-batches", on_resume="trajectory", gt=0,
+    )  # fmt: skip
+    warmup_iters: int | float = setting(
+        0.05, "Steps over which the learning rate rises from zero: a count, or a fraction of max_iters below 1.",
+        unit="steps", on_resume="trajectory", ge=0,
+    )  # fmt: skip
+    lr_schedule: Literal["cosine", "constant", "linear"] = setting(
+        "cosine", "Course of the learning rate after the warm-up: cosine to 10 %, constant, or linear to zero.",
+        on_resume="trajectory",
+    )  # fmt: skip
+    weight_decay: float = setting(
+        0.1, "AdamW's decay of matrices; norms and biases are never decayed.", on_resume="trajectory", ge=0
+    )
+    grad_clip: float = setting(
+        1.0, "Largest norm of the whole gradient; 0 turns clipping off.", on_resume="trajectory", ge=0
+    )
+    seed: int = setting(1337, "Seed of the weights, the batches and dropout.", on_resume="refused", ge=0, lt=2**63)
+    use_amp: bool = setting(
+        True, "Compute in half precision on devices whose hardware has it; elsewhere it has no effect.",
+        on_resume="trajectory",
+    )  # fmt: skip
+    amp_dtype: Literal["bf16", "fp16"] = setting(
+        "bf16", "The half precision that use_amp computes in.", on_resume="trajectory"
+    )
+    save_dtype: Literal["fp32", "bf16", "fp16"] = setting(
+        "fp32", "Precision of the saved weights; below fp32 a resume is no longer exact, and is recorded so.",
+        on_resume="trajectory",
+    )  # fmt: skip
+
+    @property
+    def warmup_steps(self) -> int:
+        """The warm-up as a count of steps, a fraction below 1 resolved against max_iters."""
+        if self.warmup_iters < 1:
+            return round(self.warmup_iters * self.max_iters)
+        return int(self.warmup_iters)

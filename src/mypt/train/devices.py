@@ -1,0 +1,113 @@
+"""Which device computes, in which precision, and how much memory that took."""
+
+import platform
+import sys
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import torch
+
+from mypt import __version__
+from mypt.schema.errors import DeviceError
+from mypt.schema.state import Environment
+from mypt.schema.training import TrainingConfig
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The torch dtype of `fp32`, `bf16` or `fp16`."""
+    return _DTYPES[name]
+
+
+def available_devices() -> list[str]:
+    """The devices of this machine, the fastest first."""
+    found = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    found = ["cuda", *found] if found else []
+    return [*found, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+
+
+def resolve_device(name: str) -> str:
+    """The device to compute on; `auto` takes the fastest one present.
+
+    Raises:
+        DeviceError: it is not on this machine.
+    """
+    present = available_devices()
+    if name == "auto":
+        return present[0]
+    if name not in present:
+        raise DeviceError(
+            f"The device {name} is not available on this machine.",
+            f"Use --device auto, or one of: {', '.join(present)}.",
+        )
+    return name
+
+
+def has_hardware_for(device: str, amp_dtype: str) -> bool:
+    """Whether a device computes in a half precision in hardware; emulated, it would be slower than fp32."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return amp_dtype == "fp16" or torch.cuda.is_bf16_supported(including_emulation=False)
+    if kind == "cpu":
+        return amp_dtype == "bf16" and _cpu_has_bf16()
+    return amp_dtype == "fp16"
+
+
+@dataclass
+class Precision:
+    """How a run computes: plain fp32, or autocast with a loss scale where fp16 needs one.
+
+    Attributes:
+        device: where.
+        enabled: whether autocast is in effect.
+        dtype: what autocast computes in.
+        scaler: keeps small fp16 gradients from vanishing; does nothing for other precisions.
+    """
+
+    device: str
+    enabled: bool
+    dtype: torch.dtype
+    scaler: torch.amp.GradScaler = field(repr=False)
+
+    @classmethod
+    def of(cls, training: TrainingConfig, device: str) -> "Precision":
+        """The precision that the settings ask for and the device has."""
+        enabled = training.use_amp and has_hardware_for(device, training.amp_dtype)
+        dtype = torch_dtype(training.amp_dtype)
+        kind = torch.device(device).type
+        scale = enabled and dtype is torch.float16 and kind == "cuda"
+        return cls(device, enabled, dtype, torch.amp.GradScaler(kind, enabled=scale))
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """A context in which matrix products use the chosen precision."""
+        return torch.autocast(torch.device(self.device).type, dtype=self.dtype, enabled=self.enabled)
+
+
+def environment(device: str) -> Environment:
+    """The circumstances of this process that a trajectory depends on."""
+    return Environment(
+        mypt=__version__,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        platform=platform.platform(),
+        device=torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+        threads=torch.get_num_threads(),
+    )
+
+
+def peak_memory(device: str) -> int | None:
+    """The most bytes this process has held so far, on the device or, for a CPU, in RAM; None if unknown."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def _cpu_has_bf16() -> bool:
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

@@ -1,0 +1,52 @@
+"""What a run tells whoever watches it. The command line draws it; scripts may stay quiet or print."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import SupportsFloat
+
+from mypt.record.changes import Change
+from mypt.record.human import eval_lines
+from mypt.record.plan import Plan
+from mypt.schema.events import Eval
+
+
+class Observer:
+    """Watches a run and says nothing; subclasses override what they care about."""
+
+    def busy(self, what: str) -> AbstractContextManager[None]:
+        """Something that may take seconds is done inside this context."""
+        del what
+        return nullcontext()
+
+    def notice(self, text: str) -> None:
+        """One line that the user should know."""
+
+    def planned(self, plan: Plan) -> None:
+        """Everything is ready and a step has been timed."""
+
+    def resuming(self, step: int, changes: Sequence[Change]) -> None:
+        """A recorded run goes on from `step`, with these differences."""
+
+    def started(self, step: int, max_iters: int, tokens_per_step: int) -> None:
+        """Training begins after `step` completed steps."""
+
+    def stepped(self, step: int, loss: SupportsFloat) -> None:
+        """A step is done; reading `loss` may wait for the device."""
+
+    def evaluating(self, done: int, total: int) -> None:
+        """An evaluation has done so many of its batches."""
+
+    def evaluated(self, event: Eval, max_iters: int, eta_seconds: float) -> None:
+        """An evaluation is done and logged."""
+
+
+class PrintObserver(Observer):
+    """Prints the spec's two-line summary of each evaluation."""
+
+    def notice(self, text: str) -> None:
+        """Print the line."""
+        print(text)  # noqa: T201 - printing is what this observer is for
+
+    def evaluated(self, event: Eval, max_iters: int, eta_seconds: float) -> None:
+        """Print the two lines."""
+        print("\n".join(eval_lines(event, max_iters, eta_seconds)), flush=True)  # noqa: T201
