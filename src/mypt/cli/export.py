@@ -19,9 +19,7 @@ def register(app: typer.Typer) -> None:
     def export_fp16(
         name: Annotated[str | None, name_argument("Name of the model, or the path of a bundle.")] = None,
         model_name: Annotated[str | None, model_name_option()] = None,
-        out: Annotated[
-            Path | None, typer.Option("--out", help="The bundle to write, by default NAME_fp16.")
-        ] = None,
+        out: Annotated[Path | None, typer.Option("--out", help="The bundle to write, by default NAME_fp16.")] = None,
         out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
     ) -> None:
         """Write a light bundle for deployment: fp16 weights, no optimizer, and what the rounding cost."""
