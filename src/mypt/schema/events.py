@@ -11,6 +11,7 @@ def _rounded(digits: int) -> PlainSerializer:
 
 
 Loss = Annotated[float, _rounded(6)]
+LearningRate = Annotated[float, PlainSerializer(lambda x: float(f"{x:.6g}"), when_used="always")]
 Seconds = Annotated[float, _rounded(3)]
 
 
@@ -86,7 +87,7 @@ class Eval(Event):
     elapsed_s: Seconds
     tokens_processed: int
     progress_pct: Annotated[float, _rounded(2)]
-    lr: float
+    lr: LearningRate
     phase: str
     val_loss: Loss
     eval_duration_s: Seconds

@@ -11,8 +11,8 @@ from mypt.train.devices import peak_memory
 from mypt.train.loop import Trainer
 from mypt.train.optimizer import build_optimizer
 
-REPEAT_BELOW_S = 0.5
-REPEATS = 5
+BUDGET_S = 2.0
+REPEATS = 6
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,12 @@ def time_step(trainer: Trainer) -> Timing:
     trainer.optimizer = build_optimizer(trainer.model, trainer.training)
     trainer.model.train()
     try:
-        micro_s = _time(trainer, lambda: trainer.micro_step(trainer.state.step, 0))
-        update_s = _time(trainer, trainer.update)
-        eval_s = _time(trainer, lambda: _eval_batch(trainer))
+        micro_s, update_s, eval_s = _time(
+            trainer,
+            lambda: trainer.micro_step(trainer.state.step, 0),
+            trainer.update,
+            lambda: _eval_batch(trainer),
+        )
         step_s = trainer.training.grad_accum_steps * micro_s + update_s
         return Timing(step_s, eval_s, peak_memory(str(trainer.model.device)))
     finally:
@@ -56,13 +59,17 @@ def _eval_batch(trainer: Trainer) -> float:
         return float(trainer.model.loss(x.to(trainer.model.device), y.to(trainer.model.device)))
 
 
-def _time(trainer: Trainer, work: Callable[[], object]) -> float:
-    """Seconds of one call; a short one is repeated and its median taken, since the first warms up."""
-    times: list[float] = []
-    while not times or (times[0] < REPEAT_BELOW_S and len(times) < REPEATS):
-        start = time.perf_counter()
-        work()
-        if trainer.model.device.type == "cuda":
-            torch.cuda.synchronize(trainer.model.device)
-        times.append(time.perf_counter() - start)
-    return median(times)
+def _time(trainer: Trainer, *works: Callable[[], object]) -> list[float]:
+    """Seconds of each call; short ones are repeated, and the median leaves out the first, which warms up."""
+    rounds: list[list[float]] = []
+    while not rounds or (sum(map(sum, rounds)) < BUDGET_S and len(rounds) < REPEATS):
+        rounds.append([_seconds(trainer, work) for work in works])
+    return [median(times) for times in zip(*(rounds[1:] or rounds), strict=True)]
+
+
+def _seconds(trainer: Trainer, work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    if trainer.model.device.type == "cuda":
+        torch.cuda.synchronize(trainer.model.device)
+    return time.perf_counter() - start

