@@ -135,7 +135,7 @@ def _speak_errors(work: Callable[[], None], debug: bool) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our output has left
     except KeyboardInterrupt as interrupt:
-        _complain("Interrupted.", [], str(interrupt))
+        Console(stderr=True, highlight=False).print(f"Interrupted. {escape(str(interrupt))}", soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from interrupt
     except MyptError as error:
         if debug:

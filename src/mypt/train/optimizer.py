@@ -5,7 +5,9 @@ import torch
 from mypt.model.gpt import GPT
 from mypt.schema.training import TrainingConfig
 
-BETAS = (0.9, 0.95)
+BETAS = (0.9, 0.99)
+"""0.99 rather than 0.95, because steps of a few thousand tokens have noisy gradients: tiny Shakespeare ends at a val
+loss of 1.878 instead of 1.897 (4 layers, 128 wide, 2000 steps of 768 tokens)."""
 EPS = 1e-8
 
 

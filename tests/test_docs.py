@@ -1,0 +1,120 @@
+"""The documentation is true: commands parse, pages exist, snippets and examples run."""
+
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.main import get_command
+
+from mypt.cli.app import app
+from mypt.schema.presets import PRESETS
+from mypt.schema.resolve import setting_names
+from tests.conftest import Mypt
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+COMMANDS = get_command(app).commands  # type: ignore[attr-defined]
+
+
+def fenced(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def calls() -> list[str]:
+    """Every line of every shell block that calls mypt, continuation lines joined."""
+    found = []
+    for page in PAGES:
+        for block in [b for language in ("bash", "sh", "console") for b in fenced(page, language)]:
+            for line in block.replace("\\\n", " ").splitlines():
+                line = line.removeprefix("$ ").split("  #")[0]
+                found += [line.split("|")[-1].split(">")[0].strip()] if re.search(r"(^|\| *)mypt ", line) else []
+    return found
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_every_verb_has_a_page_and_an_example_in_its_help(verb: str, mypt: Mypt) -> None:
+    page = ROOT / "docs" / f"{verb}.md"
+    assert page.is_file() and f"mypt {verb}" in page.read_text(encoding="utf-8")
+    assert f"docs/{verb}.md" in (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = mypt(verb, "--help").output
+    assert f"Example: mypt {verb}" in shown
+    for option in COMMANDS[verb].params:
+        assert getattr(option, "help", None), f"{verb} {option.name} has no help"
+        assert option.help.rstrip().endswith((".", "]", ")")), option.help
+
+
+def test_every_command_in_the_docs_is_one_that_mypt_takes() -> None:
+    lines = calls()
+    assert len(lines) > 20
+    for line in lines:
+        words = shlex.split(line)
+        verb = words[1]
+        if verb.startswith("-") or verb == "VERB":
+            continue
+        assert verb in COMMANDS, line
+        known = {o for p in COMMANDS[verb].params for o in (*p.opts, *p.secondary_opts)} | {"--help", "-h"}
+        for word in words[2:]:
+            if word.startswith("--"):
+                assert word.split("=")[0].replace("_", "-") in known, line
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_readme_names_every_page() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(f"docs/{p.name}" in readme for p in PAGES if p.parent.name == "docs")
+
+
+def test_the_readme_transcript_has_the_form_that_is_printed_today(mypt: Mypt) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (transcript,) = [b for b in fenced(ROOT / "README.md", "text") if "Training finished!" in b]
+    printed = mypt(
+        "train", "demo", "--preset", "tiny", "--max-iters", "2", "--eval-iters", "1", "--block-size", "32"
+    ).output
+
+    def shape(text: str) -> list[str]:
+        lines = [re.sub(r"\d[\d.,:e-]*\s?(KB|MB|GB|TB|[KMBhsmd]\b)?", "#", line.rstrip()) for line in text.splitlines()]
+        return [
+            line for line in lines if line.startswith(("step #", "  val #", "No --", "Plan", "Training", "  R", "  D"))
+        ]
+
+    assert set(shape(transcript)) == set(shape(printed)) and len(shape(printed)) >= 7
+    assert "make demo" in readme.split("```")[1] and "make test" in readme.split("```")[1]
+
+
+def test_python_snippets_of_the_docs_run_as_they_stand(folder: Path) -> None:
+    (folder / "dante.txt").write_bytes((folder / "input.txt").read_bytes())
+    blocks = fenced(ROOT / "docs" / "python.md", "python")
+    assert len(blocks) >= 3
+    names: dict[str, object] = {"__name__": "docs"}
+    for block in blocks:
+        exec(compile(block, "docs/python.md", "exec"), names)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
+def test_examples_run(
+    path: Path, mypt: Mypt, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = ["--preset", "tiny", "--max-iters", "2", "--eval-iters", "1", "--block-size", "16", "--n-embd", "16"]
+    mypt("train", "dante", "--input-file", "input.txt", *run)
+    argument = {"inspect_runs.py": "checkpoints", "plot_log.py": "logs/train/dante_eval.jsonl"}
+    monkeypatch.setattr(sys, "argv", [str(path), argument.get(path.name, "input.txt")])
+    runpy.run_path(str(path), run_name="__main__")
+    assert len(capsys.readouterr().out.splitlines()) >= 2
+
+
+def test_help_states_no_default_that_the_schema_does_not() -> None:
+    """Options come from the schema alone: no verb declares a setting of its own by hand."""
+    for verb in ("train", "resume"):
+        names = {p.name for p in COMMANDS[verb].params}
+        assert set(setting_names()) <= names
+    assert isinstance(app, typer.Typer) and set(PRESETS) >= {"tiny", "small", "gpt2-124m"}
