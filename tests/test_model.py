@@ -46,7 +46,7 @@ def test_logits_equal_hugging_face_gpt2() -> None:
         vocab_size=61, n_positions=24, n_embd=48, n_layer=3, n_head=4,
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
-    theirs = GPT2LMHeadModel(config).eval()
+    theirs = GPT2LMHeadModel(config).train(False)
     names = {
         "norm_1": "ln_1", "norm_2": "ln_2", "attn.qkv": "attn.c_attn", "attn.proj": "attn.c_proj",
         "mlp.up": "mlp.c_fc", "mlp.down": "mlp.c_proj",
@@ -76,7 +76,7 @@ def test_logits_equal_hugging_face_llama() -> None:
         num_attention_heads=4, max_position_embeddings=24, rms_norm_eps=1e-5, tie_word_embeddings=False,
         rope_parameters={"rope_type": "default", "rope_theta": 5000.0}, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
-    theirs = LlamaForCausalLM(config).eval()
+    theirs = LlamaForCausalLM(config).train(False)
     names = {
         "norm_1": "input_layernorm", "norm_2": "post_attention_layernorm", "attn.proj": "self_attn.o_proj",
         "mlp.gate": "mlp.gate_proj", "mlp.up": "mlp.up_proj", "mlp.down": "mlp.down_proj",
@@ -102,7 +102,7 @@ def test_every_style_trains_counts_and_generates(style: dict[str, object]) -> No
     model = build(**style)
     assert model.num_params() == parameter_count(model.config)
     tokens = some_tokens()
-    model.loss(tokens, tokens).backward()
+    torch.autograd.backward(model.loss(tokens, tokens))
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
     causal = tokens.clone()
     causal[:, 12:] = 0

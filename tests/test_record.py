@@ -207,8 +207,17 @@ def test_a_crash_between_two_renames_is_mended(bundle: Path) -> None:
 def test_files_and_folder_are_flushed_before_the_switch(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     happened: list[str] = []
     flush, switch = commit._flush, commit._switch
-    monkeypatch.setattr(commit, "_flush", lambda p: (happened.append(p.name), flush(p))[1])
-    monkeypatch.setattr(commit, "_switch", lambda *p: (happened.append("switch"), switch(*p))[1])
+
+    def flushing(path: Path) -> None:
+        happened.append(path.name)
+        flush(path)
+
+    def switching(new: Path, target: Path, old: Path) -> None:
+        happened.append("switch")
+        switch(new, target, old)
+
+    monkeypatch.setattr(commit, "_flush", flushing)
+    monkeypatch.setattr(commit, "_switch", switching)
     with replacing(bundle) as folder:
         (folder / "a").write_text("new a")
         (folder / "b").write_text("new b")

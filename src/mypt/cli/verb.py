@@ -20,6 +20,7 @@ Settings = dict[str, Any]
 
 FAILURE = 1
 INTERRUPTED = 130
+READER_LEFT = 141
 CONTEXT = {
     "help_option_names": ["-h", "--help"],
     "token_normalize_func": lambda name: name.replace("_", "-"),  # --max_iters is --max-iters
@@ -132,8 +133,9 @@ def _speak_errors(work: Callable[[], None], debug: bool) -> None:
         work()
     except (typer.Exit, typer.BadParameter):
         raise
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our output has left
+    except BrokenPipeError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's own last flush succeeds
+        raise typer.Exit(READER_LEFT) from error
     except KeyboardInterrupt as interrupt:
         Console(stderr=True, highlight=False).print(f"Interrupted. {escape(str(interrupt))}", soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from interrupt

@@ -274,6 +274,7 @@ def fit(
     if log_file is None and checkpoint is not None:
         log_file = log_path(checkpoint.name)
     device = str(model.device)
+    model.config = model.config.model_copy(update={"device": device})
     state = TrainingState(
         step=0, optimizer_file=OPTIMIZER_FILE if checkpoint else None, training_config=training,
         exact_resume=training.save_dtype == "fp32", model_dtype=training.save_dtype, data=data_loader.record,
