@@ -37,8 +37,7 @@ def prepare_resume(manager: CheckpointManager, settings: RunSettings, observer: 
             "Resume the bundle that it was exported from.",
         )
     recorded = recorded_values(config, state)
-    given = {n: v for n, v in settings.values().items() if n in settings.given}
-    given = {n: recorded[n] if v == "auto" and n == "device" else v for n, v in given.items()}
+    given = {n: v for n, v in settings.values().items() if n in settings.given and (n, v) != ("device", "auto")}
     changes = changed_settings(recorded, _comparable(given))
     text, conflicts = _text_and_conflicts(settings, state, changes)
     if conflicts or text is None:

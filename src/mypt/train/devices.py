@@ -49,9 +49,7 @@ def has_hardware_for(device: str, amp_dtype: str) -> bool:
     kind = torch.device(device).type
     if kind == "cuda":
         return amp_dtype == "fp16" or torch.cuda.is_bf16_supported(including_emulation=False)
-    if kind == "cpu":
-        return amp_dtype == "bf16" and _cpu_has_bf16()
-    return amp_dtype == "fp16"
+    return kind == "cpu" and amp_dtype == "bf16" and _cpu_has_bf16()
 
 
 @dataclass
