@@ -18,7 +18,7 @@ from mypt.data.text import is_sample
 from mypt.schema.presets import PRESETS
 from mypt.schema.resolve import resolve_settings, setting_names
 from mypt.schema.run import SECTIONS
-from tests.conftest import TINY, Mypt, flat, tiny_text
+from tests.conftest import TINY, Mypt, flat, reseal, tiny_text
 
 RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "4"]
 
@@ -151,7 +151,9 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("how", DAMAGE)
-@pytest.mark.parametrize("file", ["model.pt", "config.json", "tokenizer.json", "training_state.json", "optimizer.pt"])
+@pytest.mark.parametrize(
+    "file", ["model.pt", "config.json", "tokenizer.json", "training_state.json", "optimizer.pt", "manifest.json"]
+)
 def test_a_damaged_bundle_is_named_and_left_alone(file: str, how: str, mypt: Mypt) -> None:
     mypt("train", "dante", *RUN)
     DAMAGE[how](Path("checkpoints/dante") / file)
@@ -272,6 +274,7 @@ def test_export_fp16_rounds_measures_and_refuses_what_does_not_fit(mypt: Mypt, f
 
     exact["blocks.1.mlp.up.weight"][0, 0] = 1e6
     torch.save(exact, folder / "checkpoints/dante/model.pt")
+    reseal(folder / "checkpoints/dante")
     refused = mypt("export-fp16", "dante", ok=False)
     assert refused.exit_code == 1 and "blocks.1.mlp.up.weight holds 1e+06" in refused.stderr
 
@@ -287,6 +290,9 @@ def test_weights_that_do_not_fit_the_config_are_refused(mypt: Mypt) -> None:
     mypt("train", "dante", *RUN)
     path = Path("checkpoints/dante/config.json")
     path.write_text(path.read_text().replace('"n_embd": 16', '"n_embd": 32'))
+    result = mypt("generate", "dante", ok=False)
+    assert (result.exit_code == 1 and "was saved with" in result.stderr) or "was changed" in result.stderr
+    reseal(path.parent)
     result = mypt("generate", "dante", ok=False)
     assert result.exit_code == 1 and "does not fit config.json" in result.stderr and "shape" in result.stderr
 

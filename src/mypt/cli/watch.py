@@ -102,10 +102,14 @@ class ConsoleObserver(Observer):
 
     def evaluated(self, event: Eval, max_iters: int, eta_seconds: float) -> None:
         """The spec's two lines."""
-        self.saved_step = event.iter
         self._last = time.perf_counter()
         for line in human.eval_lines(event, max_iters, eta_seconds):
             self.notice(line)
+
+    def saved(self, step: int) -> None:
+        """Remember what is safe."""
+        self.saved_step = step
+        self._last = time.perf_counter()
 
     def close(self) -> None:
         """Take the bar away."""

@@ -64,10 +64,12 @@ class GPTDataLoader:
 
     def batch(self, step: int, micro_step: int = 0) -> Batch:
         """One training micro-batch: inputs and targets (B, T), int64, a pure function of its arguments."""
-        B, T = self.config.batch_size, self.config.block_size
+        return self._windows("train", self.window_starts(step, micro_step))
+
+    def window_starts(self, step: int, micro_step: int = 0) -> npt.NDArray[np.int64]:
+        """First token, in the training split, of each window of a training micro-batch (B)."""
         rng = np.random.default_rng((self.seed, step, micro_step))
-        starts = rng.integers(0, len(self.splits["train"]) - T, size=B)
-        return self._windows("train", starts)
+        return rng.integers(0, len(self.splits["train"]) - self.config.block_size, size=self.config.batch_size)
 
     def eval_batches(self, split: Split, eval_iters: int) -> Iterator[Batch]:
         """The windows that every evaluation of a split sees, in batches of at most B.

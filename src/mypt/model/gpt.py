@@ -97,7 +97,7 @@ class GPT(nn.Module):
         checkpoint: "CheckpointManager | None" = None,
         **settings: Any,
     ) -> "FitResult":
-        """Train this model; see `mypt.train.loop.fit`, to which this is a door.
+        """Train this model; see `mypt.train.fit.fit`, to which this is a door.
 
         Args:
             data_loader: the training and validation data.
@@ -105,7 +105,7 @@ class GPT(nn.Module):
             checkpoint: where to save at each evaluation; nothing is saved without it.
             **settings: fields of `TrainingConfig`, such as `max_iters=200`.
         """
-        from mypt.train.loop import fit
+        from mypt.train.fit import fit
 
         return fit(self, data_loader, optimizer, checkpoint=checkpoint, **settings)
 

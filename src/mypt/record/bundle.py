@@ -9,8 +9,9 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from mypt.record.commit import recover
+from mypt.record.manifest import check_file, damaged
 from mypt.schema.config import GPTConfig
-from mypt.schema.errors import BundleError, UsageError
+from mypt.schema.errors import UsageError
 from mypt.schema.resolve import explain_validation
 from mypt.schema.state import TrainingState
 from mypt.schema.tokenizer import TokenizerFile
@@ -95,17 +96,8 @@ def write_json(path: Path, content: BaseModel) -> None:
     path.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
-def damaged(path: Path, why: str) -> BundleError:
-    """The error for a file of a bundle that cannot be used."""
-    return BundleError(
-        f"{path} {why}.",
-        "Restore the file from a copy, or use another bundle of the same run, such as its _fp16.",
-    )
-
-
 def _read(path: Path, model: type[_Model]) -> _Model:
-    if not path.is_file():
-        raise damaged(path, "is missing")
+    check_file(path)
     try:
         return model.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:

@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from mypt.record.bundle import damaged
+from mypt.record.manifest import check_file, damaged
 
 _DTYPES = {
     "DoubleStorage": "fp64", "FloatStorage": "fp32", "HalfStorage": "fp16", "BFloat16Storage": "bf16",
@@ -43,8 +43,7 @@ def read_headers(path: Path) -> dict[str, TensorHeader]:
     Raises:
         BundleError: the file is missing, or not a whole torch archive.
     """
-    if not path.is_file():
-        raise damaged(path, "is missing")
+    check_file(path, content=False)
     try:
         with zipfile.ZipFile(path) as archive:
             (member,) = (n for n in archive.namelist() if n.endswith("/data.pkl"))

@@ -10,6 +10,7 @@ from mypt.data.loader import GPTDataLoader
 from mypt.data.tokenizer import Tokenizer
 from mypt.model.gpt import GPT
 from mypt.record.bundle import CONFIG_FILE, MODEL_FILE, read_state
+from mypt.record.lock import locked
 from mypt.run.build import recorded_text
 from mypt.schema.errors import ConflictError, ExportError, InputError, UsageError
 from mypt.schema.state import TrainingState
@@ -74,7 +75,7 @@ def export_bundle(name: str, out_dir: Path, out: Path | None, observer: Observer
     except (InputError, ConflictError) as error:
         observer.notice(f"The val loss is not measured: {error.what}")
         loader = None
-    with observer.busy("Exporting fp16"):
+    with observer.busy("Exporting fp16"), locked(target.path, observer.notice):
         return export_fp16(loaded.model, loaded.tokenizer, loaded.state, target, loader, source=source)
 
 

@@ -21,9 +21,12 @@ from mypt.train.devices import Precision, environment, resolve_device
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
 from mypt.train.optimizer import build_optimizer
+from mypt.train.start import open_session
 
 
-def prepare_resume(manager: CheckpointManager, settings: RunSettings, observer: Observer) -> Trainer:
+def prepare_resume(
+    manager: CheckpointManager, settings: RunSettings, command: tuple[str, ...], observer: Observer
+) -> Trainer:
     """A trainer that goes on where the bundle stopped, with the training settings that were given.
 
     Raises:
@@ -60,12 +63,7 @@ def prepare_resume(manager: CheckpointManager, settings: RunSettings, observer: 
     if not state.exact_resume:
         observer.notice(f"The weights were saved as {state.model_dtype}, so this resume is not exact.")
     log_file = settings.output.log_file or state.log_file or log_path(manager.name)
-    state = state.model_copy(
-        update={
-            "training_config": training, "model_dtype": training.save_dtype, "environment": now,
-            "exact_resume": state.exact_resume and training.save_dtype == "fp32", "log_file": str(log_file),
-        }
-    )  # fmt: skip
+    state = open_session(state.model_copy(update={"log_file": str(log_file)}), training, now, command)
     return _trainer(manager, loaded, loader, state, observer)
 
 
@@ -117,7 +115,7 @@ def _device(name: str, explicit: bool) -> tuple[str, list[Change]]:
 
 def _merged(state: TrainingState, given: Mapping[str, Any]) -> TrainingConfig:
     update = {n: v for n, v in given.items() if n in TrainingConfig.model_fields}
-    values = {**state.training_config.model_dump(), **update, "start_step": state.step}
+    values = {**state.training_config.model_dump(), **update}
     return resolve_section(TrainingConfig, values)
 
 
@@ -130,5 +128,5 @@ def _trainer(
     scaler = manager.load_optimizer(optimizer)
     if scaler:
         precision.scaler.load_state_dict(scaler)
-    log = RunLog(Path(state.log_file or log_path(manager.name)))
+    log = RunLog(Path(state.log_file or log_path(manager.name)), state.run_id, state.attempt)
     return Trainer(loaded.model, loader, optimizer, state, precision, observer, manager, log)

@@ -1,7 +1,9 @@
 """`mypt train`: start a run, or go on with the one that has this name."""
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,21 +12,23 @@ from mypt.checkpoint.manager import CheckpointManager
 from mypt.data.loader import GPTDataLoader
 from mypt.data.text import read_text
 from mypt.model.gpt import GPT
-from mypt.record.bundle import OPTIMIZER_FILE, log_path
+from mypt.record.bundle import log_path
 from mypt.record.commit import move_aside
+from mypt.record.lock import locked
 from mypt.record.log import RunLog
 from mypt.record.plan import Plan
 from mypt.run.build import build_tokenizer, check_room, fitting_vocab_size, plan_run
 from mypt.run.export import Export, export_fp16
 from mypt.run.resume import prepare_resume
-from mypt.schema.errors import ExportError
+from mypt.schema.errors import ConflictError, ExportError
 from mypt.schema.resolve import resolve_settings
 from mypt.schema.run import RunSettings
-from mypt.schema.state import TrainingState
 from mypt.train.devices import Precision, environment, resolve_device
 from mypt.train.loop import FitResult, Trainer
 from mypt.train.observer import Observer
 from mypt.train.optimizer import build_optimizer
+from mypt.train.start import first_state, open_session
+from mypt.train.stop import stop_on_signals
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Call:
         fresh: start over although the name is taken; the old bundle is moved aside.
         dry_run: do everything up to one timed step, and write nothing.
         must_exist: the name has to be a recorded run.
+        command: the words of the call, for the record.
+        began: when it began, by `time.perf_counter`.
     """
 
     name: str
@@ -48,6 +54,8 @@ class Call:
     fresh: bool = False
     dry_run: bool = False
     must_exist: bool = False
+    command: tuple[str, ...] = ()
+    began: float = field(default_factory=time.perf_counter)
 
 
 @dataclass(frozen=True)
@@ -82,21 +90,42 @@ def train(call: Call, observer: Observer) -> Outcome:
     manager_of = CheckpointManager.find if call.must_exist else CheckpointManager
     manager = manager_of(call.name, out_dir)
     going_on = manager.exists() and not call.fresh
-    trainer = prepare_resume(manager, settings, observer) if going_on else _prepare(manager, settings, observer)
+    with ExitStack() as held:
+        if going_on and not call.dry_run:  # nobody else may move the bundle while it is read and gone on with
+            held.enter_context(locked(manager.path, observer.notice))
+        if going_on:
+            trainer = prepare_resume(manager, settings, call.command, observer)
+        else:
+            trainer = _prepare(manager, settings, call, observer)
+        return _carry_out(call, trainer, manager, held, observer)
+
+
+def _carry_out(
+    call: Call, trainer: Trainer, manager: CheckpointManager, held: ExitStack, observer: Observer
+) -> Outcome:
+    """Plan, train, export."""
+    going_on = trainer.state.step > 0
     if trainer.state.step >= trainer.training.max_iters:
         return Outcome(manager.path, None, None, None, trainer.state.step)
-    plan = plan_run(trainer, manager.name, out_dir, observer)
+    plan = plan_run(trainer, manager.name, manager.path.parent, observer)
     observer.planned(plan)
     if call.dry_run:
         return Outcome(manager.path, plan, None, None, trainer.state.step)
     check_room(plan, manager)
+    if not going_on:
+        held.enter_context(locked(manager.path, observer.notice))
     if call.fresh:
         _move_old_aside(manager, trainer, observer)
-    result = trainer.run()
-    return Outcome(manager.path, plan, result, _export(trainer, manager, observer), result.state.step)
+    elif not going_on and manager.exists():
+        raise ConflictError(f"Another process has made {manager.path} meanwhile.", "Choose another name.")
+    trainer.stop.began = call.began
+    with stop_on_signals(trainer.stop):
+        result = trainer.run()
+    export = None if result.stopped else _export(trainer, manager, observer)
+    return Outcome(manager.path, plan, result, export, result.state.step)
 
 
-def _prepare(manager: CheckpointManager, settings: RunSettings, observer: Observer) -> Trainer:
+def _prepare(manager: CheckpointManager, settings: RunSettings, call: Call, observer: Observer) -> Trainer:
     """Everything that a new run needs, built from its settings."""
     device = resolve_device(settings.model.device)
     with observer.busy("Reading the text"):
@@ -115,21 +144,16 @@ def _prepare(manager: CheckpointManager, settings: RunSettings, observer: Observ
     with observer.busy("Building the model"):
         model = GPT(config, training.seed).to(device)
     log_file = settings.output.log_file or log_path(manager.name)
-    state = TrainingState(
-        step=0,
-        optimizer_file=OPTIMIZER_FILE,
-        training_config=training,
-        exact_resume=training.save_dtype == "fp32",
-        model_dtype=training.save_dtype,
-        data=loader.record,
-        log_file=str(log_file),
-        preset=settings.preset,
-        config_file=str(settings.config_file) if settings.config_file else None,
-        environment=environment(device),
+    state = first_state(training, loader.record, str(log_file)).model_copy(
+        update={
+            "preset": settings.preset,
+            "config_file": str(settings.config_file) if settings.config_file else None,
+        }
     )
-    optimizer = build_optimizer(model, training)
-    precision = Precision.of(training, device)
-    return Trainer(model, loader, optimizer, state, precision, observer, manager, RunLog(log_file))
+    state = open_session(state, training, environment(device), call.command)
+    log = RunLog(log_file, state.run_id, state.attempt)
+    optimizer, precision = build_optimizer(model, training), Precision.of(training, device)
+    return Trainer(model, loader, optimizer, state, precision, observer, manager, log)
 
 
 def _move_old_aside(manager: CheckpointManager, trainer: Trainer, observer: Observer) -> None:

@@ -1,14 +1,16 @@
 """Every error that mypt raises on purpose.
 
-MyptError                 a failure while working            exit code 1
-├── BundleError           a checkpoint is missing or damaged
-├── StorageError          the disk is full or read-only
-├── ExportError           a bundle cannot be exported
-└── UsageError            the call itself is wrong           exit code 2
-├── ConfigError       settings are wrong, all listed at once
-├── InputError        the text or token input is unusable
-├── DeviceError       the device asked for is not here
-└── ConflictError     the call contradicts the recorded run
+MyptError                a failure while working; exit code 1
+├── BundleError          a checkpoint is missing or damaged
+├── StorageError         the disk is full or read-only
+├── ExportError          a bundle cannot be exported
+├── BusyError            another process is writing under this name
+├── DivergedError        a loss or gradient is not finite
+└── UsageError           the call itself is wrong; exit code 2
+....├── ConfigError      settings are wrong, all listed at once
+....├── InputError       the text or token input is unusable
+....├── DeviceError      the device asked for is not here
+....└── ConflictError    the call contradicts the recorded run
 """
 
 from collections.abc import Sequence
@@ -42,6 +44,14 @@ class StorageError(MyptError):
 
 class ExportError(MyptError):
     """A bundle cannot be exported without losing what it holds."""
+
+
+class BusyError(MyptError):
+    """Another process is writing what this call would write."""
+
+
+class DivergedError(MyptError):
+    """A loss or gradient is not finite; the weights were not touched by it."""
 
 
 class UsageError(MyptError):

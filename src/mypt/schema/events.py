@@ -122,9 +122,37 @@ class TrainingComplete(Event):
     save_s: Seconds
 
 
+class TrainingStopped(Event):
+    """Written when a session ends before max_iters, with everything saved: by a signal or a time limit."""
+
+    event: Literal["training_stopped"] = "training_stopped"
+    iter: int
+    timestamp: str
+    elapsed_s: Seconds
+    tokens_processed: int
+    reason: str
+
+
+class BatchSkipped(Event):
+    """Written when a step is left out because its loss or gradient is not finite (`--on-spike skip`).
+
+    Attributes:
+        loss: the step's loss as text, since JSON has no word for nan or inf.
+        windows: first token of each window of each micro-batch, in the training split.
+    """
+
+    event: Literal["batch_skipped"] = "batch_skipped"
+    iter: int
+    timestamp: str
+    loss: str
+    windows: list[list[int]]
+
+
 EVENTS: dict[str, type[Event]] = {
     "training_start": TrainingStart,
     "eval": Eval,
     "training_complete": TrainingComplete,
+    "training_stopped": TrainingStopped,
+    "batch_skipped": BatchSkipped,
 }
 """The class of each event by the value of its `event` field."""

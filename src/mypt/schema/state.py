@@ -82,6 +82,26 @@ class Environment(_Record):
     threads: int
 
 
+class SessionRecord(_Record):
+    """One start or resume of a run: with the others before it, all that it takes to run it again.
+
+    Attributes:
+        start_step: the step at which it took over.
+        training_config: the settings that were in force.
+        environment: where it took place.
+        command: the exact command; empty for a session from Python.
+        started_at: wall-clock time, ISO 8601.
+        git_commit: commit of the folder it was started in, with `+` if files were changed; None outside git.
+    """
+
+    start_step: int
+    training_config: TrainingConfig
+    environment: Environment
+    command: tuple[str, ...] = ()
+    started_at: str
+    git_commit: str | None = None
+
+
 class TrainingState(_Record):
     """The whole file, in the order in which it is written. The first three fields are the spec's.
 
@@ -98,6 +118,9 @@ class TrainingState(_Record):
         config_file: the config file that the run was started from.
         environment: where the run took place.
         saved_at: wall-clock time of the save, ISO 8601.
+        run_id: names the run in its log, through all its sessions.
+        attempt: number of the session that saved this, from 1.
+        sessions: the sessions that led here, in order; what a rewind left behind is not among them.
     """
 
     step: int
@@ -112,3 +135,13 @@ class TrainingState(_Record):
     config_file: str | None = None
     environment: Environment | None = None
     saved_at: str | None = None
+    run_id: str | None = None
+    attempt: int = 1
+    sessions: tuple[SessionRecord, ...] = ()
+
+    def with_session(self, session: SessionRecord) -> "TrainingState":
+        """The state in which a new session takes over at this state's step."""
+        kept = tuple(s for s in self.sessions if s.start_step < self.step)
+        return self.model_copy(
+            update={"sessions": (*kept, session), "attempt": self.attempt + 1 if self.sessions else 1}
+        )

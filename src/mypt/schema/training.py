@@ -55,6 +55,19 @@ class TrainingConfig(Section):
         on_resume="trajectory",
     )  # fmt: skip
 
+    save_interval: int | None = setting(
+        None, "Save every so many steps besides at each evaluation.", unit="steps", on_resume="harmless", gt=0
+    )
+    max_minutes: float | None = setting(
+        None, "Save and end before this time is over, as a queue's limit demands; a resume goes on.",
+        unit="minutes", on_resume="harmless", gt=0,
+    )  # fmt: skip
+    on_spike: Literal["stop", "skip"] = setting(
+        "stop", "What to do when a loss or gradient is not finite: stop before the weights are touched, or skip "
+        "the step's batches, record them and go on.",
+        on_resume="trajectory",
+    )  # fmt: skip
+
     @property
     def warmup_steps(self) -> int:
         """The warm-up as a count of steps, a fraction below 1 resolved against max_iters."""

@@ -1,11 +1,6 @@
 """The training loop: step, evaluate, log, save."""
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,45 +8,23 @@ import torch
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.data.loader import GPTDataLoader, Split
 from mypt.model.gpt import GPT
-from mypt.record.bundle import OPTIMIZER_FILE, log_path
 from mypt.record.log import RunLog
-from mypt.schema.errors import ConflictError
-from mypt.schema.events import Eval, TrainingComplete, timestamp
-from mypt.schema.resolve import resolve_section
+from mypt.schema.errors import DivergedError
+from mypt.schema.events import BatchSkipped, Eval, TrainingComplete, TrainingStopped, timestamp
 from mypt.schema.state import TrainingState
 from mypt.schema.training import TrainingConfig
-from mypt.train.devices import Precision, environment
+from mypt.train.clock import Clock
+from mypt.train.devices import Precision
 from mypt.train.evaluate import evaluate
-from mypt.train.observer import Observer, PrintObserver
-from mypt.train.optimizer import build_optimizer
+from mypt.train.observer import Observer
 from mypt.train.schedule import learning_rate_at
 from mypt.train.start import training_start
+from mypt.train.stop import Stop
 
 PHASE = "main"
 """Name of the only phase of a run without a curriculum."""
-
-
-@dataclass
-class Clock:
-    """Where this session's time goes, in seconds, since it started."""
-
-    started_at: str = field(default_factory=timestamp)
-    began: float = field(default_factory=time.perf_counter)
-    training: float = 0.0
-    evaluating: float = 0.0
-    saving: float = 0.0
-
-    @contextmanager
-    def measure(self, what: str) -> Iterator[None]:
-        """Add the time of a block to `training`, `evaluating` or `saving`."""
-        start = time.perf_counter()
-        yield
-        setattr(self, what, getattr(self, what) + time.perf_counter() - start)
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the session started."""
-        return time.perf_counter() - self.began
+UNKNOWN_SAVE_S = 2.0
+"""What a save is taken to last until one was measured."""
 
 
 @dataclass
@@ -61,12 +34,14 @@ class FitResult:
     Attributes:
         state: the state at the end, as it was saved.
         evals: every evaluation of this session, in order.
-        complete: the closing event of the log.
+        complete: the closing event of the log; None if the session was stopped before max_iters.
+        stopped: why it was stopped; None if it was not.
     """
 
     state: TrainingState
     evals: list[Eval]
-    complete: TrainingComplete
+    complete: TrainingComplete | None = None
+    stopped: str | None = None
 
 
 @dataclass
@@ -82,6 +57,8 @@ class Trainer:
         observer: who watches.
         checkpoint: where to save; None saves nothing.
         log: where events go; None logs nothing.
+        stop: looked at after every step.
+        evals: every evaluation of this session.
     """
 
     model: GPT
@@ -92,6 +69,7 @@ class Trainer:
     observer: Observer
     checkpoint: CheckpointManager | None = None
     log: RunLog | None = None
+    stop: Stop = field(default_factory=Stop)
     evals: list[Eval] = field(default_factory=list)
 
     @property
@@ -114,18 +92,32 @@ class Trainer:
         for step in range(first, last):
             with self.clock.measure("training"):
                 loss = self.train_step(step)
-            self.observer.stepped(step + 1, loss)
-            if (step + 1) % self.training.eval_interval == 0 or step + 1 == last:
-                self._finish_interval(step + 1, self.optimizer.param_groups[0]["lr"])
+            done = step + 1
+            self.observer.stepped(done, loss)
+            if self._eval_due(done):
+                self._evaluate(done)
+            stopped = self._stop_reason(done)
+            if self._eval_due(done) or self._save_due(done) or stopped:
+                self._save(done)
+            if stopped:
+                return self._stop(stopped)
         return self._complete()
 
     def train_step(self, step: int) -> torch.Tensor:
-        """One optimizer step; returns its mean loss in nats per token, on the device."""
+        """One optimizer step; returns its mean loss in nats per token, on the device.
+
+        Raises:
+            DivergedError: loss or gradient is not finite, and spikes are not to be skipped.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(step, self.training)
         losses = [self.micro_step(step, micro) for micro in range(self.training.grad_accum_steps)]
-        self.update()
-        return torch.stack(losses).sum()
+        loss, norm = torch.stack(losses).sum(), self.gradient_norm()
+        if self._finite(loss, norm):
+            self.update(norm)
+        else:
+            self._leave_out(step, loss, norm)
+        return loss
 
     def micro_step(self, step: int, micro: int) -> torch.Tensor:
         """Add one micro-batch's gradient; its loss counts by its share of all tokens of the step."""
@@ -136,47 +128,93 @@ class Trainer:
         torch.autograd.backward(self.precision.scaler.scale(loss))
         return loss.detach()
 
-    def update(self) -> None:
-        """Clip the gradient, move the weights, forget the gradient."""
-        scaler = self.precision.scaler
+    def gradient_norm(self) -> torch.Tensor:
+        """L2 norm of the whole gradient, its loss scale taken off."""
+        self.precision.scaler.unscale_(self.optimizer)
+        return torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+
+    def update(self, norm: torch.Tensor) -> None:
+        """Clip the gradient of the given norm, move the weights, forget the gradient."""
         if self.training.grad_clip:
-            scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.training.grad_clip)
-        scaler.step(self.optimizer)
-        scaler.update()
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.training.grad_clip, norm)
+        self.precision.scaler.step(self.optimizer)
+        self.precision.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def _finish_interval(self, step: int, lr: float) -> None:
-        started = time.perf_counter()
-        with self.clock.measure("evaluating"):
-            train_loss, val_loss = self._evaluate("train"), self._evaluate("val")
-        steps = step - self.state.step
-        tokens = self.state.progress.tokens_processed + steps * self.tokens_per_step
+    def _finite(self, loss: torch.Tensor, norm: torch.Tensor) -> bool:
+        """Whether a step may move the weights; fp16's loss scale looks after gradients that overflow."""
+        figures = loss if self.precision.scaler.is_enabled() else loss + norm
+        return bool(torch.isfinite(figures))
+
+    def _leave_out(self, step: int, loss: torch.Tensor, norm: torch.Tensor) -> None:
+        """Stop before a step that would poison the weights, or skip its batches and say so."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.precision.scaler.update()
+        micros = range(self.training.grad_accum_steps)
+        windows = [self.loader.window_starts(step, m).tolist() for m in micros]
+        what = f"Step {step + 1} has a loss of {float(loss):.4g} and a gradient norm of {float(norm):.4g}"
+        if self.training.on_spike == "stop":
+            raise DivergedError(
+                f"{what}, so it was not taken: the weights are those of step {step}.",
+                "Go on from the last bundle with a lower --learning-rate, or leave such batches out with "
+                "--on-spike skip.",
+                [f"windows start at tokens {windows} of the training split", self._last_saved()],
+            )
+        self.observer.notice(f"{what}; its batches are left out.")
+        if self.log:
+            self.log.append(BatchSkipped(iter=step + 1, timestamp=timestamp(), loss=str(float(loss)), windows=windows))
+
+    def _last_saved(self) -> str:
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return "nothing was saved yet"
+        return f"the last good bundle is {self.checkpoint.path} at step {self.state.step}"
+
+    def _eval_due(self, step: int) -> bool:
+        return step % self.training.eval_interval == 0 or step == self.training.max_iters
+
+    def _save_due(self, step: int) -> bool:
+        return self.training.save_interval is not None and step % self.training.save_interval == 0
+
+    def _stop_reason(self, step: int) -> str | None:
+        if step == self.training.max_iters:
+            return None
+        latest = self.clock.latest
+        needed = latest["training"] + latest.get("saving", UNKNOWN_SAVE_S)
+        if self._eval_due(step + 1):
+            needed += latest.get("evaluating", 0.0)
+        return self.stop.reason(step, self.training.max_minutes, needed)
+
+    def _advance(self, step: int) -> None:
+        """Bring the state up to `step`."""
+        tokens = self.state.progress.tokens_processed + (step - self.state.step) * self.tokens_per_step
         progress = self.state.progress.model_copy(update={"tokens_processed": tokens})
-        self.state = self.state.model_copy(
-            update={"step": step, "progress": progress.after_eval(step, train_loss, val_loss)}
-        )
+        self.state = self.state.model_copy(update={"step": step, "progress": progress})
+
+    def _evaluate(self, step: int) -> None:
+        lr = self.optimizer.param_groups[0]["lr"]
+        with self.clock.measure("evaluating"):
+            train_loss, val_loss = self._loss_on("train"), self._loss_on("val")
+        self._advance(step)
+        progress = self.state.progress.after_eval(step, train_loss, val_loss)
+        self.state = self.state.model_copy(update={"progress": progress})
         event = Eval(
             iter=step,
             timestamp=timestamp(),
             elapsed_s=self.clock.elapsed,
-            tokens_processed=tokens,
+            tokens_processed=progress.tokens_processed,
             progress_pct=100 * step / self.training.max_iters,
             lr=lr,
             phase=PHASE,
             val_loss=val_loss,
-            eval_duration_s=time.perf_counter() - started,
+            eval_duration_s=self.clock.latest["evaluating"],
             train_loss=train_loss,
         )
         self.evals.append(event)
         if self.log:
             self.log.append(event)
-        if self.checkpoint:
-            with self.clock.measure("saving"):
-                self._save(self.checkpoint)
         self.observer.evaluated(event, self.training.max_iters, self._eta())
 
-    def _evaluate(self, split: Split) -> float:
+    def _loss_on(self, split: Split) -> float:
         counts = [self.loader.eval_batch_count(s, self.training.eval_iters) for s in ("train", "val")]
         done = 0 if split == "train" else counts[0]
 
@@ -187,11 +225,16 @@ class Trainer:
 
         return evaluate(self.model, self.loader, split, self.training.eval_iters, self.precision, advance)
 
-    def _save(self, checkpoint: CheckpointManager) -> None:
+    def _save(self, step: int) -> None:
+        self._advance(step)
+        if self.checkpoint is None:
+            return
         self.state = self.state.model_copy(update={"saved_at": timestamp()})
-        checkpoint.save(
-            self.model, self.loader.tokenizer, self.state, self.optimizer, self.precision.scaler.state_dict()
-        )
+        with self.clock.measure("saving"):
+            self.checkpoint.save(
+                self.model, self.loader.tokenizer, self.state, self.optimizer, self.precision.scaler.state_dict()
+            )
+        self.observer.saved(step)
 
     def _eta(self) -> float:
         """Seconds to max_iters at this session's own pace, evaluations and saves included."""
@@ -204,6 +247,18 @@ class Trainer:
         if self.log:
             amp = self.precision.enabled
             self.log.append(training_start(self.clock.started_at, self.model.config, self.state, amp))
+
+    def _stop(self, reason: str) -> FitResult:
+        event = TrainingStopped(
+            iter=self.state.step,
+            timestamp=timestamp(),
+            elapsed_s=self.clock.elapsed,
+            tokens_processed=self.state.progress.tokens_processed,
+            reason=reason,
+        )
+        if self.log:
+            self.log.append(event)
+        return FitResult(self.state, self.evals, stopped=reason)
 
     def _complete(self) -> FitResult:
         c, progress = self.clock, self.state.progress
@@ -237,52 +292,3 @@ def seed_torch(seed: int, step: int, micro: int) -> None:
     """Seed torch's generators for one micro-step, so that its dropout depends on nothing before it."""
     mixed = np.random.SeedSequence((seed, step, micro)).generate_state(1, np.uint64)[0]
     torch.manual_seed(int(mixed) & (2**63 - 1))
-
-
-def fit(
-    model: GPT,
-    data_loader: GPTDataLoader,
-    optimizer: torch.optim.Optimizer | None = None,
-    *,
-    checkpoint: CheckpointManager | None = None,
-    log_file: Path | None = None,
-    observer: Observer | None = None,
-    **settings: Any,
-) -> FitResult:
-    """Train a model from Python, as `mypt train` does.
-
-    Args:
-        model: a model on its device.
-        data_loader: its training and validation data.
-        optimizer: by default AdamW; its learning rate is the peak unless `learning_rate` is given.
-        checkpoint: where to save at each evaluation and at the end; nothing is saved without it.
-        log_file: the run's log; with a checkpoint it defaults to logs/train/NAME_eval.jsonl.
-        observer: who watches; by default the two-line summaries are printed.
-        **settings: fields of `TrainingConfig`.
-
-    Raises:
-        ConfigError: a setting is unknown or out of bounds.
-        ConflictError: the checkpoint's name is taken.
-    """
-    if optimizer is not None:
-        settings.setdefault("learning_rate", optimizer.param_groups[0]["lr"])
-    training = resolve_section(TrainingConfig, settings)
-    if checkpoint is not None and checkpoint.exists():
-        raise ConflictError(
-            f"The model {checkpoint.path} exists already.", "Choose another name, or go on with `mypt resume`."
-        )
-    if log_file is None and checkpoint is not None:
-        log_file = log_path(checkpoint.name)
-    device = str(model.device)
-    model.config = model.config.model_copy(update={"device": device})
-    state = TrainingState(
-        step=0, optimizer_file=OPTIMIZER_FILE if checkpoint else None, training_config=training,
-        exact_resume=training.save_dtype == "fp32", model_dtype=training.save_dtype, data=data_loader.record,
-        log_file=str(log_file) if log_file else None, environment=environment(device),
-    )  # fmt: skip
-    trainer = Trainer(
-        model, data_loader, optimizer or build_optimizer(model, training), state,
-        Precision.of(training, device), observer or PrintObserver(), checkpoint,
-        RunLog(log_file) if log_file else None,
-    )  # fmt: skip
-    return trainer.run()

@@ -33,6 +33,9 @@ class Observer:
     def stepped(self, step: int, loss: SupportsFloat) -> None:
         """A step is done; reading `loss` may wait for the device."""
 
+    def saved(self, step: int) -> None:
+        """The bundle holds `step` now."""
+
     def evaluating(self, done: int, total: int) -> None:
         """An evaluation has done so many of its batches."""
 

@@ -40,7 +40,7 @@ def time_step(trainer: Trainer) -> Timing:
         micro_s, update_s, eval_s = _time(
             trainer,
             lambda: trainer.micro_step(trainer.state.step, 0),
-            trainer.update,
+            lambda: trainer.update(trainer.gradient_norm()),
             lambda: _eval_batch(trainer),
         )
         step_s = trainer.training.grad_accum_steps * micro_s + update_s

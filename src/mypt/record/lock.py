@@ -1,0 +1,55 @@
+"""One process at a time writes under a name."""
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mypt.record.commit import storage_errors
+from mypt.schema.errors import BusyError
+from mypt.schema.events import timestamp
+
+
+@contextmanager
+def locked(target: Path, notice: Callable[[str], None]) -> Iterator[None]:
+    """Hold the right to write `target` while the block runs.
+
+    The operating system gives a lock back when its process dies, so one that is left behind never stands in
+    the way; it is taken over, and `notice` is told.
+
+    Raises:
+        BusyError: another process holds it; its pid and host are named.
+    """
+    owner_file = target.with_name(f".{target.name}.owner.json")
+    with storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(target.with_name(f".{target.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise BusyError(
+                f"{target} is being written by {_owner(owner_file)}.",
+                "Wait until it ends, stop it, or choose another name.",
+            ) from error
+    try:
+        if owner_file.exists():
+            notice(f"Took over {target} from {_owner(owner_file)}, which ended without a word.")
+        me = {"pid": os.getpid(), "host": socket.gethostname(), "since": timestamp()}
+        with storage_errors(target):
+            owner_file.write_text(json.dumps(me) + "\n", encoding="utf-8")
+        yield
+    finally:
+        owner_file.unlink(missing_ok=True)
+        lock.release()
+
+
+def _owner(path: Path) -> str:
+    try:
+        owner = json.loads(path.read_text(encoding="utf-8"))
+        return f"process {owner['pid']} on {owner['host']} (since {owner['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

@@ -1,0 +1,71 @@
+"""Training from Python: the door behind `GPT.fit`."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mypt.checkpoint.manager import CheckpointManager
+from mypt.data.loader import GPTDataLoader
+from mypt.model.gpt import GPT
+from mypt.record.bundle import log_path
+from mypt.record.log import RunLog
+from mypt.schema.errors import ConflictError
+from mypt.schema.resolve import resolve_section
+from mypt.schema.training import TrainingConfig
+from mypt.train.devices import Precision, environment
+from mypt.train.loop import FitResult, Trainer
+from mypt.train.observer import Observer, PrintObserver
+from mypt.train.optimizer import build_optimizer
+from mypt.train.start import first_state, open_session
+
+
+def fit(
+    model: GPT,
+    data_loader: GPTDataLoader,
+    optimizer: torch.optim.Optimizer | None = None,
+    *,
+    checkpoint: CheckpointManager | None = None,
+    log_file: Path | None = None,
+    observer: Observer | None = None,
+    **settings: Any,
+) -> FitResult:
+    """Train a model from Python, as `mypt train` does.
+
+    Args:
+        model: a model on its device.
+        data_loader: its training and validation data.
+        optimizer: by default AdamW; its learning rate is the peak unless `learning_rate` is given.
+        checkpoint: where to save at each evaluation and at the end; nothing is saved without it.
+        log_file: the run's log; with a checkpoint it defaults to logs/train/NAME_eval.jsonl.
+        observer: who watches; by default the two-line summaries are printed.
+        **settings: fields of `TrainingConfig`.
+
+    Raises:
+        ConfigError: a setting is unknown or out of bounds.
+        ConflictError: the checkpoint's name is taken.
+    """
+    if optimizer is not None:
+        settings.setdefault("learning_rate", optimizer.param_groups[0]["lr"])
+    training = resolve_section(TrainingConfig, settings)
+    if checkpoint is not None and checkpoint.exists():
+        raise ConflictError(
+            f"The model {checkpoint.path} exists already.", "Choose another name, or go on with `mypt resume`."
+        )
+    if log_file is None and checkpoint is not None:
+        log_file = log_path(checkpoint.name)
+    device = str(model.device)
+    model.config = model.config.model_copy(update={"device": device})
+    state = first_state(training, data_loader.record, str(log_file) if log_file else None)
+    state = open_session(state, training, environment(device))
+    trainer = Trainer(
+        model,
+        data_loader,
+        optimizer or build_optimizer(model, training),
+        state,
+        Precision.of(training, device),
+        observer or PrintObserver(),
+        checkpoint,
+        RunLog(log_file, state.run_id, state.attempt) if log_file else None,
+    )
+    return trainer.run()
