@@ -56,10 +56,10 @@ def mypt(folder: Path) -> Mypt:
     return run
 
 
-def reseal(bundle: Path) -> None:
+def reseal(bundle: Path, step: int = 0) -> None:
     """Give a bundle that a test has altered on purpose a manifest that fits it again."""
     (bundle / "manifest.json").unlink(missing_ok=True)
-    write_manifest(bundle, 0)
+    write_manifest(bundle, step)
 
 
 def flat(text: str) -> str:

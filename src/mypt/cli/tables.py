@@ -95,6 +95,17 @@ def preset_costs(name: str) -> dict[str, Any]:
     }
 
 
+def checks_table(checks: Sequence[tuple[str, str, bool | None, str]]) -> Table:
+    """One line for each check of a bundle: (bundle, check, whether it holds or None, what was found)."""
+    table = Table(title="Checks", title_justify="left", box=SIMPLE_HEAD)
+    for heading in ("bundle", "check", "result", "found"):
+        table.add_column(heading, overflow="fold", no_wrap=heading == "result")
+    words = {True: "[green]ok[/]", False: "[bold red]FAULT[/]", None: "not checked"}
+    for bundle, name, ok, found in checks:
+        table.add_row(escape(bundle), name, words[ok], escape(found))
+    return table
+
+
 def inspect_tables(info: BundleInfo) -> list[Table]:
     """Architecture, parameters by part, tokenizer and data, and files of a bundle."""
     config = [(n, _plain(v)) for n, v in info.config.model_dump().items()]

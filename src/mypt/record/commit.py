@@ -71,6 +71,19 @@ def recover(target: Path) -> bool:
     return True
 
 
+def tidy(target: Path) -> str | None:
+    """Put right what a crash left beside `target`; a sentence on what was done, None if there was nothing.
+
+    Only for the process that holds the right to write `target`.
+    """
+    if recover(target):
+        return f"Put {target} back, which a crash had left between two names."
+    leftovers = [p for p in (_aside(target), _old(target)) if p.exists()]
+    for leftover in leftovers:
+        shutil.rmtree(leftover, ignore_errors=True)
+    return f"Removed what an interrupted save of {target} had left behind." if leftovers else None
+
+
 def move_aside(target: Path, suffix: str) -> Path:
     """Rename a file or folder to a free name of its own, `NAME_suffix`, and return that; nothing is deleted."""
     moved, n = target.with_name(f"{target.stem}_{suffix}{target.suffix}"), 1

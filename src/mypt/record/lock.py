@@ -4,12 +4,12 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mypt.record.commit import storage_errors
+from mypt.record.commit import storage_errors, tidy
 from mypt.schema.errors import BusyError
 from mypt.schema.events import timestamp
 
@@ -38,12 +38,16 @@ def locked(target: Path, notice: Callable[[str], None]) -> Iterator[None]:
     try:
         if owner_file.exists():
             notice(f"Took over {target} from {_owner(owner_file)}, which ended without a word.")
+        done = tidy(target)
+        if done:
+            notice(done)
         me = {"pid": os.getpid(), "host": socket.gethostname(), "since": timestamp()}
         with storage_errors(target):
             owner_file.write_text(json.dumps(me) + "\n", encoding="utf-8")
         yield
     finally:
-        owner_file.unlink(missing_ok=True)
+        with suppress(OSError):  # the run itself is safe; the next one says that it took over
+            owner_file.unlink(missing_ok=True)
         lock.release()
 
 

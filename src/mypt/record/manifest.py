@@ -21,8 +21,8 @@ def damaged(path: Path, why: str) -> BundleError:
 def write_manifest(folder: Path, step: int) -> None:
     """Hash every file of a folder, read back from the disk, into its manifest."""
     files = {p.name: file_hash(p) for p in sorted(folder.iterdir())}
-    text = Manifest(step=step, files=files).model_dump_json(indent=2)
-    (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8", newline="\n")
+    text = _as_text(Manifest(step=step, files=files))
+    (folder / MANIFEST_FILE).write_text(text, encoding="utf-8", newline="\n")
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -34,10 +34,19 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_FILE
     if not path.is_file():
         raise damaged(path, "is missing")
+    unreliable = "is damaged and says nothing that can be relied on"
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
+        manifest = Manifest.model_validate_json(content)
     except (ValidationError, OSError) as error:
-        raise damaged(path, "is damaged and says nothing that can be relied on") from error
+        raise damaged(path, unreliable) from error
+    if content != _as_text(manifest).encode("utf-8"):  # nothing else hashes the manifest itself
+        raise damaged(path, unreliable)
+    return manifest
+
+
+def _as_text(manifest: Manifest) -> str:
+    return manifest.model_dump_json(indent=2) + "\n"
 
 
 def check_file(path: Path, *, content: bool = True) -> None:

@@ -1,0 +1,175 @@
+"""`mypt reproduce`: run a recorded run again from its record alone, and compare."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mypt.checkpoint.manager import CheckpointManager, Loaded, carry_over
+from mypt.data.loader import GPTDataLoader
+from mypt.model.gpt import GPT
+from mypt.record.changes import Change, changed_environment
+from mypt.record.log import read_log
+from mypt.run.build import recorded_text
+from mypt.schema.errors import BundleError
+from mypt.schema.events import Eval
+from mypt.schema.state import SessionRecord, TrainingState
+from mypt.train.devices import Precision, environment, resolve_device
+from mypt.train.loop import Trainer
+from mypt.train.observer import Observer
+from mypt.train.optimizer import build_optimizer
+from mypt.train.stop import Stop
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One evaluation, recorded and reproduced; the recorded losses are None if the log has none for this step."""
+
+    step: int
+    recorded_val: float | None
+    val: float
+    recorded_train: float | None
+    train: float
+
+    @property
+    def same(self) -> bool:
+        """Whether both losses are those of the record, to its 6 decimals."""
+        return (self.val, self.train) == (self.recorded_val, self.recorded_train)
+
+
+class ReproduceObserver(Observer):
+    """Is told of each evaluation as it is compared."""
+
+    def begun(self, first: int, last: int, tokens_per_step: int) -> None:
+        """A session is about to be run again."""
+
+    def compared(self, row: Compared) -> None:
+        """An evaluation was made again."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What running again came to.
+
+    Attributes:
+        rows: every evaluation, in order.
+        steps: steps that were run.
+        whole: whether they are all steps of the record.
+        weights_same: whether the weights at the end are those of the bundle; None unless all steps were run.
+        differences: circumstances that differ from the recorded ones.
+    """
+
+    rows: list[Compared]
+    steps: int
+    whole: bool
+    weights_same: bool | None
+    differences: list[Change]
+
+    @property
+    def identical(self) -> bool:
+        """Whether everything that was compared is the same."""
+        return all(r.same for r in self.rows if r.recorded_val is not None) and self.weights_same is not False
+
+    @property
+    def first_difference(self) -> int | None:
+        """The first step whose evaluation differs."""
+        return next((r.step for r in self.rows if r.recorded_val is not None and not r.same), None)
+
+
+@dataclass
+class _Comparison(Observer):
+    """Watches the trainer and compares each evaluation with the log."""
+
+    recorded: dict[int, dict[str, Any]]
+    to: ReproduceObserver
+    rows: list[Compared] = field(default_factory=list)
+
+    def evaluated(self, event: Eval, max_iters: int, eta_seconds: float) -> None:
+        """Compare."""
+        del max_iters, eta_seconds
+        was = self.recorded.get(event.iter, {})
+        made = event.model_dump()
+        row = Compared(event.iter, was.get("val_loss"), made["val_loss"], was.get("train_loss"), made["train_loss"])
+        self.rows.append(row)
+        self.to.compared(row)
+
+    def stepped(self, step: int, loss: Any) -> None:
+        """Pass on."""
+        self.to.stepped(step, loss)
+
+
+def reproduce(name: str, out_dir: Path, steps: int | None, observer: ReproduceObserver) -> Verdict:
+    """Train again from nothing as the record says, session by session, writing nothing, and compare.
+
+    Args:
+        name: a bundle, by name or by path.
+        out_dir: folder of all bundles.
+        steps: prove only the first so many.
+        observer: is told of each step and comparison.
+
+    Raises:
+        BundleError: the bundle is damaged, or its record does not hold what it takes.
+        ConflictError: the text is not the recorded one any more.
+        InputError: the text is not to be found.
+    """
+    manager = CheckpointManager.find(name, out_dir)
+    with observer.busy("Reading the record"):
+        loaded = manager.load()
+    state = loaded.state
+    _check_record(manager, state)
+    device = resolve_device(loaded.model.config.device)
+    text = recorded_text(state.data, ())
+    first = state.sessions[0].training_config
+    loader = GPTDataLoader(loaded.model.config, loaded.tokenizer, text=text, seed=first.seed)
+    last = min(steps or state.step, state.step)
+    log = read_log(Path(state.log_file)).live(state.run_id) if state.log_file else []
+    comparison = _Comparison({e["iter"]: e for e in log if e["event"] == "eval"}, observer)
+    model = GPT(loaded.model.config, first.seed).to(device)
+    _run_sessions(model, loader, state, last, comparison)
+    whole = last == state.step
+    same = _same_weights(model, loaded) if whole else None
+    differences = changed_environment(state.sessions[0].environment, environment(device))
+    return Verdict(comparison.rows, last, whole, same, differences)
+
+
+def _check_record(manager: CheckpointManager, state: TrainingState) -> None:
+    """Make sure that the record holds all that running again takes."""
+    todo = "Only bundles of `mypt train`, `mypt resume` and `GPT.fit`, saved in fp32, can be reproduced."
+    if not state.sessions or state.sessions[0].start_step != 0:
+        raise BundleError(f"{manager.path} does not record the sessions that led to it from step 0.", todo)
+    if state.model_dtype != "fp32" or any(s.training_config.save_dtype != "fp32" for s in state.sessions):
+        raise BundleError(f"{manager.path} was rounded below fp32 on its way, so it has no exact repetition.", todo)
+
+
+def _run_sessions(model: GPT, loader: GPTDataLoader, state: TrainingState, last: int, comparison: _Comparison) -> None:
+    """Each session from where it took over to where the next one did, with its own settings."""
+    ends = [s.start_step for s in state.sessions[1:]] + [state.step]
+    optimizer: torch.optim.Optimizer | None = None
+    scaler: dict[str, Any] = {}
+    for session, end in zip(state.sessions, ends, strict=True):
+        if session.start_step >= last:
+            return
+        trainer = _trainer_of(session, model, loader, min(end, last), comparison)
+        comparison.to.begun(session.start_step, min(end, last), trainer.tokens_per_step)
+        if optimizer is not None:
+            carry_over(optimizer.state_dict(), trainer.optimizer)
+        if scaler:
+            trainer.precision.scaler.load_state_dict(scaler)
+        trainer.run()
+        optimizer, scaler = trainer.optimizer, trainer.precision.scaler.state_dict()
+
+
+def _trainer_of(
+    session: SessionRecord, model: GPT, loader: GPTDataLoader, end: int, comparison: _Comparison
+) -> Trainer:
+    training = session.training_config.model_copy(update={"max_minutes": None})
+    state = TrainingState(step=session.start_step, training_config=training)
+    precision = Precision.of(training, str(model.device))
+    optimizer = build_optimizer(model, training)
+    return Trainer(model, loader, optimizer, state, precision, comparison, stop=Stop(at_step=end))
+
+
+def _same_weights(model: GPT, loaded: Loaded) -> bool:
+    recorded = loaded.model.state_dict()
+    return all(torch.equal(w.cpu(), recorded[n]) for n, w in model.state_dict().items())

@@ -1,0 +1,216 @@
+"""Runs a training again and again, with a fault at each point where it changes the disk. Linux only.
+
+    python -m tests.faults kill|full|broken PART PARTS
+
+Each run is a forked child, so that torch is loaded once. A child trains, meets its fault at point n, and ends. A second
+child then checks the bundle, calls the same command again, and compares the result with that of a run without fault.
+"""
+
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mypt.checkpoint.manager import CheckpointManager
+from mypt.record import commit
+from mypt.record.manifest import check_file, read_manifest
+from mypt.run.train import Call, train
+from mypt.schema.errors import StorageError
+from mypt.train.loop import Trainer
+from mypt.train.observer import Observer
+
+SETTINGS = {
+    "input_file": ["input.txt"], "tokenization": "char", "n_layer": 1, "n_head": 1, "n_embd": 8, "block_size": 8,
+    "batch_size": 2, "eval_iters": 1, "max_iters": 6, "eval_interval": 3, "device": "cpu", "grad_accum_steps": 2,
+}  # fmt: skip
+BUNDLES = ("run", "run_fp16")
+Point = tuple[str, str]
+
+
+class Disk:
+    """Stands between a run and the disk: notes every change, and calls `fault` before the n-th takes effect."""
+
+    def __init__(self, at: int = 0, fault: Callable[[Callable[[], None]], None] = lambda _: None) -> None:
+        self.at = at
+        self.fault = fault
+        self.points: list[Point] = []
+
+    def change(self, what: str, path: object, half: Callable[[], None] = lambda: None) -> None:
+        """One change is about to happen; `half` does a part of it."""
+        self.points.append((what, os.fspath(path)))  # type: ignore[call-overload]
+        if len(self.points) == self.at:
+            self.fault(half)
+
+    def install(self) -> None:
+        """Put this disk under everything that a save uses."""
+        real_open, real_rename, real_mkdir, real_exchange = Path.open, Path.rename, Path.mkdir, commit._exchange
+        real_fsync, real_unlink, real_rmdir = os.fsync, os.unlink, os.rmdir
+
+        def open_(path: Path, mode: str = "r", _: int = -1, encoding: str | None = None, errors: str | None = None,
+                  newline: str | None = None) -> Any:  # fmt: skip
+            if not set(mode) & set("wax+"):
+                return real_open(path, mode, encoding=encoding, errors=errors, newline=newline)
+            raw = _RawFile(self, path, "".join(c for c in mode if c not in "bt"))
+            file = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
+            return file if "b" in mode else io.TextIOWrapper(file, encoding=encoding, errors=errors, newline=newline)
+
+        def fsync(fd: int) -> None:
+            self.change("flush", Path(f"/proc/self/fd/{fd}").readlink())
+            real_fsync(fd)
+
+        def named(what: str, real: Callable[..., Any]) -> Callable[..., Any]:
+            def call(path: Any, *args: Any, **kwargs: Any) -> Any:
+                self.change(what, path)
+                return real(path, *args, **kwargs)
+
+            return call
+
+        Path.open, os.fsync = open_, fsync  # type: ignore[assignment, method-assign]
+        Path.rename, Path.mkdir = named("rename", real_rename), named("mkdir", real_mkdir)  # type: ignore[method-assign]
+        commit._exchange = named("switch", real_exchange)
+        os.unlink, os.rmdir = named("delete", real_unlink), named("delete", real_rmdir)
+
+
+class _RawFile(io.FileIO):
+    """A file whose every write that reaches the system is a change of the disk."""
+
+    def __init__(self, disk: Disk, path: Path, mode: str) -> None:
+        super().__init__(path, mode)
+        self._disk, self._path = disk, path
+
+    def write(self, data: Any) -> int:
+        def half() -> None:
+            super(_RawFile, self).write(data[: len(data) // 2])
+
+        self._disk.change("write", self._path, half)
+        return super().write(data) or 0
+
+
+def kill(half: Callable[[], None]) -> None:
+    half()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def refuse(code: int) -> Callable[[Callable[[], None]], None]:
+    def fault(half: Callable[[], None]) -> None:
+        half()
+        raise OSError(code, os.strerror(code))
+
+    return fault
+
+
+FAULTS = {"kill": kill, "full": refuse(errno.ENOSPC), "broken": refuse(errno.EIO)}
+
+
+def train_once() -> None:
+    train(Call("run", SETTINGS), Observer())
+
+
+def train_on(disk: Disk) -> None:
+    """Train with the disk in place from the first step on."""
+    real = Trainer.run
+
+    def run(trainer: Trainer) -> Any:
+        disk.install()
+        return real(trainer)
+
+    setattr(Trainer, "run", run)  # noqa: B010 - a plain assignment would ask the type checker for an excuse
+    train_once()
+
+
+def in_child(work: Callable[[], int | None]) -> int:
+    """Run in a forked child; its exit code, or minus the signal that ended it."""
+    pid = os.fork()
+    if pid == 0:
+        code = 99
+        try:
+            code = work() or 0
+        except StorageError:
+            code = 1
+        except BaseException as error:
+            print(f"unexpected: {type(error).__name__}: {error}", file=sys.stderr)
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def results() -> dict[str, str]:
+    """Hashes of what a run comes to."""
+    files = [Path("checkpoints") / b / f for b in BUNDLES for f in ("model.pt", "optimizer.pt")]
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in files if p.exists()}
+
+
+def check_and_go_on(wanted: dict[str, str]) -> str:
+    """Empty if the bundle is whole and the run can be brought to the same end as without a fault."""
+    for bundle in BUNDLES:
+        folder = Path("checkpoints") / bundle
+        if not folder.exists() and not commit._old(folder).exists():
+            continue
+        manager = CheckpointManager(bundle)
+        manager.exists()
+        for name in read_manifest(folder).files:
+            check_file(folder / name)
+        state = manager.load().state
+        if read_manifest(folder).step != state.step:
+            return f"{bundle} mixes steps"
+    if in_child(train_once):
+        return "the same call fails afterwards"
+    got = results()
+    if Path("checkpoints/run_fp16").exists() and got != wanted:
+        return "the result differs"
+    if any(got[n] != h for n, h in wanted.items() if "fp16" not in n):
+        return "the weights differ"
+    left = [p.name for p in Path("checkpoints").iterdir() if p.name.endswith((".writing", ".old", ".owner.json"))]
+    return f"left behind: {left}" if [n for n in left if "fp16" not in n] else ""
+
+
+def fresh(folder: Path) -> None:
+    """An empty working folder with the text in it."""
+    from tests.conftest import tiny_text
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    os.chdir(folder)
+    Path("input.txt").write_text(tiny_text(), encoding="utf-8")
+
+
+def main(kind: str, part: int, parts: int) -> dict[str, Any]:
+    base = Path(tempfile.mkdtemp())
+    fresh(base / "whole")
+    train_once()  # in this process, so that every child finds all modules loaded
+    wanted = results()
+    fresh(base / "count")
+
+    def count() -> None:
+        disk = Disk()
+        train_on(disk)
+        Path(base / "points.json").write_text(json.dumps(disk.points), encoding="utf-8")
+
+    assert in_child(count) == 0
+    points: list[Point] = json.loads((base / "points.json").read_text(encoding="utf-8"))
+    faults: list[str] = []
+    for n in range(1 + part, len(points) + 1, parts):
+        fresh(base / "run")
+        code = in_child(partial(train_on, Disk(n, FAULTS[kind])))
+        allowed = (-signal.SIGKILL,) if kind == "kill" else (0, 1)
+        why = "" if code in allowed else f"ended with {code}"
+        why = why or check_and_go_on(wanted)
+        if why:
+            faults.append(f"point {n} ({points[n - 1][0]} {Path(points[n - 1][1]).name}): {why}")
+    os.chdir(base.parent)
+    shutil.rmtree(base)
+    kinds = sorted({p[0] for p in points})
+    return {"points": len(range(part, len(points), parts)), "of": len(points), "kinds": kinds, "faults": faults}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))

@@ -1,0 +1,207 @@
+"""`mypt verify` finds every kind of damage, and `mypt reproduce` proves a run or names what differs."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from mypt.checkpoint.manager import load_tensors
+from mypt.data.tokenizer import Tokenizer
+from mypt.record.bundle import write_json
+from mypt.record.log import read_log
+from tests.conftest import TINY, Mypt, reseal
+
+RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "12", "--eval-interval", "4"]
+BUNDLE = Path("checkpoints/dante")
+FILES = ["model.pt", "config.json", "tokenizer.json", "training_state.json", "optimizer.pt", "manifest.json"]
+
+
+def faults(mypt: Mypt) -> list[str]:
+    """The names of the checks that fail."""
+    result = mypt("verify", "dante", "--json", ok=False)
+    found = [c["name"] for c in json.loads(result.output) if c["ok"] is False]
+    assert result.exit_code == (1 if found else 0)
+    return found
+
+
+def test_a_whole_folder_is_verified_in_one_table(mypt: Mypt) -> None:
+    mypt("train", "dante", *RUN)
+    out = mypt("verify").output
+    assert "14 checks of 2 bundles, 0 faults." in out and "not checked" in out and "FAULT" not in out
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_flipped_byte_anywhere_is_found(file: str, mypt: Mypt) -> None:
+    mypt("train", "dante", *RUN)
+    path = BUNDLE / file
+    content = path.read_bytes()
+    for at in [*range(0, len(content), max(1, len(content) // 7)), len(content) - 1]:
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        assert "files" in faults(mypt), f"byte {at} of {file}"
+    path.write_bytes(content)
+    assert faults(mypt) == []
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_truncated_or_missing_file_is_found(file: str, mypt: Mypt) -> None:
+    mypt("train", "dante", *RUN)
+    path = BUNDLE / file
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    assert "files" in faults(mypt)
+    path.unlink()
+    assert "files" in faults(mypt)
+
+
+def swap_tokenizer() -> None:
+    write_json(BUNDLE / "tokenizer.json", Tokenizer.char("".join(map(chr, range(40, 140)))).file)
+
+
+def swap_kind() -> None:
+    write_json(BUNDLE / "tokenizer.json", Tokenizer.train_bpe("ab", 256).file)
+
+
+def edit(key: str, value: int) -> Callable[[], None]:
+    def change() -> None:
+        path = BUNDLE / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), key: value}, indent=2))
+
+    return change
+
+
+def poison_weight() -> None:
+    weights = load_tensors(BUNDLE / "model.pt")
+    weights["norm.weight"][3] = float("nan")
+    torch.save(weights, BUNDLE / "model.pt")
+
+
+def poison_moment() -> None:
+    content = load_tensors(BUNDLE / "optimizer.pt")
+    content["optimizer"]["state"][0]["exp_avg"][0, 0] = float("inf")
+    torch.save(content, BUNDLE / "optimizer.pt")
+
+
+def forget_moments() -> None:
+    content = load_tensors(BUNDLE / "optimizer.pt")
+    del content["optimizer"]["state"][2]
+    torch.save(content, BUNDLE / "optimizer.pt")
+
+
+def older_state() -> None:
+    path = BUNDLE / "training_state.json"
+    state = json.loads(path.read_text())
+    state["progress"]["last_val_loss"] = 1.5
+    path.write_text(json.dumps(state))
+
+
+DAMAGE = {
+    "a swapped tokenizer": (swap_tokenizer, "tokenizer fits weights"),
+    "a tokenizer of another kind": (swap_kind, "tokenizer fits weights"),
+    "another width in the config": (edit("n_embd", 32), "weights fit config"),
+    "another depth in the config": (edit("n_layer", 1), "weights fit config"),
+    "a NaN in a weight": (poison_weight, "values are finite"),
+    "an infinite moment": (poison_moment, "values are finite"),
+    "an optimizer with too little": (forget_moments, "optimizer fits model"),
+    "a state that the log does not know": (older_state, "step fits log"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_found_by_its_own_check_even_under_a_manifest_that_fits(damage: str, mypt: Mypt) -> None:
+    mypt("train", "dante", *RUN)
+    apply, check = DAMAGE[damage]
+    apply()
+    assert "files" in faults(mypt)
+    step = json.loads((BUNDLE / "training_state.json").read_text())["step"]
+    reseal(BUNDLE, step)
+    assert check in faults(mypt)
+    assert "files" not in faults(mypt) and "schema" not in faults(mypt)
+
+
+def test_a_file_that_did_not_come_with_the_bundle_is_found(mypt: Mypt) -> None:
+    mypt("train", "dante", *RUN)
+    (BUNDLE / "extra.bin").write_text("x")
+    assert faults(mypt) == ["files"]
+
+
+def test_a_run_and_its_resumes_are_reproduced_to_the_bit(mypt: Mypt) -> None:
+    mypt("train", "dante", *RUN, "--grad-accum-steps", "2")
+    mypt("resume", "dante", "--max-iters", "20", "--lr", "3e-3", "--weight-decay", "0.3")
+    mypt("resume", "dante", "--max-iters", "25", "--eval-interval", "5")
+    before = {p: p.read_bytes() for p in Path().rglob("*") if p.is_file() and p.name != "input.txt"}
+    out = mypt("reproduce", "dante").output
+    assert out.splitlines()[-1] == "identical: all 25 steps and the weights, 6 evaluations"
+    assert [line.split()[0] for line in out.splitlines()[1:-1]] == ["4", "8", "12", "16", "20", "25"]
+    assert {p: p.read_bytes() for p in Path().rglob("*") if p.is_file() and p.name != "input.txt"} == before
+    out = mypt("reproduce", "dante", "--steps", "9").output
+    assert out.splitlines()[-1] == "identical: the first 9 steps, 2 evaluations"
+
+
+def test_a_record_that_is_not_what_was_run_is_told_with_the_first_step(mypt: Mypt) -> None:
+    mypt("train", "dante", *RUN)
+    log = Path("logs/train/dante_eval.jsonl")
+    lines = log.read_text().splitlines()
+    event = json.loads(lines[2])
+    assert event["iter"] == 8
+    lines[2] = json.dumps({**event, "val_loss": event["val_loss"] + 1e-6})
+    log.write_text("\n".join(lines) + "\n")
+    result = mypt("reproduce", "dante", ok=False)
+    assert result.exit_code == 1
+    assert "different: first at the evaluation of step 8; what differs from the record: no recorded" in result.output
+
+
+def test_weights_that_the_record_does_not_lead_to_are_told(mypt: Mypt) -> None:
+    mypt("train", "dante", *RUN)
+    weights = load_tensors(BUNDLE / "model.pt")
+    weights["norm.weight"][0] += 1e-6
+    torch.save(weights, BUNDLE / "model.pt")
+    reseal(BUNDLE, 12)
+    result = mypt("reproduce", "dante", ok=False)
+    assert result.exit_code == 1 and "different: in the weights at the end" in result.output
+
+
+def test_what_cannot_be_reproduced_says_why(mypt: Mypt) -> None:
+    mypt("train", "dante", *RUN, "--save-dtype", "fp16")
+    assert "rounded below fp32" in mypt("reproduce", "dante", ok=False).stderr
+    mypt("train", "whole", *RUN)
+    Path("input.txt").unlink()
+    assert "input.txt does not exist" in mypt("reproduce", "whole", ok=False).stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_three_kills_then_verify_and_reproduce(mypt: Mypt) -> None:
+    """A real process, killed three times at times that fall where they fall."""
+    call = [
+        "--input-file",
+        "input.txt",
+        *TINY,
+        "--max-iters",
+        "400",
+        "--eval-interval",
+        "20",
+        "--grad-accum-steps",
+        "2",
+    ]
+    log = Path("logs/train/dante_eval.jsonl")
+    for i, pause in enumerate((0.07, 0.19, 0.31)):
+        verb = ["train", "dante", *call] if i == 0 else ["resume", "dante"]
+        run = subprocess.Popen([sys.executable, "-m", "mypt", *verb], stdout=subprocess.DEVNULL)
+        seen = len(read_log(log).events)
+        while len(read_log(log).events) < seen + 3 and run.poll() is None:
+            time.sleep(0.01)
+        time.sleep(pause)
+        assert run.poll() is None, "the run ended before it could be killed"
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+    mypt("resume", "dante")
+    assert faults(mypt) == []
+    out = subprocess.run(
+        [sys.executable, "-m", "mypt", "reproduce", "dante"], capture_output=True, text=True, check=True
+    ).stdout
+    assert out.splitlines()[-1] == "identical: all 400 steps and the weights, 20 evaluations"
