@@ -274,7 +274,7 @@ def test_export_fp16_rounds_measures_and_refuses_what_does_not_fit(mypt: Mypt, f
 
     exact["blocks.1.mlp.up.weight"][0, 0] = 1e6
     torch.save(exact, folder / "checkpoints/dante/model.pt")
-    reseal(folder / "checkpoints/dante")
+    reseal(folder / "checkpoints/dante", 4)
     refused = mypt("export-fp16", "dante", ok=False)
     assert refused.exit_code == 1 and "blocks.1.mlp.up.weight holds 1e+06" in refused.stderr
 
@@ -292,7 +292,7 @@ def test_weights_that_do_not_fit_the_config_are_refused(mypt: Mypt) -> None:
     path.write_text(path.read_text().replace('"n_embd": 16', '"n_embd": 32'))
     result = mypt("generate", "dante", ok=False)
     assert (result.exit_code == 1 and "was saved with" in result.stderr) or "was changed" in result.stderr
-    reseal(path.parent)
+    reseal(path.parent, 4)
     result = mypt("generate", "dante", ok=False)
     assert result.exit_code == 1 and "does not fit config.json" in result.stderr and "shape" in result.stderr
 

@@ -1,6 +1,7 @@
 """`mypt verify` finds every kind of damage, and `mypt reproduce` proves a run or names what differs."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -205,3 +206,27 @@ def test_three_kills_then_verify_and_reproduce(mypt: Mypt) -> None:
         [sys.executable, "-m", "mypt", "reproduce", "dante"], capture_output=True, text=True, check=True
     ).stdout
     assert out.splitlines()[-1] == "identical: all 400 steps and the weights, 20 evaluations"
+
+
+def test_a_rewind_to_gold_goes_on_under_the_same_name_and_keeps_both_branches(mypt: Mypt) -> None:
+    mypt("train", "dante", *RUN)
+    shutil.copytree(BUNDLE, "checkpoints/dante_gold")
+    mypt("resume", "dante", "--max-iters", "20")
+    last = (BUNDLE / "model.pt").read_bytes()
+    out = mypt("resume", "dante", "--from", "gold", "--max-iters", "16", "--lr", "1e-3").output
+    assert out.startswith("Resuming dante from step 12.")
+    (kept,) = Path("checkpoints").glob("dante_2*")
+    assert str(kept) in out and (kept / "model.pt").read_bytes() == last
+    content = read_log(Path("logs/train/dante_eval.jsonl"))
+    state = json.loads((BUNDLE / "training_state.json").read_text())
+    assert [s["start_step"] for s in state["sessions"]] == [0, 12] and state["attempt"] == 3
+    every = [(e["attempt"], e["iter"]) for e in content.events if e["event"] == "eval"]
+    assert every == [(1, 4), (1, 8), (1, 12), (2, 16), (2, 20), (3, 16)]
+    live = [(e["attempt"], e["iter"]) for e in content.live(state["run_id"]) if e["event"] == "eval"]
+    assert live == [(1, 4), (1, 8), (1, 12), (3, 16)]
+    assert mypt("reproduce", "dante").output.splitlines()[-1].startswith("identical: all 16 steps and the weights")
+    assert faults(mypt) == []
+    mypt("train", "other", *RUN)
+    shutil.copytree(BUNDLE, "checkpoints/other_gold")
+    assert "is not of the run" in mypt("resume", "other", "--from", "gold", ok=False).stderr
+    assert mypt("resume", "dante", "--from", "silver", ok=False).exit_code == 2

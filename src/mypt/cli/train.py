@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,6 +59,10 @@ def register(app: typer.Typer) -> None:
         name: Annotated[str | None, name_argument("Name of the model; `default` when not given.")] = None,
         model_name: Annotated[str | None, model_name_option()] = None,
         config_file: ConfigFile = None,
+        rewind: Annotated[
+            str | None,
+            typer.Option("--from", metavar="gold", help="Rewind to the gold bundle and go on under the same name."),
+        ] = None,
         dry_run: DryRun = False,
     ) -> None:
         """Go on with a recorded run: same architecture, data and tokenizer; training settings may change.
@@ -68,7 +73,10 @@ def register(app: typer.Typer) -> None:
         from mypt.run.train import Call
 
         chosen = chosen_name(name, model_name, "default")
-        _run(Call(chosen, settings, config_file, dry_run=dry_run, must_exist=True, command=_command()))
+        if rewind not in (None, "gold"):
+            raise typer.BadParameter(f"--from takes gold, not {rewind}.")
+        call = Call(chosen, settings, config_file, dry_run=dry_run, must_exist=True, command=_command())
+        _run(replace(call, from_gold=rewind == "gold"))
 
 
 def _command() -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from mypt.record.commit import recover
-from mypt.record.manifest import check_file, damaged
+from mypt.record.manifest import MANIFEST_FILE, check_file, damaged, read_manifest
 from mypt.schema.config import GPTConfig
 from mypt.schema.errors import UsageError
 from mypt.schema.resolve import explain_validation
@@ -86,7 +86,10 @@ def read_tokenizer(bundle: Path) -> TokenizerFile:
 
 def read_state(bundle: Path) -> TrainingState:
     """training_state.json of a bundle."""
-    return _read(bundle / STATE_FILE, TrainingState)
+    state = _read(bundle / STATE_FILE, TrainingState)
+    if state.step != (saved := read_manifest(bundle).step):
+        raise damaged(bundle / MANIFEST_FILE, f"is of step {saved} and the training state of step {state.step}")
+    return state
 
 
 def write_json(path: Path, content: BaseModel) -> None:

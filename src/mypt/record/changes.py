@@ -10,7 +10,9 @@ from mypt.schema.state import Environment
 
 _ENVIRONMENT: dict[str, OnResume] = {
     "mypt": "harmless", "python": "harmless", "platform": "harmless",
-    "torch": "trajectory", "device": "trajectory", "threads": "trajectory",
+    "torch": "trajectory",
+    "numpy": "trajectory",
+    "tiktoken": "trajectory", "device": "trajectory", "threads": "trajectory",
 }  # fmt: skip
 
 

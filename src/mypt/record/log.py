@@ -51,6 +51,11 @@ class LogContent:
     events: tuple[dict[str, Any], ...]
     passed_over: int
 
+    def attempts(self, run_id: str | None) -> list[int]:
+        """The session numbers that a run has used, in the order of its events."""
+        found = [e.get("attempt") for e in self.events if e.get("run_id") == run_id]
+        return [n for n in found if isinstance(n, int)]
+
     def live(self, run_id: str | None) -> list[dict[str, Any]]:
         """The events of one run without those that a later session superseded by starting before them."""
         kept: list[dict[str, Any]] = []

@@ -1,6 +1,7 @@
 """Going on with a recorded run: what may change, what may not, and everything rebuilt from the record."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from mypt.data.loader import GPTDataLoader
 from mypt.data.text import Text
 from mypt.record.bundle import log_path, read_config, read_state
 from mypt.record.changes import Change, changed_environment, changed_settings
-from mypt.record.log import RunLog
+from mypt.record.log import RunLog, read_log
 from mypt.run.build import recorded_text
 from mypt.schema.config import GPTConfig
 from mypt.schema.errors import BundleError, ConflictError, DeviceError
@@ -25,18 +26,30 @@ from mypt.train.start import open_session
 
 
 def prepare_resume(
-    manager: CheckpointManager, settings: RunSettings, command: tuple[str, ...], observer: Observer
+    manager: CheckpointManager,
+    settings: RunSettings,
+    command: tuple[str, ...],
+    observer: Observer,
+    source: CheckpointManager | None = None,
 ) -> Trainer:
-    """A trainer that goes on where the bundle stopped, with the training settings that were given.
+    """A trainer that goes on where a bundle stopped, with the training settings that were given.
+
+    Args:
+        manager: the run; its name is saved under.
+        settings: what the call gave.
+        command: the words of the call, for the record.
+        observer: is told what changes.
+        source: an earlier bundle of the run to rewind to; by default the run's own last one.
 
     Raises:
         ConflictError: the call would change the architecture, the tokenizer or the data; all is listed.
         BundleError: the bundle is damaged or holds no optimizer state.
     """
-    config, state = read_config(manager.path), read_state(manager.path)
+    source = source or manager
+    config, state = read_config(source.path), read_state(source.path)
     if state.optimizer_file is None:
         raise BundleError(
-            f"{manager.path} holds no optimizer state, so training cannot go on from it.",
+            f"{source.path} holds no optimizer state, so training cannot go on from it.",
             "Resume the bundle that it was exported from.",
         )
     recorded = recorded_values(config, state)
@@ -53,7 +66,7 @@ def prepare_resume(
     device, moved = _device(str(given.get("device", config.device)), explicit="device" in given)
     changes += moved
     with observer.busy("Loading the model"):
-        loaded = manager.load(device)
+        loaded = source.load(device)
         training = _merged(state, given)
         config = config.model_copy(update={"device": device})
         loaded.model.config = config
@@ -63,8 +76,10 @@ def prepare_resume(
     if not state.exact_resume:
         observer.notice(f"The weights were saved as {state.model_dtype}, so this resume is not exact.")
     log_file = settings.output.log_file or state.log_file or log_path(manager.name)
-    state = open_session(state.model_copy(update={"log_file": str(log_file)}), training, now, command)
-    return _trainer(manager, loaded, loader, state, observer)
+    attempt = max([state.attempt, *read_log(Path(log_file)).attempts(state.run_id)])
+    state = state.model_copy(update={"log_file": str(log_file), "attempt": attempt})
+    loaded = replace(loaded, state=open_session(state, training, now, command))
+    return _trainer(manager, source, loaded, loader, observer)
 
 
 def recorded_values(config: GPTConfig, state: TrainingState) -> dict[str, Any]:
@@ -120,12 +135,13 @@ def _merged(state: TrainingState, given: Mapping[str, Any]) -> TrainingConfig:
 
 
 def _trainer(
-    manager: CheckpointManager, loaded: Loaded, loader: GPTDataLoader, state: TrainingState, observer: Observer
+    manager: CheckpointManager, source: CheckpointManager, loaded: Loaded, loader: GPTDataLoader, observer: Observer
 ) -> Trainer:
+    state = loaded.state
     training, device = state.training_config, str(loaded.model.device)
     optimizer = build_optimizer(loaded.model, training)
     precision = Precision.of(training, device)
-    scaler = manager.load_optimizer(optimizer)
+    scaler = source.load_optimizer(optimizer)
     if scaler:
         precision.scaler.load_state_dict(scaler)
     log = RunLog(Path(state.log_file or log_path(manager.name)), state.run_id, state.attempt)

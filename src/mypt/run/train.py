@@ -12,7 +12,7 @@ from mypt.checkpoint.manager import CheckpointManager
 from mypt.data.loader import GPTDataLoader
 from mypt.data.text import read_text
 from mypt.model.gpt import GPT
-from mypt.record.bundle import log_path
+from mypt.record.bundle import log_path, read_state
 from mypt.record.commit import move_aside
 from mypt.record.lock import locked
 from mypt.record.log import RunLog
@@ -43,6 +43,7 @@ class Call:
         fresh: start over although the name is taken; the old bundle is moved aside.
         dry_run: do everything up to one timed step, and write nothing.
         must_exist: the name has to be a recorded run.
+        from_gold: rewind to the run's gold bundle and go on from there under the same name.
         command: the words of the call, for the record.
         began: when it began, by `time.perf_counter`.
     """
@@ -54,6 +55,7 @@ class Call:
     fresh: bool = False
     dry_run: bool = False
     must_exist: bool = False
+    from_gold: bool = False
     command: tuple[str, ...] = ()
     began: float = field(default_factory=time.perf_counter)
 
@@ -94,7 +96,8 @@ def train(call: Call, observer: Observer) -> Outcome:
         if going_on and not call.dry_run:  # nobody else may move the bundle while it is read and gone on with
             held.enter_context(locked(manager.path, observer.notice))
         if going_on:
-            trainer = prepare_resume(manager, settings, call.command, observer)
+            source = _gold_of(manager) if call.from_gold else None
+            trainer = prepare_resume(manager, settings, call.command, observer, source)
         else:
             trainer = _prepare(manager, settings, call, observer)
         return _carry_out(call, trainer, manager, held, observer)
@@ -118,6 +121,9 @@ def _carry_out(
         _move_old_aside(manager, trainer, observer)
     elif not going_on and manager.exists():
         raise ConflictError(f"Another process has made {manager.path} meanwhile.", "Choose another name.")
+    if call.from_gold:
+        kept = manager.keep_copy(f"{datetime.now():%Y%m%d-%H%M%S}")
+        observer.notice(f"Kept a copy of {manager.path} in {kept}.")
     trainer.stop.began = call.began
     with stop_on_signals(trainer.stop):
         result = trainer.run()
@@ -154,6 +160,20 @@ def _prepare(manager: CheckpointManager, settings: RunSettings, call: Call, obse
     log = RunLog(log_file, state.run_id, state.attempt)
     optimizer, precision = build_optimizer(model, training), Precision.of(training, device)
     return Trainer(model, loader, optimizer, state, precision, observer, manager, log)
+
+
+def _gold_of(manager: CheckpointManager) -> CheckpointManager:
+    """The gold bundle of a run.
+
+    Raises:
+        ConflictError: the name's bundle and its gold are not of the same run.
+    """
+    gold = CheckpointManager.find(f"{manager.name}_gold", manager.path.parent)
+    if read_state(gold.path).run_id != read_state(manager.path).run_id:
+        raise ConflictError(
+            f"{gold.path} is not of the run that {manager.path} is of.", "Resume it under its own name instead."
+        )
+    return gold
 
 
 def _move_old_aside(manager: CheckpointManager, trainer: Trainer, observer: Observer) -> None:

@@ -77,6 +77,8 @@ class Environment(_Record):
     mypt: str
     python: str
     torch: str
+    numpy: str
+    tiktoken: str
     platform: str
     device: str
     threads: int

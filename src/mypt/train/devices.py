@@ -4,6 +4,7 @@ import platform
 import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 
 import torch
 
@@ -88,6 +89,8 @@ def environment(device: str) -> Environment:
         mypt=__version__,
         python=platform.python_version(),
         torch=torch.__version__,
+        numpy=version("numpy"),
+        tiktoken=version("tiktoken"),
         platform=platform.platform(),
         device=torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
         threads=torch.get_num_threads(),
