@@ -5,12 +5,16 @@ import errno
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mypt.schema.errors import StorageError
 
+RECOVER_TRIES = 10
+RECOVER_PAUSE_S = 0.05
+"""A process that is alive takes far less than these pauses from its first rename to its second."""
 _REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -65,8 +69,10 @@ def replacing(target: Path) -> Iterator[Path]:
 
 def recover(target: Path) -> bool:
     """Put `target` back if a crash fell between the two renames of a switch; True if it had to."""
-    if target.exists() or not _old(target).exists():
-        return False
+    for _ in range(RECOVER_TRIES):
+        if target.exists() or not _old(target).exists():
+            return False
+        time.sleep(RECOVER_PAUSE_S)
     _old(target).rename(target)
     return True
 
