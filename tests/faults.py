@@ -32,7 +32,7 @@ SETTINGS = {
     "input_file": ["input.txt"], "tokenization": "char", "n_layer": 1, "n_head": 1, "n_embd": 8, "block_size": 8,
     "batch_size": 2, "eval_iters": 1, "max_iters": 6, "eval_interval": 3, "device": "cpu", "grad_accum_steps": 2,
 }  # fmt: skip
-BUNDLES = ("run", "run_fp16")
+BUNDLES = ("run", "run_gold", "run_fp16")
 Point = tuple[str, str]
 
 
@@ -170,7 +170,7 @@ def check_and_go_on(wanted: dict[str, str]) -> str:
     if any(got[n] != h for n, h in wanted.items() if "fp16" not in n):
         return "the weights differ"
     left = [p.name for p in Path("checkpoints").iterdir() if p.name.endswith((".writing", ".old", ".owner.json"))]
-    return f"left behind: {left}" if [n for n in left if "fp16" not in n] else ""
+    return f"left behind: {left}" if left else ""
 
 
 def fresh(folder: Path) -> None:

@@ -34,7 +34,7 @@ def faults(mypt: Mypt) -> list[str]:
 def test_a_whole_folder_is_verified_in_one_table(mypt: Mypt) -> None:
     mypt("train", "dante", *RUN)
     out = mypt("verify").output
-    assert "14 checks of 2 bundles, 0 faults." in out and "not checked" in out and "FAULT" not in out
+    assert "24 checks of 3 bundles, 0 faults." in out and "not checked" in out and "FAULT" not in out
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -94,6 +94,13 @@ def forget_moments() -> None:
     torch.save(content, BUNDLE / "optimizer.pt")
 
 
+def older_gold() -> None:
+    mypt_state = BUNDLE / "training_state.json"
+    state = json.loads(mypt_state.read_text())
+    state["progress"]["gold"]["step"] = 4
+    mypt_state.write_text(json.dumps(state))
+
+
 def older_state() -> None:
     path = BUNDLE / "training_state.json"
     state = json.loads(path.read_text())
@@ -109,6 +116,7 @@ DAMAGE = {
     "a NaN in a weight": (poison_weight, "values are finite"),
     "an infinite moment": (poison_moment, "values are finite"),
     "an optimizer with too little": (forget_moments, "optimizer fits model"),
+    "another gold than the record's": (older_gold, "gold fits record"),
     "a state that the log does not know": (older_state, "step fits log"),
 }
 
@@ -148,9 +156,9 @@ def test_a_record_that_is_not_what_was_run_is_told_with_the_first_step(mypt: Myp
     mypt("train", "dante", *RUN)
     log = Path("logs/train/dante_eval.jsonl")
     lines = log.read_text().splitlines()
-    event = json.loads(lines[2])
-    assert event["iter"] == 8
-    lines[2] = json.dumps({**event, "val_loss": event["val_loss"] + 1e-6})
+    at = next(i for i, line in enumerate(lines) if '"eval"' in line and json.loads(line)["iter"] == 8)
+    event = json.loads(lines[at])
+    lines[at] = json.dumps({**event, "val_loss": event["val_loss"] + 1e-6})
     log.write_text("\n".join(lines) + "\n")
     result = mypt("reproduce", "dante", ok=False)
     assert result.exit_code == 1
@@ -210,10 +218,10 @@ def test_three_kills_then_verify_and_reproduce(mypt: Mypt) -> None:
 
 def test_a_rewind_to_gold_goes_on_under_the_same_name_and_keeps_both_branches(mypt: Mypt) -> None:
     mypt("train", "dante", *RUN)
-    shutil.copytree(BUNDLE, "checkpoints/dante_gold")
-    mypt("resume", "dante", "--max-iters", "20")
+    mypt("resume", "dante", "--max-iters", "20", "--lr", "30", "--lr-schedule", "constant")  # far from anything good
     last = (BUNDLE / "model.pt").read_bytes()
-    out = mypt("resume", "dante", "--from", "gold", "--max-iters", "16", "--lr", "1e-3").output
+    call = ["--max-iters", "16", "--lr", "1e-3", "--lr-schedule", "cosine"]
+    out = mypt("resume", "dante", "--from", "gold", *call).output
     assert out.startswith("Resuming dante from step 12.")
     (kept,) = Path("checkpoints").glob("dante_2*")
     assert str(kept) in out and (kept / "model.pt").read_bytes() == last
@@ -227,6 +235,7 @@ def test_a_rewind_to_gold_goes_on_under_the_same_name_and_keeps_both_branches(my
     assert mypt("reproduce", "dante").output.splitlines()[-1].startswith("identical: all 16 steps and the weights")
     assert faults(mypt) == []
     mypt("train", "other", *RUN)
+    shutil.rmtree("checkpoints/other_gold")
     shutil.copytree(BUNDLE, "checkpoints/other_gold")
     assert "is not of the run" in mypt("resume", "other", "--from", "gold", ok=False).stderr
     assert mypt("resume", "dante", "--from", "silver", ok=False).exit_code == 2

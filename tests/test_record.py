@@ -52,7 +52,11 @@ def run(mypt: Mypt) -> Path:
 
 def test_the_log_has_the_fields_of_the_spec_in_its_order(run: Path) -> None:
     text = Path("logs/train/dante_eval.jsonl").read_text(encoding="utf-8")
-    start, *evals, complete = [json.loads(line) for line in text.splitlines()]
+    start, *between, complete = [json.loads(line) for line in text.splitlines()]
+    evals = [e for e in between if e["event"] == "eval"]
+    golds = [e for e in between if e["event"] == "gold_checkpoint"]
+    assert list(golds[0])[:5] == ["event", "iter", "timestamp", "val_loss", "prev_best"]
+    assert (golds[0]["prev_best"], golds[-1]["iter"]) == (None, complete["gold_step"])
     assert list(start)[:4] == list(SPEC_START)
     for part in ("config", "model"):
         wanted = list(SPEC_START[part])

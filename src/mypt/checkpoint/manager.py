@@ -72,6 +72,18 @@ class CheckpointManager:
         path = bundle_path(name, Path(out_dir))
         return cls(path.name, path.parent)
 
+    def gold(self) -> "CheckpointManager":
+        """The manager of this run's best checkpoint, NAME_gold."""
+        return CheckpointManager(f"{self.name}_gold", self.path.parent)
+
+    def fp16(self) -> "CheckpointManager":
+        """The manager of this run's light bundle, NAME_fp16."""
+        return CheckpointManager(f"{self.name}_fp16", self.path.parent)
+
+    def family(self) -> tuple[Path, ...]:
+        """The other bundles that a run of this name writes."""
+        return (self.gold().path, self.fp16().path)
+
     def exists(self) -> bool:
         """Whether there is a bundle of this name; one that a crash left between two names is put back."""
         recover(self.path)

@@ -123,6 +123,10 @@ def closing_lines(name: str, outcome: "Outcome", dry_run: bool) -> list[str]:
     lines = ["Training finished!", f"  Resume training from: {outcome.path.as_posix()}"]
     if outcome.export is not None:
         lines += [f"  Deploy inference from: {outcome.export.path.as_posix()}", *export_notes(outcome.export)]
+    gold = outcome.result.state.progress.gold
+    if gold.step is not None:
+        where = f"{outcome.path.as_posix()}_gold (step {gold.step}, val_loss={gold.val_loss:.4f})"
+        lines.append(f"  🏆 Best (GOLD) checkpoint: {where}")
     return lines
 
 

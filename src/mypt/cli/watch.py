@@ -13,7 +13,7 @@ from mypt.record import human
 from mypt.record.changes import Change
 from mypt.record.plan import Plan
 from mypt.run.reproduce import Compared, ReproduceObserver
-from mypt.schema.events import Eval
+from mypt.schema.events import Eval, GoldBlocked, GoldCheckpoint
 from mypt.train.observer import Observer
 
 REFRESH_S = 0.25
@@ -106,6 +106,10 @@ class ConsoleObserver(Observer):
         self._last = time.perf_counter()
         for line in human.eval_lines(event, max_iters, eta_seconds):
             self.notice(line)
+
+    def gold_decided(self, event: GoldCheckpoint | GoldBlocked) -> None:
+        """The spec's line."""
+        self.notice(human.gold_line(event))
 
     def saved(self, step: int) -> None:
         """Remember what is safe."""

@@ -1,6 +1,8 @@
 """Figures for people: durations, counts, bytes, and the two lines that an evaluation prints."""
 
-from mypt.schema.events import Eval
+import re
+
+from mypt.schema.events import Eval, GoldBlocked, GoldCheckpoint
 
 
 def duration(seconds: float) -> str:
@@ -53,3 +55,13 @@ def eval_lines(event: Eval, max_iters: int, eta_seconds: float) -> tuple[str, st
     losses = {**event.eval_sets(), "train": event.train_loss}
     second = f"  val {event.val_loss:.4f} | lr {event.lr:.2e} | phase: {event.phase}"
     return first, second + "".join(f" | {name} {loss:.4f}" for name, loss in losses.items())
+
+
+def gold_line(event: GoldCheckpoint | GoldBlocked) -> str:
+    """The spec's line on a gold decision."""
+    if isinstance(event, GoldCheckpoint):
+        return f"  🏆 New GOLD checkpoint! val_loss={event.val_loss:.4f} at step {event.iter}"
+    guard, why = event.reason.split(": ", 1)
+    best = "none" if event.best_val_loss is None else f"{event.best_val_loss:.4f}"
+    why = re.sub(r"(threshold=\d+)\.0x", r"\1x", why)
+    return f"  ⚠️  GOLD blocked: val {event.val_loss:.4f} < best {best} but {guard} ({why})"

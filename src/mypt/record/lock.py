@@ -15,8 +15,8 @@ from mypt.schema.events import timestamp
 
 
 @contextmanager
-def locked(target: Path, notice: Callable[[str], None]) -> Iterator[None]:
-    """Hold the right to write `target` while the block runs.
+def locked(target: Path, notice: Callable[[str], None], *family: Path) -> Iterator[None]:
+    """Hold the right to write `target`, and the bundles of its `family`, while the block runs.
 
     The operating system gives a lock back when its process dies, so one that is left behind never stands in
     the way; it is taken over, and `notice` is told.
@@ -38,8 +38,7 @@ def locked(target: Path, notice: Callable[[str], None]) -> Iterator[None]:
     try:
         if owner_file.exists():
             notice(f"Took over {target} from {_owner(owner_file)}, which ended without a word.")
-        done = tidy(target)
-        if done:
+        for done in filter(None, map(tidy, (target, *family))):
             notice(done)
         me = {"pid": os.getpid(), "host": socket.gethostname(), "since": timestamp()}
         with storage_errors(target):

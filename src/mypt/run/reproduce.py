@@ -14,7 +14,7 @@ from mypt.record.log import read_log
 from mypt.run.build import recorded_text
 from mypt.schema.errors import BundleError
 from mypt.schema.events import Eval
-from mypt.schema.state import SessionRecord, TrainingState
+from mypt.schema.state import Progress, SessionRecord, TrainingState
 from mypt.train.devices import Precision, environment, resolve_device
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
@@ -56,7 +56,7 @@ class Verdict:
         rows: every evaluation, in order.
         steps: steps that were run.
         whole: whether they are all steps of the record.
-        weights_same: whether the weights at the end are those of the bundle; None unless all steps were run.
+        weights_same: whether weights and gold at the end are those of the bundle; None unless all steps were run.
         differences: circumstances that differ from the recorded ones.
     """
 
@@ -126,9 +126,9 @@ def reproduce(name: str, out_dir: Path, steps: int | None, observer: ReproduceOb
     log = read_log(Path(state.log_file)).live(state.run_id) if state.log_file else []
     comparison = _Comparison({e["iter"]: e for e in log if e["event"] == "eval"}, observer)
     model = GPT(loaded.model.config, first.seed).to(device)
-    _run_sessions(model, loader, state, last, comparison)
+    progress = _run_sessions(model, loader, state, last, comparison)
     whole = last == state.step
-    same = _same_weights(model, loaded) if whole else None
+    same = _same_weights(model, loaded) and progress.gold == state.progress.gold if whole else None
     differences = changed_environment(state.sessions[0].environment, environment(device))
     return Verdict(comparison.rows, last, whole, same, differences)
 
@@ -142,22 +142,27 @@ def _check_record(manager: CheckpointManager, state: TrainingState) -> None:
         raise BundleError(f"{manager.path} was rounded below fp32 on its way, so it has no exact repetition.", todo)
 
 
-def _run_sessions(model: GPT, loader: GPTDataLoader, state: TrainingState, last: int, comparison: _Comparison) -> None:
+def _run_sessions(
+    model: GPT, loader: GPTDataLoader, state: TrainingState, last: int, comparison: _Comparison
+) -> Progress:
     """Each session from where it took over to where the next one did, with its own settings."""
     ends = [s.start_step for s in state.sessions[1:]] + [state.step]
     optimizer: torch.optim.Optimizer | None = None
     scaler: dict[str, Any] = {}
+    progress = Progress()
     for session, end in zip(state.sessions, ends, strict=True):
         if session.start_step >= last:
-            return
+            break
         trainer = _trainer_of(session, model, loader, min(end, last), comparison)
+        trainer.state = trainer.state.model_copy(update={"progress": progress})
         comparison.to.begun(session.start_step, min(end, last), trainer.tokens_per_step)
         if optimizer is not None:
             carry_over(optimizer.state_dict(), trainer.optimizer)
         if scaler:
             trainer.precision.scaler.load_state_dict(scaler)
-        trainer.run()
+        progress = trainer.run().state.progress
         optimizer, scaler = trainer.optimizer, trainer.precision.scaler.state_dict()
+    return progress
 
 
 def _trainer_of(

@@ -94,7 +94,7 @@ def train(call: Call, observer: Observer) -> Outcome:
     going_on = manager.exists() and not call.fresh
     with ExitStack() as held:
         if going_on and not call.dry_run:  # nobody else may move the bundle while it is read and gone on with
-            held.enter_context(locked(manager.path, observer.notice))
+            held.enter_context(locked(manager.path, observer.notice, *manager.family()))
         if going_on:
             source = _gold_of(manager) if call.from_gold else None
             trainer = prepare_resume(manager, settings, call.command, observer, source)
@@ -116,7 +116,7 @@ def _carry_out(
         return Outcome(manager.path, plan, None, None, trainer.state.step)
     check_room(plan, manager)
     if not going_on:
-        held.enter_context(locked(manager.path, observer.notice))
+        held.enter_context(locked(manager.path, observer.notice, *manager.family()))
     if call.fresh:
         _move_old_aside(manager, trainer, observer)
     elif not going_on and manager.exists():
@@ -179,7 +179,7 @@ def _gold_of(manager: CheckpointManager) -> CheckpointManager:
 def _move_old_aside(manager: CheckpointManager, trainer: Trainer, observer: Observer) -> None:
     """Rename what the name had before, bundles and log, so that a fresh start loses nothing."""
     suffix = f"{datetime.now():%Y%m%d-%H%M%S}"
-    olds = [manager.path, manager.path.with_name(f"{manager.name}_fp16")]
+    olds = [manager.path, *manager.family()]
     olds += [trainer.log.path] if trainer.log else []
     for old in olds:
         if old.exists():
@@ -188,7 +188,7 @@ def _move_old_aside(manager: CheckpointManager, trainer: Trainer, observer: Obse
 
 def _export(trainer: Trainer, manager: CheckpointManager, observer: Observer) -> Export | None:
     """The fp16 bundle at the end of training; a refusal is told and costs the run nothing."""
-    target = CheckpointManager(f"{manager.name}_fp16", manager.path.parent)
+    target = manager.fp16()
     try:
         with observer.busy("Exporting fp16"):
             before = trainer.state.progress.last_val_loss

@@ -51,6 +51,7 @@ def verify_bundle(path: Path) -> list[Check]:
         "tokenizer fits weights": _tokenizer,
         "optimizer fits model": _optimizer,
         "step fits log": _log,
+        "gold fits record": _gold,
     }
     return [_run(path, name, check) for name, check in checks.items()]
 
@@ -158,6 +159,19 @@ def _log(path: Path) -> str:
     if state.progress.best_val_loss is not None and round(state.progress.best_val_loss, 6) > best:
         raise _FaultError(f"{log} has a better val loss, {best}, than the recorded best")
     return f"{len(evals)} evaluations up to step {state.step}"
+
+
+def _gold(path: Path) -> str:
+    gold, own = read_state(path).progress.gold, read_state(path)
+    if gold.step is None:
+        raise _UncheckedError("no evaluation became gold")
+    if own.optimizer_file is None:
+        raise _UncheckedError("an export has none of its own")
+    kept = path if path.name.endswith("_gold") else path.with_name(f"{path.name}_gold")
+    there = read_state(kept)
+    if (there.run_id, there.step, there.progress.last_val_loss) != (own.run_id, gold.step, gold.val_loss):
+        raise _FaultError(f"{kept} is of step {there.step}, and the record says step {gold.step}")
+    return f"step {gold.step}, val loss {gold.val_loss:.6f}"
 
 
 def _named_tensors(node: object, prefix: str = "") -> dict[str, torch.Tensor]:

@@ -64,5 +64,5 @@ def bundle_bytes(config: GPTConfig, training: TrainingConfig) -> int:
 
 
 def disk_needed(config: GPTConfig, training: TrainingConfig) -> int:
-    """Bytes that a run needs on disk at its peak: a bundle, the next one beside it, and the fp16 export."""
-    return 2 * bundle_bytes(config, training) + 2 * parameter_count(config) + 2 * 64 * 1024
+    """Bytes that a run needs on disk at its peak: the last bundle, gold, one being written, and the fp16 export."""
+    return 3 * bundle_bytes(config, training) + 2 * parameter_count(config) + 2 * 64 * 1024

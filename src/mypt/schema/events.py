@@ -122,6 +122,27 @@ class TrainingComplete(Event):
     save_s: Seconds
 
 
+class GoldCheckpoint(Event):
+    """Written when an evaluation becomes the gold checkpoint."""
+
+    event: Literal["gold_checkpoint"] = "gold_checkpoint"
+    iter: int
+    timestamp: str
+    val_loss: Loss
+    prev_best: Loss | None
+
+
+class GoldBlocked(Event):
+    """Written when a better val loss does not become gold because a guard holds."""
+
+    event: Literal["gold_blocked"] = "gold_blocked"
+    iter: int
+    timestamp: str
+    val_loss: Loss
+    best_val_loss: Loss | None
+    reason: str
+
+
 class TrainingStopped(Event):
     """Written when a session ends before max_iters, with everything saved: by a signal or a time limit."""
 
@@ -151,6 +172,8 @@ class BatchSkipped(Event):
 EVENTS: dict[str, type[Event]] = {
     "training_start": TrainingStart,
     "eval": Eval,
+    "gold_checkpoint": GoldCheckpoint,
+    "gold_blocked": GoldBlocked,
     "training_complete": TrainingComplete,
     "training_stopped": TrainingStopped,
     "batch_skipped": BatchSkipped,

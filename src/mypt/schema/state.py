@@ -46,6 +46,24 @@ class DataRecord(_Record):
     bpe_vocab_size: int | None = None
 
 
+class GoldState(_Record):
+    """What the gold decision remembers of the evaluations so far.
+
+    Attributes:
+        step: step of the gold checkpoint; None as long as there is none.
+        val_loss: its validation loss.
+        last_val_loss: validation loss of the latest evaluation.
+        consecutive_rises: evaluations in a row, up to the latest, that were worse than the one before.
+        baseline: losses of the further eval sets at the run's first evaluation.
+    """
+
+    step: int | None = None
+    val_loss: float | None = None
+    last_val_loss: float | None = None
+    consecutive_rises: int = 0
+    baseline: dict[str, float] | None = None
+
+
 class Progress(_Record):
     """What a run has gathered so far and a resume continues.
 
@@ -55,6 +73,7 @@ class Progress(_Record):
         last_val_loss: validation loss of the latest evaluation, nats per token.
         best_val_loss: the lowest validation loss so far.
         best_step: the step of that evaluation.
+        gold: what the gold decision remembers.
     """
 
     tokens_processed: int = 0
@@ -62,6 +81,7 @@ class Progress(_Record):
     last_val_loss: float | None = None
     best_val_loss: float | None = None
     best_step: int | None = None
+    gold: GoldState = GoldState()
 
     def after_eval(self, step: int, train_loss: float, val_loss: float) -> "Progress":
         """The progress with one more evaluation in it; a NaN never becomes the best."""

@@ -68,6 +68,19 @@ class TrainingConfig(Section):
         on_resume="trajectory",
     )  # fmt: skip
 
+    gold_overfit_ratio: float = setting(
+        5.0, "Gold is blocked while the val loss is more than so many times the train loss.",
+        on_resume="harmless", gt=0,
+    )  # fmt: skip
+    gold_consec_rises: int = setting(
+        2, "Gold is blocked when the val loss rose at so many evaluations in a row before it dipped.",
+        unit="evaluations", on_resume="harmless", gt=0,
+    )  # fmt: skip
+    gold_eval_regression: float = setting(
+        0.2, "Gold is blocked while any further eval set is worse than at the first evaluation by more than this.",
+        unit="fraction", on_resume="harmless", gt=0,
+    )  # fmt: skip
+
     @property
     def warmup_steps(self) -> int:
         """The warm-up as a count of steps, a fraction below 1 resolved against max_iters."""

@@ -10,12 +10,21 @@ from mypt.data.loader import GPTDataLoader, Split
 from mypt.model.gpt import GPT
 from mypt.record.log import RunLog
 from mypt.schema.errors import DivergedError
-from mypt.schema.events import BatchSkipped, Eval, TrainingComplete, TrainingStopped, timestamp
+from mypt.schema.events import (
+    BatchSkipped,
+    Eval,
+    GoldBlocked,
+    GoldCheckpoint,
+    TrainingComplete,
+    TrainingStopped,
+    timestamp,
+)
 from mypt.schema.state import TrainingState
 from mypt.schema.training import TrainingConfig
 from mypt.train.clock import Clock
 from mypt.train.devices import Precision
 from mypt.train.evaluate import evaluate
+from mypt.train.gold import Losses, decide_gold
 from mypt.train.observer import Observer
 from mypt.train.schedule import learning_rate_at
 from mypt.train.start import training_start
@@ -213,6 +222,31 @@ class Trainer:
         if self.log:
             self.log.append(event)
         self.observer.evaluated(event, self.training.max_iters, self._eta())
+        self._decide_gold(step, Losses(val_loss, train_loss))
+
+    def _decide_gold(self, step: int, losses: Losses) -> None:
+        """Let the gold decision see this evaluation, and save and log what it comes to."""
+        decision = decide_gold(self.state.progress.gold, step, losses, self.training)
+        progress = self.state.progress.model_copy(update={"gold": decision.state})
+        self.state = self.state.model_copy(update={"progress": progress})
+        event: GoldCheckpoint | GoldBlocked
+        if decision.kind == "gold":
+            if self.checkpoint is not None:
+                self._save_to(self.checkpoint.gold())
+            event = GoldCheckpoint(iter=step, timestamp=timestamp(), val_loss=losses.val, prev_best=decision.best)
+        elif decision.kind == "blocked" and decision.reason is not None:
+            event = GoldBlocked(
+                iter=step,
+                timestamp=timestamp(),
+                val_loss=losses.val,
+                best_val_loss=decision.best,
+                reason=decision.reason,
+            )
+        else:
+            return
+        if self.log:
+            self.log.append(event)
+        self.observer.gold_decided(event)
 
     def _loss_on(self, split: Split) -> float:
         counts = [self.loader.eval_batch_count(s, self.training.eval_iters) for s in ("train", "val")]
@@ -227,14 +261,16 @@ class Trainer:
 
     def _save(self, step: int) -> None:
         self._advance(step)
-        if self.checkpoint is None:
-            return
+        if self.checkpoint is not None:
+            self._save_to(self.checkpoint)
+            self.observer.saved(step)
+
+    def _save_to(self, checkpoint: CheckpointManager) -> None:
         self.state = self.state.model_copy(update={"saved_at": timestamp()})
         with self.clock.measure("saving"):
-            self.checkpoint.save(
+            checkpoint.save(
                 self.model, self.loader.tokenizer, self.state, self.optimizer, self.precision.scaler.state_dict()
             )
-        self.observer.saved(step)
 
     def _eta(self) -> float:
         """Seconds to max_iters at this session's own pace, evaluations and saves included."""
@@ -275,8 +311,8 @@ class Trainer:
             tokens_per_sec=round(rate * self.tokens_per_step),
             final_train_loss=progress.last_train_loss,
             final_val_loss=progress.last_val_loss,
-            best_val_loss=progress.best_val_loss,
-            gold_step=None,
+            best_val_loss=progress.best_val_loss if progress.gold.step is None else progress.gold.val_loss,
+            gold_step=progress.gold.step,
             config_file=self.state.config_file,
             dataset_dir=None,
             training_s=c.training,

@@ -5,9 +5,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import SupportsFloat
 
 from mypt.record.changes import Change
-from mypt.record.human import eval_lines
+from mypt.record.human import eval_lines, gold_line
 from mypt.record.plan import Plan
-from mypt.schema.events import Eval
+from mypt.schema.events import Eval, GoldBlocked, GoldCheckpoint
 
 
 class Observer:
@@ -33,6 +33,9 @@ class Observer:
     def stepped(self, step: int, loss: SupportsFloat) -> None:
         """A step is done; reading `loss` may wait for the device."""
 
+    def gold_decided(self, event: GoldCheckpoint | GoldBlocked) -> None:
+        """An evaluation became gold, or was blocked."""
+
     def saved(self, step: int) -> None:
         """The bundle holds `step` now."""
 
@@ -49,6 +52,10 @@ class PrintObserver(Observer):
     def notice(self, text: str) -> None:
         """Print the line."""
         print(text)  # noqa: T201 - printing is what this observer is for
+
+    def gold_decided(self, event: GoldCheckpoint | GoldBlocked) -> None:
+        """Print the line."""
+        self.notice(gold_line(event))
 
     def evaluated(self, event: Eval, max_iters: int, eta_seconds: float) -> None:
         """Print the two lines."""

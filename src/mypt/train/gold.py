@@ -1,0 +1,89 @@
+"""Which evaluation is the gold checkpoint: one pure step over the history of evaluations."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mypt.schema.state import GoldState
+from mypt.schema.training import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Losses:
+    """One evaluation, in nats per token; `train` is None where it was not measured."""
+
+    val: float
+    train: float | None
+    eval_sets: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What an evaluation comes to.
+
+    Attributes:
+        kind: `gold`, `blocked` by a guard although the loss is better, or `none`.
+        best: val loss of the gold checkpoint before.
+        reason: of a block.
+        state: what the next decision starts from.
+    """
+
+    kind: Literal["gold", "blocked", "none"]
+    best: float | None
+    reason: str | None
+    state: GoldState
+
+
+def decide_gold(state: GoldState, step: int, losses: Losses, training: TrainingConfig) -> Decision:
+    """Decide on one evaluation.
+
+    The loss has to be lower than that of the gold checkpoint, and no guard may hold: overfitting, a rising trend
+    before the dip, a further eval set that got much worse. A loss that is no number is never gold and counts as
+    a rise. Folding this over the evaluations of a run gives the same decisions wherever the run was stopped.
+    """
+    baseline = dict(losses.eval_sets) if state.baseline is None else state.baseline
+    last = state.last_val_loss
+    worse = math.isnan(losses.val) or (last is not None and losses.val > last)
+    seen = state.model_copy(
+        update={
+            "baseline": baseline,
+            "consecutive_rises": state.consecutive_rises + 1 if worse else 0,
+            "last_val_loss": last if math.isnan(losses.val) else losses.val,
+        }
+    )
+    if not losses.val < (math.inf if state.val_loss is None else state.val_loss):
+        return Decision("none", state.val_loss, None, seen)
+    reason = (
+        _overfit(losses, training)
+        or _trend(0 if worse else state.consecutive_rises, training)
+        or _regression(losses, baseline, training)
+    )
+    if reason is not None:
+        return Decision("blocked", state.val_loss, reason, seen)
+    gold = seen.model_copy(update={"step": step, "val_loss": losses.val})
+    return Decision("gold", state.val_loss, None, gold)
+
+
+def _overfit(losses: Losses, training: TrainingConfig) -> str | None:
+    if losses.train is None or math.isnan(losses.train):
+        return "overfit: train loss not measured"
+    ratio = losses.val / losses.train if losses.train > 0 else math.inf
+    threshold = training.gold_overfit_ratio
+    return f"overfit: val/train={ratio:.1f}x, threshold={threshold:.1f}x" if ratio > threshold else None
+
+
+def _trend(rises: int, training: TrainingConfig) -> str | None:
+    return f"trend: {rises} consecutive val rises" if rises >= training.gold_consec_rises else None
+
+
+def _regression(losses: Losses, baseline: Mapping[str, float], training: TrainingConfig) -> str | None:
+    threshold = training.gold_eval_regression
+    for name, now in losses.eval_sets.items():
+        was = baseline.get(name)
+        if was is not None and not now <= was * (1 + threshold):
+            return (
+                f"eval regression: {name} {was:.4f}→{now:.4f} (+{100 * (now / was - 1):.0f}%, "
+                f"threshold={100 * threshold:.0f}%)"
+            )
+    return None
