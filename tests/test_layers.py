@@ -85,7 +85,7 @@ print("LOADED", sorted({HEAVY!r} & sys.modules.keys()))
 @pytest.mark.parametrize("package", TORCH_FREE)
 def test_light_layers_import_nothing_heavy(package: str, tmp_path: Path) -> None:
     names = [f"mypt.{package}.{p.stem}" for p in (SOURCE / package).glob("*.py") if p.stem not in ("__init__", "watch")]
-    names += ["mypt", "mypt.train.schedule"]
+    names += ["mypt", *(f"mypt.train.{m}" for m in ("schedule", "gold", "stop", "clock", "start", "observer"))]
     code = (
         f"import importlib, sys\nfor n in {names!r}: importlib.import_module(n)\nprint({HEAVY!r} & sys.modules.keys())"
     )
