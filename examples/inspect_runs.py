@@ -11,7 +11,7 @@ from mypt import get_model_info
 
 def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "checkpoints")
-    infos = [get_model_info(p.parent.name, folder) for p in folder.glob("*/config.json")]
+    infos = [get_model_info(p.parent.name, folder) for p in folder.glob("[!.]*/config.json")]
     infos.sort(key=lambda info: info["training_state"]["progress"]["best_val_loss"] or float("inf"))
     print(f"{'name':24} {'parameters':>12} {'step':>8} {'best val':>9}")
     for info in infos:

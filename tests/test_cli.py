@@ -59,6 +59,12 @@ def test_command_line_over_config_file_over_preset_over_default(tmp_path: Path) 
     assert settings.description == {"name": "n", "description": "d"}
 
 
+def test_a_config_file_names_one_text_or_several(tmp_path: Path) -> None:
+    for given, wanted in (("a.txt", ("a.txt",)), (["a.txt", "b.txt"], ("a.txt", "b.txt"))):
+        (tmp_path / "c.json").write_text(json.dumps({"input_file": given}))
+        assert resolve_settings({}, tmp_path / "c.json").data.input_file == wanted
+
+
 def test_all_wrong_settings_are_told_at_once(mypt: Mypt) -> None:
     Path("c.json").write_text(json.dumps({"n_layr": 3, "dropout": 1.5}))
     result = mypt(

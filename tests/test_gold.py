@@ -121,6 +121,15 @@ def test_an_overfitting_run_keeps_gold_at_the_sweet_spot(mypt: Mypt) -> None:
     assert gold.state.optimizer_file == "optimizer.pt"
 
 
+def test_training_never_replaces_a_gold_bundle(mypt: Mypt) -> None:
+    mypt("train", "dante", "--input-file", "input.txt", *TINY, "--max-iters", "3")
+    before = Path("checkpoints/dante_gold/model.pt").read_bytes()
+    for call in (["resume", "dante_gold", "--max-iters", "9"], ["train", "dante_gold", "--fresh"]):
+        result = mypt(*call, ok=False)
+        assert result.exit_code == 2 and "mypt resume dante --from gold" in result.stderr
+    assert Path("checkpoints/dante_gold/model.pt").read_bytes() == before
+
+
 @pytest.mark.parametrize("name", ["dante_gold", "dante_fp16"])
 def test_gold_and_fp16_generate(name: str, mypt: Mypt) -> None:
     mypt("train", "dante", "--input-file", "input.txt", *TINY, "--max-iters", "3")

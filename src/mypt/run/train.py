@@ -91,6 +91,7 @@ def train(call: Call, observer: Observer) -> Outcome:
     out_dir = settings.output.out_dir
     manager_of = CheckpointManager.find if call.must_exist else CheckpointManager
     manager = manager_of(call.name, out_dir)
+    _refuse_gold(manager)
     going_on = manager.exists() and not call.fresh
     with ExitStack() as held:
         if going_on and not call.dry_run:  # nobody else may move the bundle while it is read and gone on with
@@ -160,6 +161,20 @@ def _prepare(manager: CheckpointManager, settings: RunSettings, call: Call, obse
     log = RunLog(log_file, state.run_id, state.attempt)
     optimizer, precision = build_optimizer(model, training), Precision.of(training, device)
     return Trainer(model, loader, optimizer, state, precision, observer, manager, log)
+
+
+def _refuse_gold(manager: CheckpointManager) -> None:
+    """A gold bundle belongs to its run: training under its name would replace the best model by a later one.
+
+    Raises:
+        ConflictError: the name is that of another run's gold bundle.
+    """
+    run = manager.name.removesuffix("_gold")
+    if run != manager.name and manager.path.with_name(run).is_dir():
+        raise ConflictError(
+            f"{manager.path} is the gold bundle of {run}, and training would replace it.",
+            f"Rewind the run with `mypt resume {run} --from gold`, or choose another name.",
+        )
 
 
 def _gold_of(manager: CheckpointManager) -> CheckpointManager:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from mypt.schema.config import GPTConfig
 from mypt.schema.fields import Section, setting
@@ -29,6 +29,11 @@ class DataConfig(Section):
         4096, "Size of the vocabulary that bpe trains; at least 256, one for each byte.",
         unit="tokens", on_resume="refused", ge=256,
     )  # fmt: skip
+
+    @field_validator("input_file", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
 
 class OutputConfig(Section):
