@@ -1,6 +1,7 @@
 """A run that stops and goes on is the run that never stopped, to the bit."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -167,7 +168,9 @@ def test_fresh_moves_the_old_run_aside_and_loses_nothing(mypt: Mypt) -> None:
     before = Path("checkpoints/dante/model.pt").read_bytes()
     log = Path("logs/train/dante_eval.jsonl").read_bytes()
     out = mypt(*call, "--max-iters", "2", "--fresh").output
-    (kept,) = (p for p in Path("checkpoints").iterdir() if p.name.startswith("dante_2"))
+    (kept,) = (p for p in Path("checkpoints").iterdir() if re.fullmatch(r"dante_\d+-\d+", p.name))
+    assert kept.with_name(f"{kept.name}_gold").is_dir() and kept.with_name(f"{kept.name}_fp16").is_dir()
+    assert " 6 bundles, 0 faults." in mypt("verify").output
     assert str(kept) in out
     assert (kept / "model.pt").read_bytes() == before
     assert any(p.read_bytes() == log for p in Path("logs/train").iterdir())

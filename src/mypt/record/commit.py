@@ -90,14 +90,16 @@ def tidy(target: Path) -> str | None:
     return f"Removed what an interrupted save of {target} had left behind." if leftovers else None
 
 
-def move_aside(target: Path, suffix: str) -> Path:
-    """Rename a file or folder to a free name of its own, `NAME_suffix`, and return that; nothing is deleted."""
-    moved, n = target.with_name(f"{target.stem}_{suffix}{target.suffix}"), 1
-    while moved.exists():
-        n += 1
-        moved = target.with_name(f"{target.stem}_{suffix}-{n}{target.suffix}")
-    with storage_errors(moved):
-        return target.rename(moved)
+def move_aside(old: Path, new: Path) -> None:
+    """Rename a file or folder to a name that is free.
+
+    Raises:
+        StorageError: the disk refused, or the name is taken.
+    """
+    with storage_errors(new):
+        if new.exists():
+            raise FileExistsError(errno.EEXIST, "exists")
+        old.rename(new)
 
 
 def _aside(target: Path) -> Path:

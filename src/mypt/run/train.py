@@ -194,11 +194,14 @@ def _gold_of(manager: CheckpointManager) -> CheckpointManager:
 def _move_old_aside(manager: CheckpointManager, trainer: Trainer, observer: Observer) -> None:
     """Rename what the name had before, bundles and log, so that a fresh start loses nothing."""
     suffix = f"{datetime.now():%Y%m%d-%H%M%S}"
-    olds = [manager.path, *manager.family()]
-    olds += [trainer.log.path] if trainer.log else []
-    for old in olds:
+    kept = CheckpointManager(f"{manager.name}_{suffix}", manager.path.parent)
+    moves = list(zip((manager.path, *manager.family()), (kept.path, *kept.family()), strict=True))
+    if trainer.log:
+        moves.append((trainer.log.path, trainer.log.path.with_stem(f"{trainer.log.path.stem}_{suffix}")))
+    for old, new in moves:
         if old.exists():
-            observer.notice(f"Moved {old} aside to {move_aside(old, suffix)}.")
+            move_aside(old, new)
+            observer.notice(f"Moved {old} aside to {new}.")
 
 
 def _export(trainer: Trainer, manager: CheckpointManager, observer: Observer) -> Export | None:

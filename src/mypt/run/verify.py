@@ -168,6 +168,8 @@ def _gold(path: Path) -> str:
     if own.optimizer_file is None:
         raise _UncheckedError("an export has none of its own")
     kept = path if path.name.endswith("_gold") else path.with_name(f"{path.name}_gold")
+    if not kept.exists():
+        raise _UncheckedError(f"{kept} is not here")
     there = read_state(kept)
     if (there.run_id, there.step, there.progress.last_val_loss) != (own.run_id, gold.step, gold.val_loss):
         raise _FaultError(f"{kept} is of step {there.step}, and the record says step {gold.step}")
