@@ -11,13 +11,12 @@ import tiktoken
 from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 
 from mypt.schema.errors import BundleError, InputError
-from mypt.schema.tokenizer import TokenizerFile
+from mypt.schema.tokenizer import END_OF_TEXT, GPT2_TOKENS, TokenizerFile
 
 TokenIds = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 """GPT-2's rule for cutting text into words, with possessive quantifiers as tiktoken has it."""
-END_OF_TEXT = "<|endoftext|>"
 VOCAB_BPE_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
 ENCODER_JSON_SHA256 = "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"
 
@@ -38,7 +37,7 @@ class Tokenizer:
     @classmethod
     def gpt2(cls) -> "Tokenizer":
         """GPT-2's own vocabulary of 50257 tokens; needs no network."""
-        return cls(TokenizerFile(token_kind="gpt2", vocab_size=50257))
+        return cls(TokenizerFile(token_kind="gpt2", vocab_size=GPT2_TOKENS))
 
     @classmethod
     def char(cls, text: str) -> "Tokenizer":
@@ -103,24 +102,33 @@ class Tokenizer:
 
     def start_ids(self) -> list[int]:
         """What a generation without a prompt starts from: the end of a text, or the nearest that there is."""
-        if self.kind == "gpt2":
-            return [self._encoding.eot_token]
+        end = self.file.special_ids.get(END_OF_TEXT)
+        if end is not None:
+            return [end]
         if self.file.chars and "\n" not in self.file.chars:
             return [0]
         return [int(i) for i in self.encode("\n")]
 
     @cached_property
+    def byte_lengths(self) -> npt.NDArray[np.int64]:
+        """Bytes of text that each id stands for (vocab_size); special tokens stand for none."""
+        lengths = np.array([len(self._token_bytes(i)) for i in range(self.vocab_size)], dtype=np.int64)
+        lengths[list(self.file.special_ids.values())] = 0
+        return lengths
+
+    @cached_property
     def _token_bytes(self) -> Callable[[int], bytes]:
+        special = {i: name.encode("utf-8") for name, i in self.file.special_ids.items()}
         if self.file.chars is not None:
             chars = [c.encode("utf-8") for c in self.file.chars]
-            return lambda token: chars[token] if token < len(chars) else b""
-        size, single = self.vocab_size, self._encoding.decode_single_token_bytes
-        return lambda token: single(token) if token < size else b""
+            return lambda token: chars[token] if token < len(chars) else special.get(token, b"")
+        ordinary, single = self.file.ordinary, self._encoding.decode_single_token_bytes
+        return lambda token: single(token) if token < ordinary else special.get(token, b"")
 
     @cached_property
     def _encoding(self) -> tiktoken.Encoding:
         if self.kind == "gpt2":
-            ranks, special = _gpt2_ranks(), {END_OF_TEXT: 50256}
+            ranks, special = _gpt2_ranks(), {END_OF_TEXT: GPT2_TOKENS - 1}
         else:
             ranks, special = {bytes.fromhex(t): i for i, t in enumerate(self.file.tokens or ())}, {}
         return tiktoken.Encoding(
