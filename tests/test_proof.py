@@ -225,6 +225,7 @@ def test_a_rewind_to_gold_goes_on_under_the_same_name_and_keeps_both_branches(my
     assert out.startswith("Resuming dante from step 12.")
     (kept,) = Path("checkpoints").glob("dante_2*")
     assert str(kept) in out and (kept / "model.pt").read_bytes() == last
+    assert Path(f"logs/train/{kept.name}_eval.jsonl").is_file()
     content = read_log(Path("logs/train/dante_eval.jsonl"))
     state = json.loads((BUNDLE / "training_state.json").read_text())
     assert [s["start_step"] for s in state["sessions"]] == [0, 12] and state["attempt"] == 3

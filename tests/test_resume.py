@@ -9,7 +9,7 @@ import torch
 
 from mypt.checkpoint.manager import CheckpointManager, load_tensors
 from mypt.train.loop import Trainer
-from tests.conftest import TINY, Mypt
+from tests.conftest import TINY, Mypt, flat
 
 VARIANTS = {
     "gpt2 style": [],
@@ -175,6 +175,31 @@ def test_fresh_moves_the_old_run_aside_and_loses_nothing(mypt: Mypt) -> None:
     assert (kept / "model.pt").read_bytes() == before
     assert any(p.read_bytes() == log for p in Path("logs/train").iterdir())
     assert CheckpointManager("dante").load().state.step == 2
+    newer = Path("logs/train/dante_eval.jsonl").read_bytes()
+    mypt("resume", kept.name, "--max-iters", "6")
+    assert Path("logs/train/dante_eval.jsonl").read_bytes() == newer  # the run set aside has a log of its own
+    assert Path(f"logs/train/{kept.name}_eval.jsonl").read_bytes().startswith(log)
+
+
+def test_a_resume_from_another_folder_goes_on_with_the_same_log(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
+    mypt("train", "dante", "--input-file", "input.txt", *TINY, "--max-iters", "4")
+    here = Path.cwd()
+    elsewhere = here / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    mypt("resume", "dante", "--out-dir", "../checkpoints", "--max-iters", "6")
+    assert not (elsewhere / "logs").exists()
+    log = (here / "logs/train/dante_eval.jsonl").read_text(encoding="utf-8")
+    assert [json.loads(line)["event"] for line in log.splitlines()].count("training_start") == 2
+
+
+def test_a_reader_puts_a_half_switched_bundle_back_and_says_so(mypt: Mypt) -> None:
+    mypt("train", "dante", "--input-file", "input.txt", *TINY, "--max-iters", "2")
+    bundle = Path("checkpoints/dante")
+    bundle.rename(bundle.with_name(".dante.old"))
+    result = mypt("inspect", "dante")
+    assert flat(result.stderr) == f"Put {bundle} back, which a crash had left between two names."
+    assert bundle.is_dir() and mypt("inspect", "dante").stderr == ""
 
 
 def test_a_resume_that_cannot_be_exact_says_so(mypt: Mypt) -> None:

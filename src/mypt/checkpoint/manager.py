@@ -1,6 +1,5 @@
 """Saves a model with everything that belongs to it as one bundle, and loads it back."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,17 +87,6 @@ class CheckpointManager:
         """Whether there is a bundle of this name; one that a crash left between two names is put back."""
         recover(self.path)
         return self.path.exists()
-
-    def keep_copy(self, suffix: str) -> Path:
-        """Copy the bundle, whole or not at all, to a name of its own beside it, and return that.
-
-        Raises:
-            StorageError: the disk refused.
-        """
-        kept = self.path.with_name(f"{self.name}_{suffix}")
-        with replacing(kept) as folder:
-            shutil.copytree(self.path, folder, dirs_exist_ok=True)
-        return kept
 
     def save(
         self,

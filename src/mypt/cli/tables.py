@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mypt.record import human
+from mypt.record.bundle import log_of, nearby
 from mypt.record.changes import Change
 from mypt.record.info import BundleInfo
 from mypt.record.plan import Plan
@@ -133,7 +134,8 @@ def state_lines(info: BundleInfo) -> list[str]:
     lines.append(f"Tokens processed: {progress.tokens_processed:,}")
     exact = "exact" if state.exact_resume else "not exact" if state.optimizer_file else "not possible (no optimizer)"
     lines.append(f"Resume: {exact}")
-    lines += [f"Log: {state.log_file}"] if state.log_file else []
+    log = log_of(info.path, state)
+    lines += [f"Log: {nearby(log)}"] if log else []
     lines += [f"Saved: {state.saved_at}"] if state.saved_at else []
     if state.environment:
         e = state.environment

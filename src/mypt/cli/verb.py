@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from mypt.record.commit import recover_all
 from mypt.schema.errors import MyptError
 from mypt.schema.fields import Section, extra_of
 from mypt.schema.run import OutputConfig
@@ -83,7 +84,7 @@ def verb(
             given = {n: values.pop(n) for n in fields}
             if sections is not None:
                 values["settings"] = {n: v for n, v in given.items() if v is not None and v != []}
-            _speak_errors(lambda: function(**values), debug)
+            _speak_errors(lambda: _mended(function, values), debug)
 
         own = [p for n, p in inspect.signature(function).parameters.items() if n != "settings"]
         options = [_option(n, heading, section) for n, (heading, section) in fields.items()]
@@ -92,6 +93,13 @@ def verb(
         app.command(name, context_settings=CONTEXT, epilog=f"Example: {example}")(run)
 
     return register
+
+
+def _mended(function: Callable[..., None], values: dict[str, Any]) -> None:
+    """Call a verb after putting right what a crash left half switched in the folder that it reads."""
+    for sentence in recover_all(values["out_dir"]) if "out_dir" in values else []:
+        Console(stderr=True, highlight=False).print(sentence, markup=False, soft_wrap=True)
+    function(**values)
 
 
 def _option(name: str, heading: str, section: type[Section]) -> inspect.Parameter:

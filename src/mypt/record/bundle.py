@@ -74,6 +74,22 @@ def log_path(name: str) -> Path:
     return Path("logs") / "train" / f"{name}_eval.jsonl"
 
 
+def log_of(bundle: Path, state: TrainingState) -> Path | None:
+    """The log that a bundle's record names, wherever the call comes from; None where the run kept none."""
+    return bundle.absolute().parent.parent / state.log_file if state.log_file else None
+
+
+def stored_log(log: Path, bundle: Path) -> str:
+    """How a bundle records its log: from the folder around all bundles, so that both can be moved; else absolute."""
+    base, path = bundle.absolute().parent.parent, log.absolute()
+    return (path.relative_to(base) if path.is_relative_to(base) else path).as_posix()
+
+
+def nearby(path: Path) -> str:
+    """A path as the user would write it: from the working folder if it is in there."""
+    return (path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path).as_posix()
+
+
 def read_config(bundle: Path) -> GPTConfig:
     """config.json of a bundle."""
     return _read(bundle / CONFIG_FILE, GPTConfig)

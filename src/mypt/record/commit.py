@@ -77,13 +77,20 @@ def recover(target: Path) -> bool:
     return True
 
 
+def recover_all(folder: Path) -> list[str]:
+    """Put back every bundle of a folder that a crash left between two names; a sentence on each."""
+    hidden = sorted(folder.glob(".*.old")) if folder.is_dir() else []
+    targets = [path.with_name(path.name[1:].removesuffix(".old")) for path in hidden]
+    return [_put_back(target) for target in targets if recover(target)]
+
+
 def tidy(target: Path) -> str | None:
     """Put right what a crash left beside `target`; a sentence on what was done, None if there was nothing.
 
     Only for the process that holds the right to write `target`.
     """
     if recover(target):
-        return f"Put {target} back, which a crash had left between two names."
+        return _put_back(target)
     leftovers = [p for p in (_aside(target), _old(target)) if p.exists()]
     for leftover in leftovers:
         shutil.rmtree(leftover, ignore_errors=True)
@@ -100,6 +107,21 @@ def move_aside(old: Path, new: Path) -> None:
         if new.exists():
             raise FileExistsError(errno.EEXIST, "exists")
         old.rename(new)
+
+
+def copy_file(old: Path, new: Path) -> None:
+    """Copy a file and flush the copy to disk.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    with storage_errors(new):
+        shutil.copy2(old, new)
+        _flush(new)
+
+
+def _put_back(target: Path) -> str:
+    return f"Put {target} back, which a crash had left between two names."
 
 
 def _aside(target: Path) -> Path:

@@ -21,8 +21,7 @@ def damaged(path: Path, why: str) -> BundleError:
 def write_manifest(folder: Path, step: int) -> None:
     """Hash every file of a folder, read back from the disk, into its manifest."""
     files = {p.name: file_hash(p) for p in sorted(folder.iterdir())}
-    text = _as_text(Manifest(step=step, files=files))
-    (folder / MANIFEST_FILE).write_text(text, encoding="utf-8", newline="\n")
+    write_text(Manifest(step=step, files=files), folder)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -43,6 +42,11 @@ def read_manifest(folder: Path) -> Manifest:
     if content != _as_text(manifest).encode("utf-8"):  # nothing else hashes the manifest itself
         raise damaged(path, unreliable)
     return manifest
+
+
+def write_text(manifest: Manifest, folder: Path) -> None:
+    """Write a manifest into its bundle."""
+    (folder / MANIFEST_FILE).write_text(_as_text(manifest), encoding="utf-8", newline="\n")
 
 
 def _as_text(manifest: Manifest) -> str:

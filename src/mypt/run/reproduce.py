@@ -9,6 +9,7 @@ import torch
 from mypt.checkpoint.manager import CheckpointManager, Loaded, carry_over
 from mypt.data.loader import GPTDataLoader
 from mypt.model.gpt import GPT
+from mypt.record.bundle import log_of
 from mypt.record.changes import Change, changed_environment
 from mypt.record.log import read_log
 from mypt.run.build import recorded_text
@@ -123,7 +124,8 @@ def reproduce(name: str, out_dir: Path, steps: int | None, observer: ReproduceOb
     first = state.sessions[0].training_config
     loader = GPTDataLoader(loaded.model.config, loaded.tokenizer, text=text, seed=first.seed)
     last = min(steps or state.step, state.step)
-    log = read_log(Path(state.log_file)).live(state.run_id) if state.log_file else []
+    log_file = log_of(manager.path, state)
+    log = read_log(log_file).live(state.run_id) if log_file else []
     comparison = _Comparison({e["iter"]: e for e in log if e["event"] == "eval"}, observer)
     model = GPT(loaded.model.config, first.seed).to(device)
     progress = _run_sessions(model, loader, state, last, comparison)

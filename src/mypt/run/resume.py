@@ -8,7 +8,7 @@ from typing import Any
 from mypt.checkpoint.manager import CheckpointManager, Loaded
 from mypt.data.loader import GPTDataLoader
 from mypt.data.text import Text
-from mypt.record.bundle import log_path, read_config, read_state
+from mypt.record.bundle import log_of, log_path, read_config, read_state, stored_log
 from mypt.record.changes import Change, changed_environment, changed_settings
 from mypt.record.log import RunLog, read_log
 from mypt.run.build import recorded_text
@@ -54,7 +54,7 @@ def prepare_resume(
         )
     recorded = recorded_values(config, state)
     given = {n: v for n, v in settings.values().items() if n in settings.given and (n, v) != ("device", "auto")}
-    changes = changed_settings(recorded, _comparable(given))
+    changes = changed_settings(recorded, _comparable(given, manager.path))
     text, conflicts = _text_and_conflicts(settings, state, changes)
     if conflicts or text is None:
         raise ConflictError(
@@ -75,9 +75,9 @@ def prepare_resume(
     observer.resuming(state.step, [*changes, *changed_environment(state.environment, now)])
     if not state.exact_resume:
         observer.notice(f"The weights were saved as {state.model_dtype}, so this resume is not exact.")
-    log_file = settings.output.log_file or state.log_file or log_path(manager.name)
-    attempt = max([state.attempt, *read_log(Path(log_file)).attempts(state.run_id)])
-    state = state.model_copy(update={"log_file": str(log_file), "attempt": attempt})
+    log_file = settings.output.log_file or log_of(manager.path, state) or log_path(manager.name)
+    attempt = max([state.attempt, *read_log(log_file).attempts(state.run_id)])
+    state = state.model_copy(update={"log_file": stored_log(log_file, manager.path), "attempt": attempt})
     loaded = replace(loaded, state=open_session(state, training, now, command))
     return _trainer(manager, source, loaded, loader, observer)
 
@@ -95,8 +95,8 @@ def recorded_values(config: GPTConfig, state: TrainingState) -> dict[str, Any]:
     return values
 
 
-def _comparable(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {n: str(v) if n == "log_file" else v for n, v in given.items()}
+def _comparable(given: Mapping[str, Any], bundle: Path) -> dict[str, Any]:
+    return {n: stored_log(v, bundle) if n == "log_file" else v for n, v in given.items()}
 
 
 def _text_and_conflicts(
@@ -144,5 +144,5 @@ def _trainer(
     scaler = source.load_optimizer(optimizer)
     if scaler:
         precision.scaler.load_state_dict(scaler)
-    log = RunLog(Path(state.log_file or log_path(manager.name)), state.run_id, state.attempt)
+    log = RunLog(log_of(manager.path, state) or log_path(manager.name), state.run_id, state.attempt)
     return Trainer(loaded.model, loader, optimizer, state, precision, observer, manager, log)

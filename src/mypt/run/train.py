@@ -12,8 +12,9 @@ from mypt.checkpoint.manager import CheckpointManager
 from mypt.data.loader import GPTDataLoader
 from mypt.data.text import read_text
 from mypt.model.gpt import GPT
-from mypt.record.bundle import log_path, read_state
-from mypt.record.commit import move_aside
+from mypt.record.aside import aside_log, copy_bundle, log_of_run, move_bundle
+from mypt.record.bundle import log_path, read_state, stored_log
+from mypt.record.commit import copy_file, move_aside
 from mypt.record.lock import locked
 from mypt.record.log import RunLog
 from mypt.record.plan import Plan
@@ -123,8 +124,7 @@ def _carry_out(
     elif not going_on and manager.exists():
         raise ConflictError(f"Another process has made {manager.path} meanwhile.", "Choose another name.")
     if call.from_gold:
-        kept = manager.keep_copy(f"{datetime.now():%Y%m%d-%H%M%S}")
-        observer.notice(f"Kept a copy of {manager.path} in {kept}.")
+        _keep_copy(manager, trainer, observer)
     trainer.stop.began = call.began
     with stop_on_signals(trainer.stop):
         result = trainer.run()
@@ -151,7 +151,7 @@ def _prepare(manager: CheckpointManager, settings: RunSettings, call: Call, obse
     with observer.busy("Building the model"):
         model = GPT(config, training.seed).to(device)
     log_file = settings.output.log_file or log_path(manager.name)
-    state = first_state(training, loader.record, str(log_file)).model_copy(
+    state = first_state(training, loader.record, stored_log(log_file, manager.path)).model_copy(
         update={
             "preset": settings.preset,
             "config_file": str(settings.config_file) if settings.config_file else None,
@@ -193,15 +193,32 @@ def _gold_of(manager: CheckpointManager) -> CheckpointManager:
 
 def _move_old_aside(manager: CheckpointManager, trainer: Trainer, observer: Observer) -> None:
     """Rename what the name had before, bundles and log, so that a fresh start loses nothing."""
-    suffix = f"{datetime.now():%Y%m%d-%H%M%S}"
-    kept = CheckpointManager(f"{manager.name}_{suffix}", manager.path.parent)
-    moves = list(zip((manager.path, *manager.family()), (kept.path, *kept.family()), strict=True))
-    if trainer.log:
-        moves.append((trainer.log.path, trainer.log.path.with_stem(f"{trainer.log.path.stem}_{suffix}")))
-    for old, new in moves:
+    kept = _aside(manager)
+    log = trainer.log.path if trainer.log else log_path(manager.name)
+    kept_log = aside_log(log, manager.name, kept.name)
+    for old, new in zip((manager.path, *manager.family()), (kept.path, *kept.family()), strict=True):
         if old.exists():
-            move_aside(old, new)
+            own_log = log_of_run(old) or log
+            move_bundle(old, new, kept_log if own_log.absolute() == log.absolute() else own_log)
             observer.notice(f"Moved {old} aside to {new}.")
+    if log.exists():
+        move_aside(log, kept_log)
+        observer.notice(f"Moved {log} aside to {kept_log}.")
+
+
+def _keep_copy(manager: CheckpointManager, trainer: Trainer, observer: Observer) -> None:
+    """Keep the last bundle and the log as they are under a name of their own, before a rewind goes on from gold."""
+    kept = _aside(manager)
+    log = trainer.log.path if trainer.log else log_path(manager.name)
+    kept_log = aside_log(log, manager.name, kept.name)
+    if log.exists():
+        copy_file(log, kept_log)
+    copy_bundle(manager.path, kept.path, kept_log)
+    observer.notice(f"Kept a copy of {manager.path} in {kept.path}.")
+
+
+def _aside(manager: CheckpointManager) -> CheckpointManager:
+    return CheckpointManager(f"{manager.name}_{datetime.now():%Y%m%d-%H%M%S}", manager.path.parent)
 
 
 def _export(trainer: Trainer, manager: CheckpointManager, observer: Observer) -> Export | None:

@@ -8,7 +8,7 @@ import torch
 
 from mypt.checkpoint.manager import load_tensors
 from mypt.model.gpt import GPT
-from mypt.record.bundle import MODEL_FILE, OPTIMIZER_FILE, read_config, read_state, read_tokenizer
+from mypt.record.bundle import MODEL_FILE, OPTIMIZER_FILE, log_of, read_config, read_state, read_tokenizer
 from mypt.record.log import read_log
 from mypt.record.manifest import MANIFEST_FILE, check_file, read_manifest
 from mypt.schema.errors import MyptError
@@ -144,9 +144,9 @@ def _optimizer(path: Path) -> str:
 
 def _log(path: Path) -> str:
     state = read_state(path)
-    if state.log_file is None or state.run_id is None:
+    log = log_of(path, state)
+    if log is None or state.run_id is None:
         raise _UncheckedError("the run kept no log")
-    log = Path(state.log_file)
     if not log.is_file():
         raise _UncheckedError(f"{log} is not here")
     evals = [e for e in read_log(log).live(state.run_id) if e["event"] == "eval" and e["iter"] <= state.step]

@@ -8,7 +8,7 @@ import torch
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.data.loader import GPTDataLoader
 from mypt.model.gpt import GPT
-from mypt.record.bundle import log_path
+from mypt.record.bundle import log_path, stored_log
 from mypt.record.log import RunLog
 from mypt.schema.errors import ConflictError
 from mypt.schema.resolve import resolve_section
@@ -56,7 +56,8 @@ def fit(
         log_file = log_path(checkpoint.name)
     device = str(model.device)
     model.config = model.config.model_copy(update={"device": device})
-    state = first_state(training, data_loader.record, str(log_file) if log_file else None)
+    recorded_log = stored_log(log_file, checkpoint.path) if log_file and checkpoint else None
+    state = first_state(training, data_loader.record, recorded_log)
     state = open_session(state, training, environment(device))
     trainer = Trainer(
         model,
