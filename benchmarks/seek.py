@@ -7,6 +7,7 @@ import time
 from statistics import median
 
 from mypt import GPTConfig, GPTDataLoader, Tokenizer
+from mypt.data.loader import Reading
 
 ROUNDS = 2000
 
@@ -15,15 +16,16 @@ def main() -> None:
     text = "nel mezzo del cammin di nostra vita " * 5000
     tokenizer = Tokenizer.char(text)
     config = GPTConfig(batch_size=12, block_size=64, vocab_size=tokenizer.vocab_size)
-    loader = GPTDataLoader(config, tokenizer, text=text)
-    times: dict[int, list[float]] = {10: [], 10_000_000: []}
-    for _ in range(ROUNDS):
-        for step, taken in times.items():
-            began = time.perf_counter()
-            loader.batch(step)
-            taken.append(time.perf_counter() - began)
-    near, far = (1e6 * median(t) for t in times.values())
-    print(f"step 10: {near:.1f} us, step 10 million: {far:.1f} us, ratio {far / near:.2f}")
+    for sampling in ("random", "epoch"):
+        loader = GPTDataLoader(config, tokenizer, text=text, reading=Reading(sampling=sampling))
+        times: dict[int, list[float]] = {10: [], 10_000_000: []}
+        for i in range(ROUNDS):
+            for step, taken in times.items():
+                began = time.perf_counter()
+                loader.batch(step + i % 100)
+                taken.append(time.perf_counter() - began)
+        near, far = (1e6 * median(t) for t in times.values())
+        print(f"{sampling}: step 10 {near:.1f} us, step 10 million {far:.1f} us, ratio {far / near:.2f}")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from mypt.record import commit
 from mypt.record.manifest import check_file, read_manifest
 from mypt.run.train import Call, train
 from mypt.schema.errors import StorageError
+from mypt.schema.resolve import resolve_settings
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
 
@@ -112,7 +113,7 @@ FAULTS = {"kill": kill, "full": refuse(errno.ENOSPC), "broken": refuse(errno.EIO
 
 
 def train_once() -> None:
-    train(Call("run", SETTINGS), Observer())
+    train(Call("run", resolve_settings(SETTINGS)), Observer())
 
 
 def train_on(disk: Disk) -> None:

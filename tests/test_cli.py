@@ -15,8 +15,9 @@ import torch
 
 from mypt.checkpoint.manager import CheckpointManager, load_tensors
 from mypt.data.text import is_sample
+from mypt.schema.fields import extra_of
 from mypt.schema.presets import PRESETS
-from mypt.schema.resolve import resolve_settings, setting_names
+from mypt.schema.resolve import resolve_settings
 from mypt.schema.run import SECTIONS
 from tests.conftest import TINY, Mypt, flat, reseal, tiny_text
 
@@ -28,7 +29,7 @@ def test_every_setting_is_an_option_with_its_help_unit_and_default(mypt: Mypt) -
     for heading, section in SECTIONS.items():
         assert heading in shown
         for name, field in section.model_fields.items():
-            if name in setting_names():
+            if extra_of(section, name)["option"]:
                 assert f"--{name.replace('_', '-')}" in shown
                 assert field.description and field.description.endswith(".")
     assert "--lr" in shown and "default 0.0003" in shown and "default 50304" in shown

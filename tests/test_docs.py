@@ -10,7 +10,8 @@ import pytest
 from typer.main import get_command
 
 from mypt.cli.app import app
-from mypt.schema.resolve import setting_names
+from mypt.schema.fields import extra_of
+from mypt.schema.run import SECTIONS
 from tests.conftest import Mypt
 
 ROOT = Path(__file__).parent.parent
@@ -114,4 +115,4 @@ def test_help_states_no_default_that_the_schema_does_not() -> None:
     """Options come from the schema alone: no verb declares a setting of its own by hand."""
     for verb in ("train", "resume"):
         names = {p.name for p in COMMANDS[verb].params}
-        assert set(setting_names()) <= names
+        assert {n for s in SECTIONS.values() for n in s.model_fields if extra_of(s, n)["option"]} <= names

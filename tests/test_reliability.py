@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mypt.checkpoint.manager import CheckpointManager
-from mypt.data.loader import GPTDataLoader
+from mypt.data.loader import Batch, GPTDataLoader
 from mypt.record import commit
 from mypt.record.lock import locked
 from mypt.record.log import read_log
@@ -223,8 +223,8 @@ def poison(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
     real = Trainer.micro_step
 
-    def micro_step(trainer: Trainer, at: int, micro: int) -> torch.Tensor:
-        loss = real(trainer, at, micro)
+    def micro_step(trainer: Trainer, at: int, micro: int, batch: Batch, counted: int) -> torch.Tensor:
+        loss = real(trainer, at, micro, batch, counted)
         if at == step:
             for p in trainer.model.parameters():
                 if p.grad is not None:
@@ -238,9 +238,9 @@ def test_a_step_that_is_not_finite_is_never_taken(mypt: Mypt, monkeypatch: pytes
     starts: list[list[int]] = []
     real = GPTDataLoader.window_starts
 
-    def window_starts(self: GPTDataLoader, step: int, micro: int = 0) -> object:
-        found = real(self, step, micro)
-        if step == 8:
+    def window_starts(self: GPTDataLoader, index: int) -> object:
+        found = real(self, index)
+        if index == 8:
             starts.append(found.tolist())
         return found
 

@@ -88,7 +88,7 @@ def untimed_plan(trainer: Trainer, name: str, *_: object) -> object:
     from mypt.record.plan import Plan
 
     return Plan(
-        name=name, data=trainer.loader.record, config=trainer.model.config, training=trainer.training,
+        name=name, data=trainer.data.primary.record, config=trainer.model.config, training=trainer.training,
         first_step=trainer.state.step, parameters=1, precision="fp32", memory_estimate=1, memory_measured=None,
         disk_needed=1, disk_free=2, step_s=0.001, eval_s=0.001,
     )  # fmt: skip

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mypt import GPT, GPTConfig, GPTDataLoader, Tokenizer
+from mypt.data.shards import Split
 from mypt.schema.errors import ConfigError, InputError
 from mypt.schema.training import TrainingConfig
+from mypt.train.curriculum import RunData
 from mypt.train.devices import Precision
 from mypt.train.evaluate import evaluate
 from mypt.train.optimizer import build_optimizer
@@ -30,20 +32,24 @@ def loader_of(config: GPTConfig) -> GPTDataLoader:
     return GPTDataLoader(config, TOKENIZER, text=tiny_text())
 
 
-def test_a_batch_is_a_pure_function_of_step_and_micro_step() -> None:
+def ids_of(loader: GPTDataLoader, split: Split) -> list[int]:
+    tokens = loader.splits[split]
+    return [int(i) for part in tokens.parts for i in part.ids]
+
+
+def test_a_batch_is_a_pure_function_of_its_number() -> None:
     loader, again = loader_of(config_of()), loader_of(config_of())
-    for step, micro in ((0, 0), (7, 1), (10_000_000, 0)):
-        for left, right in zip(loader.batch(step, micro), again.batch(step, micro), strict=True):
+    for index in (0, 7, 10_000_000):
+        for left, right in zip(loader.batch(index), again.batch(index), strict=True):
             assert torch.equal(left, right)
-    assert not torch.equal(loader.batch(3, 0)[0], loader.batch(3, 1)[0])
-    assert not torch.equal(loader.batch(3, 0)[0], loader.batch(4, 0)[0])
+    assert not torch.equal(loader.batch(3)[0], loader.batch(4)[0])
     x, y = loader.batch(0)
     assert torch.equal(x[:, 1:], y[:, :-1]) and x.shape == (4, 8)
 
 
 def test_batches_come_from_the_training_split_alone() -> None:
     loader = loader_of(config_of())
-    train = TOKENIZER.decode(loader.splits["train"].tolist())
+    train = TOKENIZER.decode(ids_of(loader, "train"))
     assert tiny_text().startswith(train)
     assert len(loader.splits["train"]) == int(0.9 * len(tiny_text()))
     for step in range(50):
@@ -54,7 +60,7 @@ def test_batches_come_from_the_training_split_alone() -> None:
 def test_evaluations_see_the_same_windows_and_none_twice() -> None:
     loader = loader_of(config_of())
     every = torch.cat([x for x, _ in loader.eval_batches("val", 10_000)]).flatten()
-    assert every.tolist() == loader.splits["val"][: len(every)].tolist()
+    assert every.tolist() == ids_of(loader, "val")[: len(every)]
     assert len(loader.splits["val"]) - len(every) <= 8  # only the rest that fills no window is left out
     some = [x for x, _ in loader.eval_batches("val", 2)]
     assert len(some) == 2 == loader.eval_batch_count("val", 2)
@@ -71,7 +77,12 @@ def test_an_evaluation_is_the_mean_over_its_tokens() -> None:
         for x, y in loader.eval_batches("val", 10_000):
             losses += torch.nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten(), reduction="none").tolist()
     measured = evaluate(model, loader, "val", 10_000, precision)
-    assert measured == pytest.approx(float(np.mean(losses)), abs=1e-5)
+    assert measured.loss == pytest.approx(float(np.mean(losses)), abs=1e-5)
+    windows = np.array(losses).reshape(-1, 8).mean(axis=1)
+    assert measured.se == pytest.approx(windows.std(ddof=1) / math.sqrt(len(windows)), rel=1e-4)
+    targets = TOKENIZER.decode([int(t) for _, y in loader.eval_batches("val", 10_000) for t in y.flatten()])
+    bits = sum(losses) / math.log(2)
+    assert measured.bpb == pytest.approx(bits / len(targets.encode("utf-8")), rel=1e-5)
 
 
 def test_any_split_into_micro_batches_gives_the_same_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,14 +95,14 @@ def test_any_split_into_micro_batches_gives_the_same_gradient(monkeypatch: pytes
         config = config_of(batch_size=len(windows) // accum)
         model, loader = GPT(config), loader_of(config)
         parts = windows.chunk(accum)
-        monkeypatch.setattr(loader, "batch", lambda _, micro: (parts[micro][:, :-1], parts[micro][:, 1:]))
+        monkeypatch.setattr(loader, "batch", lambda index: (parts[index][:, :-1], parts[index][:, 1:]))
         training = TrainingConfig(grad_accum_steps=accum, use_amp=False)
         state = TrainingState(step=0, training_config=training)
         trainer = Trainer(
-            model, loader, build_optimizer(model, training), state, Precision.of(training, "cpu"), Observer()
+            model, RunData(loader), build_optimizer(model, training), state, Precision.of(training, "cpu"), Observer()
         )
-        for micro in range(accum):
-            trainer.micro_step(0, micro)
+        for micro, batch in enumerate(trainer.batches(0)):
+            trainer.micro_step(0, micro, batch, trainer.tokens_per_step)
         return [p.grad for p in model.parameters() if p.grad is not None]
 
     x, y = loader_of(config_of(batch_size=12)).batch(0)

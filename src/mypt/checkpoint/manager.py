@@ -1,5 +1,6 @@
 """Saves a model with everything that belongs to it as one bundle, and loads it back."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,15 @@ class CheckpointManager:
         except (KeyError, TypeError, ValueError) as error:
             raise damaged(path, f"does not fit the model: {error}") from error
         return scaler
+
+
+def weights_sha256(model: GPT) -> str:
+    """A hash of a model's weights that does not depend on how a file stores them: names, shapes, fp32 values."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(weight.shape)}\n".encode())
+        digest.update(weight.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def carry_over(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:

@@ -30,7 +30,7 @@ def plan_table(plan: Plan) -> Table:
     measured = f", {human.size(plan.memory_measured)} measured" if plan.memory_measured else ""
     total = plan.training_s + plan.evaluating_s
     rows = [
-        ("data", f"{data.characters:,} characters, {_token_counts(data)}"),
+        ("data", _data_size(data)),
         ("coverage", f"the run sees the training text {plan.coverage:.3g} times"),
         ("model", _model_line(plan)),
         ("computing", f"{config.device} in {plan.precision}, {plan.tokens_per_step:,} tokens a step"),
@@ -147,14 +147,17 @@ def _text_rows(info: BundleInfo) -> list[tuple[str, str]]:
     tokenizer, data = info.tokenizer, info.state.data
     rows = [("tokenizer", f"{tokenizer.token_kind}, {tokenizer.vocab_size:,} tokens")]
     if data is not None:
-        rows += [("text", f"{s.path} ({human.size(s.bytes)})") for s in data.sources]
-        rows.append(("size", f"{data.characters:,} characters, {_token_counts(data)}"))
+        kind = "shards" if data.dataset_dir else "text"
+        rows += [(kind, f"{s.path} ({human.size(s.bytes)})") for s in data.sources]
+        rows.append(("size", _data_size(data)))
         rows.append(("fingerprint", data.fingerprint))
     return rows
 
 
-def _token_counts(data: DataRecord) -> str:
-    return f"{data.train_tokens + data.val_tokens:,} tokens ({data.train_tokens:,} train, {data.val_tokens:,} val)"
+def _data_size(data: DataRecord) -> str:
+    characters = f"{data.characters:,} characters, " if data.characters is not None else ""
+    tokens = f"{data.train_tokens + data.val_tokens:,} tokens"
+    return f"{characters}{tokens} ({data.train_tokens:,} train, {data.val_tokens:,} val)"
 
 
 def _model_line(plan: Plan) -> str:

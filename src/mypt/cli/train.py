@@ -10,7 +10,7 @@ import typer
 
 from mypt.cli.verb import Settings, chosen_name, console, model_name_option, name_argument, verb
 from mypt.record.bundle import check_name
-from mypt.schema.resolve import resolve_settings
+from mypt.record.inherit import settings_of_call
 from mypt.schema.run import SECTIONS
 
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ def register(app: typer.Typer) -> None:
         The command line wins over the config file, that over the preset, and that over the defaults.
         """
         chosen = check_name(chosen_name(name, model_name, "default"))
-        resolve_settings(settings, config_file, preset)  # a wrong call is told before anything heavy is loaded
-        from mypt.run.train import Call
+        resolved = settings_of_call(chosen, settings, config_file, preset, fresh=fresh)
+        from mypt.run.train import Call  # heavy, so that a wrong call is told before
 
-        _run(Call(chosen, settings, config_file, preset, fresh, dry_run, command=_command()))
+        _run(Call(chosen, resolved, fresh=fresh, dry_run=dry_run, command=_command()))
 
     @verb(app, "resume", SECTIONS, example="mypt resume dante --max-iters 2000 --lr 1e-4")
     def resume(
@@ -69,13 +69,13 @@ def register(app: typer.Typer) -> None:
 
         Settings that are not given stay as recorded. Those of the architecture are refused if they differ.
         """
-        resolve_settings(settings, config_file)
+        chosen = chosen_name(name, model_name, "default")
+        resolved = settings_of_call(chosen, settings, config_file)
         from mypt.run.train import Call
 
-        chosen = chosen_name(name, model_name, "default")
         if rewind not in (None, "gold"):
             raise typer.BadParameter(f"--from takes gold, not {rewind}.")
-        call = Call(chosen, settings, config_file, dry_run=dry_run, must_exist=True, command=_command())
+        call = Call(chosen, resolved, dry_run=dry_run, must_exist=True, command=_command())
         _run(replace(call, from_gold=rewind == "gold"))
 
 

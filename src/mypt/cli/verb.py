@@ -107,14 +107,15 @@ def _option(name: str, heading: str, section: type[Section]) -> inspect.Paramete
     field, extra = section.model_fields[name], extra_of(section, name)
     spelling = "--" + name.replace("_", "-")
     choices = [c for c in get_args(field.annotation) if isinstance(c, str)]
-    default = {True: "on", False: "off", None: "", (): ""}.get(field.default, field.default)
+    several = field.default in ((), {})
+    default = "" if several else {True: "on", False: "off", None: ""}.get(field.default, field.default)
     notes = [str(n) for n in (extra["unit"], f"default {default}" if str(default) else None) if n]
     help_text = f"{field.description}" + (f" [dim]({'; '.join(notes)})[/dim]" if notes else "")
     if field.annotation is bool:
         annotation: Any = bool | None
         spelling, metavar = f"{spelling}/--no-{spelling[2:]}", None
-    elif field.default == ():
-        annotation, metavar = list[str] | None, "TEXT"
+    elif several:
+        annotation, metavar = list[str] | None, "TEXT" if field.default == () else "NAME=PATH"
     else:
         annotation, metavar = str | None, "|".join(choices) or _metavar(field.annotation)
     option = typer.Option(

@@ -1,39 +1,69 @@
-"""Batches of token windows as a pure function of (seed, step, micro-step), and fixed windows to evaluate on."""
+"""Batches of token windows as a pure function of the seed and the batch's number, and fixed windows to evaluate on."""
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from mypt.data.sampling import epoch_starts, random_starts
+from mypt.data.shards import Split, open_shards
 from mypt.data.text import Text, fingerprint, read_text
-from mypt.data.tokenizer import TokenIds, Tokenizer, check_ids
+from mypt.data.tokenizer import Tokenizer, check_ids
+from mypt.data.tokens import Part, Tokens, outside_vocabulary
 from mypt.schema.config import GPTConfig
-from mypt.schema.errors import InputError
-from mypt.schema.state import DataRecord
+from mypt.schema.errors import ConflictError, InputError
+from mypt.schema.run import Sampling
+from mypt.schema.state import DataRecord, SourceRecord
 
-Split = Literal["train", "val"]
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 TRAIN_SHARE = 0.9
 EVAL_SEED = 2357
+IGNORED = -100
+"""The target of a token that does not count, as torch's cross entropy has it."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the data are read.
+
+    Attributes:
+        eval_only: nothing is trained on; a text is then validation as a whole.
+        seed: what the order of the training windows follows.
+        sampling: `random` windows or shuffled `epoch`s; by default epochs for shards and random for a text.
+        use_loss_mask: let only the tokens count that the shards' masks name.
+        eval_seed: what the choice of the windows to evaluate on follows.
+    """
+
+    eval_only: bool = False
+    seed: int = 1337
+    sampling: Sampling | None = None
+    use_loss_mask: bool = False
+    eval_seed: int = EVAL_SEED
 
 
 class GPTDataLoader:
-    """Cuts a text into a training and a validation split and hands out batches of windows of both.
+    """Hands out batches of windows of a training and a validation split.
 
-    The text is given as `text`, or read from `input_file`, or, with neither, is the embedded sample.
+    The data are a `text`, or read from `input_file`, or the shards of `dataset_dir`, or, with none of them, the
+    embedded sample. A text is cut in two: the first 90 % are for training, unless `eval_only` is asked for.
 
     Args:
         config: its batch_size, block_size and vocab_size shape the batches.
-        tokenizer: how text becomes ids.
+        tokenizer: how text becomes ids; it has to be the one that shards were made with.
         text: the text itself.
         input_file: one or several sources, as `--input-file` takes them.
+        dataset_dir: a folder of shards.
+        eval_only: load the validation split alone.
         seed: what the order of the training windows follows.
+        reading: all of how the data are read, in place of `eval_only` and `seed`.
 
     Raises:
         InputError: a source is unusable, a split is shorter than one window, or an id is outside the vocabulary.
+        ConflictError: the shards were made with another tokenizer.
     """
 
     def __init__(
@@ -43,44 +73,46 @@ class GPTDataLoader:
         *,
         text: str | Text | None = None,
         input_file: str | Sequence[str] | None = None,
+        dataset_dir: str | Path | None = None,
+        eval_only: bool = False,
         seed: int = 1337,
+        reading: Reading | None = None,
     ) -> None:
-        if isinstance(text, str):
-            text = Text(text, (), fingerprint(text))
-        paths = [input_file] if isinstance(input_file, str) else list(input_file or ())
-        read = text if text is not None else read_text(paths)
-        ids = tokenizer.encode(read.content)
-        check_ids(ids, config.vocab_size)
-        cut = int(len(ids) * TRAIN_SHARE)
         self.config = config
         self.tokenizer = tokenizer
-        self.seed = seed
-        self.splits: dict[Split, TokenIds] = {"train": ids[:cut], "val": ids[cut:]}
-        self.record = DataRecord(
-            sources=read.sources, fingerprint=read.fingerprint, characters=len(read.content),
-            tokenization=tokenizer.file.token_kind, train_tokens=cut, val_tokens=len(ids) - cut,
-        )  # fmt: skip
+        self.reading = reading or Reading(eval_only=eval_only, seed=seed)
+        if dataset_dir is not None:
+            self.splits, self.record = self._from_shards(dataset_dir)
+        else:
+            self.splits, self.record = self._from_text(text, input_file)
         self._check_lengths()
+        lengths = np.zeros(config.vocab_size, dtype=np.int64)
+        lengths[: tokenizer.vocab_size] = tokenizer.byte_lengths
+        self._byte_lengths = torch.from_numpy(lengths)
 
-    def batch(self, step: int, micro_step: int = 0) -> Batch:
-        """One training micro-batch: inputs and targets (B, T), int64, a pure function of its arguments."""
-        return self._windows("train", self.window_starts(step, micro_step))
+    def batch(self, index: int) -> Batch:
+        """Training micro-batch number `index`: inputs and targets (B, T), int64, a pure function of `index`.
 
-    def window_starts(self, step: int, micro_step: int = 0) -> npt.NDArray[np.int64]:
+        Targets that do not count are `IGNORED`.
+        """
+        return self._windows("train", self.window_starts(index))
+
+    def window_starts(self, index: int) -> npt.NDArray[np.int64]:
         """First token, in the training split, of each window of a training micro-batch (B)."""
-        rng = np.random.default_rng((self.seed, step, micro_step))
-        return rng.integers(0, len(self.splits["train"]) - self.config.block_size, size=self.config.batch_size)
+        starts = epoch_starts if self.record.sampling == "epoch" else random_starts
+        B, T = self.config.batch_size, self.config.block_size
+        return starts(self.reading.seed, index, B, len(self.splits["train"]), T)
 
     def eval_batches(self, split: Split, eval_iters: int) -> Iterator[Batch]:
         """The windows that every evaluation of a split sees, in batches of at most B.
 
         They never overlap. Where the split holds more than eval_iters x B of them, a seeded choice of that
-        many stands for all; it depends on nothing but the split and these numbers.
+        many stands for all; it depends on nothing but the split, `eval_seed` and these numbers.
         """
         B, T = self.config.batch_size, self.config.block_size
         count, wanted = self.eval_windows(split), eval_iters * B
         if count > wanted:
-            chosen = np.sort(np.random.default_rng(EVAL_SEED).choice(count, size=wanted, replace=False))
+            chosen = np.sort(np.random.default_rng(self.reading.eval_seed).choice(count, size=wanted, replace=False))
         else:
             chosen = np.arange(count)
         for i in range(0, len(chosen), B):
@@ -94,27 +126,94 @@ class GPTDataLoader:
         """How many batches `eval_batches` yields."""
         return min(eval_iters, -(-self.eval_windows(split) // self.config.batch_size))
 
+    def text_bytes(self, targets: torch.Tensor) -> torch.Tensor:
+        """Bytes of text that targets (B, T) stand for, together; special tokens and `IGNORED` are none."""
+        return self._byte_lengths[targets.clamp(min=0)][targets != IGNORED].sum()
+
     @property
     def tokens_per_micro_batch(self) -> int:
         """Tokens in one training micro-batch, B x T."""
         return self.config.batch_size * self.config.block_size
 
+    @property
+    def masked(self) -> bool:
+        """Whether some targets do not count."""
+        return self.record.masked
+
+    def _from_text(
+        self, text: str | Text | None, input_file: str | Sequence[str] | None
+    ) -> tuple[dict[Split, Tokens], DataRecord]:
+        if isinstance(text, str):
+            text = Text(text, (), fingerprint(text))
+        paths = [input_file] if isinstance(input_file, str) else list(input_file or ())
+        read = text if text is not None else read_text(paths)
+        ids = self.tokenizer.encode(read.content)
+        check_ids(ids, self.config.vocab_size)
+        cut = 0 if self.reading.eval_only else int(len(ids) * TRAIN_SHARE)
+        splits: dict[Split, Tokens] = {
+            "train": Tokens([Part("text", ids[:cut])]),
+            "val": Tokens([Part("text", ids[cut:])]),
+        }
+        return splits, DataRecord(
+            sources=read.sources, fingerprint=read.fingerprint, characters=len(read.content),
+            tokenization=self.tokenizer.file.token_kind, train_tokens=cut, val_tokens=len(ids) - cut,
+            sampling=self.reading.sampling or "random",
+        )  # fmt: skip
+
+    def _from_shards(self, folder: str | Path) -> tuple[dict[Split, Tokens], DataRecord]:
+        shards = open_shards(folder, eval_only=self.reading.eval_only)
+        own = self.tokenizer.file
+        if not (own.extends(shards.tokenizer) or shards.tokenizer.extends(own)):
+            raise ConflictError(
+                f"The dataset {folder} was made with another tokenizer ({shards.tokenizer.token_kind}, "
+                f"{shards.tokenizer.vocab_size:,} tokens) than this model's ({own.token_kind}, {own.vocab_size:,}).",
+                "Make it anew with `mypt prepare --tokenizer-of` and the name of the model.",
+            )
+        if shards.max_id is None or shards.max_id >= self.config.vocab_size:
+            for tokens in shards.splits.values():
+                tokens.check_ids(self.config.vocab_size)
+        use_mask = self.reading.use_loss_mask
+        if use_mask and not all(tokens.masked for tokens in shards.splits.values()):
+            raise InputError(
+                f"The dataset {folder} has no loss masks, which use_loss_mask needs.",
+                "Make it with `mypt prepare --chat`, or leave use_loss_mask out.",
+            )
+        splits = {"train": Tokens([]), **shards.splits}
+        size = sum(part.ids.nbytes for tokens in splits.values() for part in tokens.parts)
+        source = SourceRecord(path=str(shards.folder), bytes=size, sha256=shards.fingerprint)
+        return splits, DataRecord(
+            sources=(source,), fingerprint=shards.fingerprint, tokenization=shards.tokenizer.token_kind,
+            train_tokens=len(splits["train"]), val_tokens=len(splits["val"]), dataset_dir=str(shards.folder),
+            sampling=self.reading.sampling or "epoch", masked=use_mask,
+        )  # fmt: skip
+
     def _windows(self, split: Split, starts: npt.NDArray[np.int64]) -> Batch:
-        T = self.config.block_size
-        windows = self.splits[split][starts[:, None] + np.arange(T + 1)].astype(np.int64)  # (B, T+1)
-        tokens = torch.from_numpy(windows)
-        return tokens[:, :-1], tokens[:, 1:]
+        T, tokens = self.config.block_size, self.splits[split]
+        windows = tokens.windows(starts, T + 1)
+        if int(windows.max()) >= self.config.vocab_size:  # else the embedding would fail without saying where
+            row, column = np.argwhere(windows >= self.config.vocab_size)[0]
+            name, offset = tokens.locate(int(starts[row] + column))
+            raise outside_vocabulary(int(windows[row, column]), name, offset, self.config.vocab_size)
+        x, y = windows[:, :-1], windows[:, 1:]
+        if self.masked:
+            y = np.where(tokens.mask_windows(starts + 1, T) != 0, y, IGNORED)
+        return torch.from_numpy(x), torch.from_numpy(y)
 
     def _check_lengths(self) -> None:
         need = self.config.block_size + 1
-        short = {name: need - len(ids) for name, ids in self.splits.items() if len(ids) < need}
+        splits = {n: t for n, t in self.splits.items() if n == "val" or not self.reading.eval_only}
+        short = {name: need - len(tokens) for name, tokens in splits.items() if len(tokens) < need}
         if not short:
             return
-        total = sum(len(ids) for ids in self.splits.values())
-        needed = max(-(-need * 10 // 9), need * 10)
+        total = sum(len(tokens) for tokens in splits.values())
         missing = " and ".join(f"{n} tokens in the {name} split" for name, n in short.items())
+        share = 1.0 if self.reading.eval_only else 1 - TRAIN_SHARE
         raise InputError(
             f"The text is too short for one window of {self.config.block_size} tokens: it has {total}, and "
             f"{missing} are missing.",
-            f"Give about {needed - total} tokens more text, or a --block-size of at most {max(total // 10 - 1, 1)}.",
+            f"Give about {int(max(short.values()) / share)} tokens more text" + _smaller_block(int(total * share) - 1),
         )
+
+
+def _smaller_block(block_size: int) -> str:
+    return f", or a --block-size of at most {block_size}." if block_size > 0 else "."

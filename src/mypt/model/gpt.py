@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mypt.model.layers import Block, LayerCache, build_norm
-from mypt.model.loss import next_token_loss
+from mypt.model.loss import next_token_loss, token_losses
 from mypt.model.positions import RotaryEmbedding
 from mypt.schema.config import GPTConfig
 
@@ -40,10 +41,11 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig, seed: int = 1337) -> None:
         super().__init__()
         self.config = config
+        self.use_checkpoint = False
         self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
         learned = config.pos_encoding == "learned"
         self.position_embedding = nn.Embedding(config.block_size, config.n_embd) if learned else None
-        self.rope = None if learned else RotaryEmbedding(config.head_size, config.block_size, config.rope_theta)
+        self.rope = None if learned else RotaryEmbedding(config)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.norm = build_norm(config)
@@ -61,6 +63,10 @@ class GPT(nn.Module):
         """Next-token cross entropy summed over the tokens (B, T), in nats."""
         return next_token_loss(self.hidden(tokens), self.lm_head.weight, targets)
 
+    def token_losses(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Next-token cross entropy of each token (B, T), in nats, for evaluation."""
+        return token_losses(self.hidden(tokens), self.lm_head.weight, targets)
+
     def hidden(self, tokens: Tensor, cache: Sequence[LayerCache] | None = None) -> Tensor:
         """Hidden states (B, T, C) before the output layer; `cache` holds the tokens already seen."""
         start = 0 if cache is None or cache[0].k is None else cache[0].k.size(2)
@@ -72,7 +78,10 @@ class GPT(nn.Module):
             x = x + self.position_embedding.weight[start : start + T]
         x = self.dropout(x)
         for i, block in enumerate(self.blocks):
-            x = block(x, start, self.rope, None if cache is None else cache[i])
+            if self.use_checkpoint and torch.is_grad_enabled():
+                x = checkpoint(block, x, start, self.rope, use_reentrant=False)
+            else:
+                x = block(x, start, self.rope, None if cache is None else cache[i])
         out: Tensor = self.norm(x)
         return out
 
@@ -94,6 +103,7 @@ class GPT(nn.Module):
         data_loader: "GPTDataLoader",
         optimizer: torch.optim.Optimizer | None = None,
         *,
+        eval_data_loaders: "Mapping[str, GPTDataLoader] | None" = None,
         checkpoint: "CheckpointManager | None" = None,
         **settings: Any,
     ) -> "FitResult":
@@ -102,12 +112,13 @@ class GPT(nn.Module):
         Args:
             data_loader: the training and validation data.
             optimizer: by default AdamW, as `mypt train` uses it.
+            eval_data_loaders: further sets to evaluate on, by name.
             checkpoint: where to save at each evaluation; nothing is saved without it.
             **settings: fields of `TrainingConfig`, such as `max_iters=200`.
         """
         from mypt.train.fit import fit
 
-        return fit(self, data_loader, optimizer, checkpoint=checkpoint, **settings)
+        return fit(self, data_loader, optimizer, eval_data_loaders=eval_data_loaders, checkpoint=checkpoint, **settings)
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Copy weights into this model.

@@ -10,7 +10,7 @@ CHUNK_TOKENS = 512
 
 
 def next_token_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Cross entropy summed over all tokens, in nats.
+    """Cross entropy summed over all tokens, in nats; a target of -100 does not count and has no gradient.
 
     With a large vocabulary the logits are never held whole: they are made and used up in chunks of tokens.
 
@@ -22,10 +22,17 @@ def next_token_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     flat, wanted = hidden.reshape(-1, hidden.size(-1)), targets.reshape(-1)  # (BT, C), (BT)
     if weight.size(0) < CHUNK_FROM_VOCAB:
         return F.cross_entropy(F.linear(flat, weight).float(), wanted, reduction="sum")
-    if torch.is_grad_enabled():
-        options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=CHUNK_TOKENS)
-        return F.linear_cross_entropy(flat, weight, wanted, reduction="sum", options=options)
-    total = torch.zeros((), device=hidden.device)
-    for part, aim in zip(torch.split(flat, CHUNK_TOKENS), torch.split(wanted, CHUNK_TOKENS), strict=True):
-        total += F.cross_entropy(F.linear(part, weight).float(), aim, reduction="sum")
-    return total
+    options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=CHUNK_TOKENS)
+    return F.linear_cross_entropy(flat, weight, wanted, reduction="sum", options=options)
+
+
+@torch.no_grad()
+def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Cross entropy of each token (B, T) in nats, fp32 and without gradient; arguments as in `next_token_loss`."""
+    flat, wanted = hidden.reshape(-1, hidden.size(-1)), targets.reshape(-1)  # (BT, C), (BT)
+    chunk = CHUNK_TOKENS if weight.size(0) >= CHUNK_FROM_VOCAB else len(wanted)
+    losses = [
+        F.cross_entropy(F.linear(part, weight).float(), aim, reduction="none")
+        for part, aim in zip(torch.split(flat, chunk), torch.split(wanted, chunk), strict=True)
+    ]
+    return torch.cat(losses).view_as(targets)

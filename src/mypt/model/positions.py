@@ -2,26 +2,29 @@
 
 import torch
 
+from mypt.schema.config import GPTConfig
+
 
 class RotaryEmbedding(torch.nn.Module):
     """Rotates each pair of channels of queries and keys by an angle that grows with the position.
 
     Channel i is paired with channel i + hs/2; pair i turns by position x theta^(-2i/hs)
-    (Su et al. 2021, RoFormer, section 3.4.2; the pairing is that of LLaMA in Hugging Face's layout).
+    (Su et al. 2021, RoFormer, section 3.4.2; the pairing is that of LLaMA in Hugging Face's layout). Positions are
+    divided by rope_scale (Chen et al. 2023, position interpolation).
 
     Args:
-        head_size: channels of one head (hs), even.
-        block_size: positions to prepare.
-        theta: base frequency.
+        config: its head_size (even), block_size, rope_theta and rope_scale.
     """
 
     cos: torch.Tensor
     sin: torch.Tensor
 
-    def __init__(self, head_size: int, block_size: int, theta: float) -> None:
+    def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        frequency = 1.0 / theta ** (torch.arange(0, head_size, 2, dtype=torch.float32) / head_size)  # (hs/2)
-        angle = torch.outer(torch.arange(block_size, dtype=torch.float32), frequency)  # (T, hs/2)
+        hs = config.head_size
+        frequency = 1.0 / config.rope_theta ** (torch.arange(0, hs, 2, dtype=torch.float32) / hs)  # (hs/2)
+        position = torch.arange(config.block_size, dtype=torch.float32) / config.rope_scale
+        angle = torch.outer(position, frequency)  # (T, hs/2)
         self.register_buffer("cos", torch.cat([angle, angle], dim=-1).cos(), persistent=False)  # (T, hs)
         self.register_buffer("sin", torch.cat([angle, angle], dim=-1).sin(), persistent=False)
 

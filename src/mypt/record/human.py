@@ -54,7 +54,7 @@ def eval_lines(event: Eval, max_iters: int, eta_seconds: float) -> tuple[str, st
     )
     losses = {**event.eval_sets(), "train": event.train_loss}
     second = f"  val {event.val_loss:.4f} | lr {event.lr:.2e} | phase: {event.phase}"
-    return first, second + "".join(f" | {name} {loss:.4f}" for name, loss in losses.items())
+    return first, second + "".join(f" | {name} {loss:.4f}" for name, loss in losses.items() if loss is not None)
 
 
 def gold_line(event: GoldCheckpoint | GoldBlocked) -> str:

@@ -57,14 +57,17 @@ class LogContent:
         return [n for n in found if isinstance(n, int)]
 
     def live(self, run_id: str | None) -> list[dict[str, Any]]:
-        """The events of one run without those that a later session superseded by starting before them."""
+        """The events of one run without those that a later session superseded by starting before them.
+
+        A switch of phase belongs to the step after it, so a session that starts right there has written its own.
+        """
         kept: list[dict[str, Any]] = []
         for event in self.events:
             if event.get("run_id") != run_id:
                 continue
             if event["event"] == "training_start":
                 start = event["config"]["start_step"]
-                kept = [e for e in kept if e.get("iter", 0) <= start]
+                kept = [e for e in kept if e.get("iter", 0) <= start - (e["event"] == "phase_switch")]
             kept.append(event)
         return kept
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 
 from mypt.checkpoint.manager import CheckpointManager
-from mypt.data.loader import GPTDataLoader
+from mypt.data.loader import GPTDataLoader, Reading
 from mypt.data.tokenizer import Tokenizer
 from mypt.model.gpt import GPT
 from mypt.record.bundle import CONFIG_FILE, MODEL_FILE, read_state
 from mypt.record.lock import locked
-from mypt.run.build import recorded_text
+from mypt.run.data import recorded_loader
 from mypt.schema.errors import ConflictError, ExportError, InputError, UsageError
 from mypt.schema.state import TrainingState
 from mypt.train.devices import Precision, resolve_device
@@ -68,13 +68,13 @@ def export_bundle(name: str, out_dir: Path, out: Path | None, observer: Observer
     device = resolve_device("auto")
     with observer.busy("Loading the model"):
         loaded = source.load(device)
+    loader = None
     try:
-        text = recorded_text(loaded.state.data, ())
-        seed = loaded.state.training_config.seed
-        loader = GPTDataLoader(loaded.model.config, loaded.tokenizer, text=text, seed=seed)
+        if loaded.state.data is not None:
+            reading = Reading(eval_seed=loaded.state.training_config.eval_seed)
+            loader = recorded_loader(loaded.state.data, loaded.model.config, loaded.tokenizer, reading)
     except (InputError, ConflictError) as error:
         observer.notice(f"The val loss is not measured: {error.what}")
-        loader = None
     with observer.busy("Exporting fp16"), locked(target.path, observer.notice):
         return export_fp16(loaded.model, loaded.tokenizer, loaded.state, target, loader, source=source)
 
@@ -110,9 +110,9 @@ def export_fp16(
     if loader is not None:
         iters = state.training_config.eval_iters
         if val_loss_before is None:
-            val_loss_before = evaluate(model, loader, "val", iters, precision)
+            val_loss_before = evaluate(model, loader, "val", iters, precision).loss
         model.load_state_dict(rounded)
-        after = evaluate(model, loader, "val", iters, precision)
+        after = evaluate(model, loader, "val", iters, precision).loss
         model.load_state_dict(exact)
     fp16 = state.model_copy(update={"optimizer_file": None, "exact_resume": False, "model_dtype": "fp16"})
     target.save(model, tokenizer, fp16)

@@ -7,19 +7,20 @@ from typing import Any
 import torch
 
 from mypt.checkpoint.manager import CheckpointManager, Loaded, carry_over
-from mypt.data.loader import GPTDataLoader
 from mypt.model.gpt import GPT
 from mypt.record.bundle import log_of
 from mypt.record.changes import Change, changed_environment
 from mypt.record.log import read_log
-from mypt.run.build import recorded_text
+from mypt.run.data import recorded_data
+from mypt.run.parent import recorded_parent
 from mypt.schema.errors import BundleError
 from mypt.schema.events import Eval
 from mypt.schema.state import Progress, SessionRecord, TrainingState
+from mypt.train.curriculum import RunData
 from mypt.train.devices import Precision, environment, resolve_device
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
-from mypt.train.optimizer import build_optimizer
+from mypt.train.optimizer import apply_settings, build_optimizer
 from mypt.train.stop import Stop
 
 
@@ -120,15 +121,16 @@ def reproduce(name: str, out_dir: Path, steps: int | None, observer: ReproduceOb
     state = loaded.state
     _check_record(manager, state)
     device = resolve_device(loaded.model.config.device)
-    text = recorded_text(state.data, ())
-    first = state.sessions[0].training_config
-    loader = GPTDataLoader(loaded.model.config, loaded.tokenizer, text=text, seed=first.seed)
+    data = recorded_data(state, loaded.model.config, loaded.tokenizer, None, observer)
     last = min(steps or state.step, state.step)
     log_file = log_of(manager.path, state)
     log = read_log(log_file).live(state.run_id) if log_file else []
     comparison = _Comparison({e["iter"]: e for e in log if e["event"] == "eval"}, observer)
-    model = GPT(loaded.model.config, first.seed).to(device)
-    progress = _run_sessions(model, loader, state, last, comparison)
+    model = GPT(loaded.model.config, state.sessions[0].training_config.seed)
+    if state.parent is not None:
+        recorded_parent(state.parent).give_weights(model)
+    model.to(device)
+    progress = _run_sessions(model, data, state, last, comparison)
     whole = last == state.step
     same = _same_weights(model, loaded) and progress.gold == state.progress.gold if whole else None
     differences = changed_environment(state.sessions[0].environment, environment(device))
@@ -144,19 +146,18 @@ def _check_record(manager: CheckpointManager, state: TrainingState) -> None:
         raise BundleError(f"{manager.path} was rounded below fp32 on its way, so it has no exact repetition.", todo)
 
 
-def _run_sessions(
-    model: GPT, loader: GPTDataLoader, state: TrainingState, last: int, comparison: _Comparison
-) -> Progress:
+def _run_sessions(model: GPT, data: RunData, state: TrainingState, last: int, comparison: _Comparison) -> Progress:
     """Each session from where it took over to where the next one did, with its own settings."""
     ends = [s.start_step for s in state.sessions[1:]] + [state.step]
     optimizer: torch.optim.Optimizer | None = None
     scaler: dict[str, Any] = {}
     progress = Progress()
-    for session, end in zip(state.sessions, ends, strict=True):
+    for number, (session, end) in enumerate(zip(state.sessions, ends, strict=True), start=1):
         if session.start_step >= last:
             break
-        trainer = _trainer_of(session, model, loader, min(end, last), comparison)
-        trainer.state = trainer.state.model_copy(update={"progress": progress})
+        trainer = _trainer_of(session, model, data, min(end, last), comparison)
+        so_far = {"progress": progress, "sessions": state.sessions[:number]}
+        trainer.state = trainer.state.model_copy(update=so_far)
         comparison.to.begun(session.start_step, min(end, last), trainer.tokens_per_step)
         if optimizer is not None:
             carry_over(optimizer.state_dict(), trainer.optimizer)
@@ -167,14 +168,13 @@ def _run_sessions(
     return progress
 
 
-def _trainer_of(
-    session: SessionRecord, model: GPT, loader: GPTDataLoader, end: int, comparison: _Comparison
-) -> Trainer:
+def _trainer_of(session: SessionRecord, model: GPT, data: RunData, end: int, comparison: _Comparison) -> Trainer:
     training = session.training_config.model_copy(update={"max_minutes": None})
     state = TrainingState(step=session.start_step, training_config=training)
     precision = Precision.of(training, str(model.device))
+    apply_settings(model, training)
     optimizer = build_optimizer(model, training)
-    return Trainer(model, loader, optimizer, state, precision, comparison, stop=Stop(at_step=end))
+    return Trainer(model, data, optimizer, state, precision, comparison, stop=Stop(at_step=end))
 
 
 def _same_weights(model: GPT, loaded: Loaded) -> bool:

@@ -6,22 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from mypt.checkpoint.manager import CheckpointManager, Loaded
-from mypt.data.loader import GPTDataLoader
-from mypt.data.text import Text
+from mypt.data.text import source_path
 from mypt.record.bundle import log_of, log_path, read_config, read_state, stored_log
 from mypt.record.changes import Change, changed_environment, changed_settings
 from mypt.record.log import RunLog, read_log
-from mypt.run.build import recorded_text
+from mypt.run.data import recorded_data, recorded_text
 from mypt.schema.config import GPTConfig
-from mypt.schema.errors import BundleError, ConflictError, DeviceError
+from mypt.schema.errors import BundleError, ConflictError, DeviceError, UsageError
 from mypt.schema.resolve import resolve_section
 from mypt.schema.run import RunSettings
 from mypt.schema.state import TrainingState
 from mypt.schema.training import TrainingConfig
+from mypt.train.curriculum import RunData
 from mypt.train.devices import Precision, environment, resolve_device
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
-from mypt.train.optimizer import build_optimizer
+from mypt.train.optimizer import apply_settings, build_optimizer
 from mypt.train.start import open_session
 
 
@@ -54,9 +54,14 @@ def prepare_resume(
         )
     recorded = recorded_values(config, state)
     given = {n: v for n, v in settings.values().items() if n in settings.given and (n, v) != ("device", "auto")}
-    changes = changed_settings(recorded, _comparable(given, manager.path))
-    text, conflicts = _text_and_conflicts(settings, state, changes)
-    if conflicts or text is None:
+    changes = changed_settings(recorded, _comparable(given, settings, manager.path))
+    conflicts = [
+        f"{c.name}: recorded {c.recorded}, given {c.now} ({settings.given[c.name]})."
+        for c in changes
+        if c.meaning == "refused"
+    ]
+    if conflicts:
+        conflicts += _other_text(settings, state)
         raise ConflictError(
             f"{manager.path} exists and this call contradicts its record.",
             f"Leave these out to go on with it, choose another name, or start over with "
@@ -70,16 +75,21 @@ def prepare_resume(
         training = _merged(state, given)
         config = config.model_copy(update={"device": device})
         loaded.model.config = config
-        loader = GPTDataLoader(config, loaded.tokenizer, text=text, seed=training.seed)
+        apply_settings(loaded.model, training)
+    data = recorded_data(
+        state.model_copy(update={"training_config": training}), config, loaded.tokenizer, settings.data, observer
+    )
     now = environment(device)
     observer.resuming(state.step, [*changes, *changed_environment(state.environment, now)])
     if not state.exact_resume:
         observer.notice(f"The weights were saved as {state.model_dtype}, so this resume is not exact.")
     log_file = settings.output.log_file or log_of(manager.path, state) or log_path(manager.name)
     attempt = max([state.attempt, *read_log(log_file).attempts(state.run_id)])
-    state = state.model_copy(update={"log_file": stored_log(log_file, manager.path), "attempt": attempt})
+    sets = {name: loader.record for name, loader in data.eval_sets.items()}
+    update = {"log_file": stored_log(log_file, manager.path), "attempt": attempt, "eval_sets": sets}
+    state = state.model_copy(update=update)
     loaded = replace(loaded, state=open_session(state, training, now, command))
-    return _trainer(manager, source, loaded, loader, observer)
+    return _trainer(manager, source, loaded, data, observer)
 
 
 def recorded_values(config: GPTConfig, state: TrainingState) -> dict[str, Any]:
@@ -90,31 +100,36 @@ def recorded_values(config: GPTConfig, state: TrainingState) -> dict[str, Any]:
         values["bpe_vocab_size"] = state.data.bpe_vocab_size
         if state.data.tokenization != "bpe":
             del values["bpe_vocab_size"]
+        values |= {"sampling": state.data.sampling, "use_loss_mask": state.data.masked}
+        values["curriculum"] = [(p.name, p.until_iter, p.data.dataset_dir) for p in state.curriculum] or None
+        values["eval_sets"] = {name: record.sources[0].path for name, record in state.eval_sets.items()}
     if state.log_file:
         values["log_file"] = state.log_file
     return values
 
 
-def _comparable(given: Mapping[str, Any], bundle: Path) -> dict[str, Any]:
-    return {n: stored_log(v, bundle) if n == "log_file" else v for n, v in given.items()}
+def _comparable(given: Mapping[str, Any], settings: RunSettings, bundle: Path) -> dict[str, Any]:
+    """Given values in the form in which `recorded_values` has them."""
+    values = {n: v for n, v in given.items() if n not in ("eval_sets", "eval_dataset_dir")}
+    if "log_file" in values:
+        values["log_file"] = stored_log(values["log_file"], bundle)
+    if values.get("curriculum") is not None:
+        phases = values["curriculum"].phases
+        values["curriculum"] = [(p.name, p.until_iter, source_path(p.dataset_dir)) for p in phases]
+    if settings.data.every_eval_set:
+        values["eval_sets"] = {name: source_path(path) for name, path in settings.data.every_eval_set.items()}
+    return values
 
 
-def _text_and_conflicts(
-    settings: RunSettings, state: TrainingState, changes: list[Change]
-) -> tuple[Text | None, list[str]]:
-    """The recorded text, and every difference that a resume refuses; the text is None if it is one of them."""
-    conflicts = [
-        f"{c.name}: recorded {c.recorded}, given {c.now} ({settings.given[c.name]})."
-        for c in changes
-        if c.meaning == "refused"
-    ]
-    given = settings.data.input_file
+def _other_text(settings: RunSettings, state: TrainingState) -> list[str]:
+    """A line if the call names another text than the recorded one."""
+    if state.data is None or not settings.data.input_file:
+        return []
     try:
-        return recorded_text(state.data, given), conflicts
-    except ConflictError as error:
-        if not given and not conflicts:
-            raise
-        return None, [*conflicts, f"input_file: {error.what}"]
+        recorded_text(state.data, settings.data.input_file)
+    except UsageError as error:
+        return [f"input_file: {error.what}"]
+    return []
 
 
 def _device(name: str, explicit: bool) -> tuple[str, list[Change]]:
@@ -135,7 +150,7 @@ def _merged(state: TrainingState, given: Mapping[str, Any]) -> TrainingConfig:
 
 
 def _trainer(
-    manager: CheckpointManager, source: CheckpointManager, loaded: Loaded, loader: GPTDataLoader, observer: Observer
+    manager: CheckpointManager, source: CheckpointManager, loaded: Loaded, data: RunData, observer: Observer
 ) -> Trainer:
     state = loaded.state
     training, device = state.training_config, str(loaded.model.device)
@@ -145,4 +160,4 @@ def _trainer(
     if scaler:
         precision.scaler.load_state_dict(scaler)
     log = RunLog(log_of(manager.path, state) or log_path(manager.name), state.run_id, state.attempt)
-    return Trainer(loaded.model, loader, optimizer, state, precision, observer, manager, log)
+    return Trainer(loaded.model, data, optimizer, state, precision, observer, manager, log)

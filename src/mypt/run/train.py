@@ -1,16 +1,12 @@
 """`mypt train`: start a run, or go on with the one that has this name."""
 
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from mypt.checkpoint.manager import CheckpointManager
-from mypt.data.loader import GPTDataLoader
-from mypt.data.text import read_text
 from mypt.model.gpt import GPT
 from mypt.record.aside import aside_log, copy_bundle, log_of_run, move_bundle
 from mypt.record.bundle import log_path, read_state, stored_log
@@ -18,16 +14,17 @@ from mypt.record.commit import copy_file, move_aside
 from mypt.record.lock import locked
 from mypt.record.log import RunLog
 from mypt.record.plan import Plan
-from mypt.run.build import build_tokenizer, check_room, fitting_vocab_size, plan_run
+from mypt.run.data import open_data, phase_records
 from mypt.run.export import Export, export_fp16
+from mypt.run.parent import inherited_config, load_parent
+from mypt.run.plan import check_room, plan_run
 from mypt.run.resume import prepare_resume
 from mypt.schema.errors import ConflictError, ExportError
-from mypt.schema.resolve import resolve_settings
 from mypt.schema.run import RunSettings
 from mypt.train.devices import Precision, environment, resolve_device
 from mypt.train.loop import FitResult, Trainer
 from mypt.train.observer import Observer
-from mypt.train.optimizer import build_optimizer
+from mypt.train.optimizer import apply_settings, build_optimizer, check_freezing
 from mypt.train.start import first_state, open_session
 from mypt.train.stop import stop_on_signals
 
@@ -38,9 +35,7 @@ class Call:
 
     Attributes:
         name: the model.
-        command_line: the settings given in the call, by field name.
-        config_file: a flat JSON file of settings.
-        preset: a shipped preset.
+        settings: of the call, resolved.
         fresh: start over although the name is taken; the old bundle is moved aside.
         dry_run: do everything up to one timed step, and write nothing.
         must_exist: the name has to be a recorded run.
@@ -50,9 +45,7 @@ class Call:
     """
 
     name: str
-    command_line: Mapping[str, Any]
-    config_file: Path | None = None
-    preset: str | None = None
+    settings: RunSettings
     fresh: bool = False
     dry_run: bool = False
     must_exist: bool = False
@@ -88,8 +81,7 @@ def train(call: Call, observer: Observer) -> Outcome:
         BundleError: the recorded run cannot be read.
         StorageError: the disk refused.
     """
-    settings = resolve_settings(call.command_line, call.config_file, call.preset)
-    out_dir = settings.output.out_dir
+    settings, out_dir = call.settings, call.settings.output.out_dir
     manager_of = CheckpointManager.find if call.must_exist else CheckpointManager
     manager = manager_of(call.name, out_dir)
     _refuse_gold(manager)
@@ -134,25 +126,27 @@ def _carry_out(
 
 def _prepare(manager: CheckpointManager, settings: RunSettings, call: Call, observer: Observer) -> Trainer:
     """Everything that a new run needs, built from its settings."""
-    device = resolve_device(settings.model.device)
-    with observer.busy("Reading the text"):
-        text = read_text(settings.data.input_file)
-    if not settings.data.input_file:
-        observer.notice(f"No --input-file was given, so this trains on the {text.sources[0].path}.")
-    with observer.busy(f"Tokenizing {len(text.content):,} characters ({settings.data.tokenization})"):
-        tokenizer = build_tokenizer(settings.data, text)
-        given = settings.model.vocab_size if "vocab_size" in settings.given else None
-        vocab_size = fitting_vocab_size(tokenizer, given, settings.model.vocab_size)
-        config = settings.model.model_copy(update={"vocab_size": vocab_size, "device": device})
-        training = settings.training
-        loader = GPTDataLoader(config, tokenizer, text=text, seed=training.seed)
-    if tokenizer.kind == "bpe":
-        loader.record = loader.record.model_copy(update={"bpe_vocab_size": settings.data.bpe_vocab_size})
+    device, training, config = resolve_device(settings.model.device), settings.training, settings.model
+    parent = None
+    if training.init_from_model is not None:
+        with observer.busy(f"Loading {training.init_from_model}"):
+            parent = load_parent(training.init_from_model, manager.path.parent)
+        config = inherited_config(settings, parent)
+    config = config.model_copy(update={"device": device})
+    check_freezing(config, training)
+    opened = open_data(settings, config, parent.loaded.tokenizer if parent else None, observer)
     with observer.busy("Building the model"):
-        model = GPT(config, training.seed).to(device)
+        model = GPT(opened.config, training.seed)
+        if parent is not None:
+            parent.give_weights(model)
+            observer.notice(f"Starting from {parent.record.name} at step {parent.record.step}.")
+        model.to(device)
+        apply_settings(model, training)
     log_file = settings.output.log_file or log_path(manager.name)
-    state = first_state(training, loader.record, stored_log(log_file, manager.path)).model_copy(
+    state = first_state(training, opened.data, stored_log(log_file, manager.path)).model_copy(
         update={
+            "curriculum": phase_records(opened.data, settings.data),
+            "parent": parent.record if parent else None,
             "preset": settings.preset,
             "config_file": str(settings.config_file) if settings.config_file else None,
         }
@@ -160,7 +154,7 @@ def _prepare(manager: CheckpointManager, settings: RunSettings, call: Call, obse
     state = open_session(state, training, environment(device), call.command)
     log = RunLog(log_file, state.run_id, state.attempt)
     optimizer, precision = build_optimizer(model, training), Precision.of(training, device)
-    return Trainer(model, loader, optimizer, state, precision, observer, manager, log)
+    return Trainer(model, opened.data, optimizer, state, precision, observer, manager, log)
 
 
 def _refuse_gold(manager: CheckpointManager) -> None:
@@ -227,7 +221,8 @@ def _export(trainer: Trainer, manager: CheckpointManager, observer: Observer) ->
     try:
         with observer.busy("Exporting fp16"):
             before = trainer.state.progress.last_val_loss
-            return export_fp16(trainer.model, trainer.loader.tokenizer, trainer.state, target, trainer.loader, before)
+            primary = trainer.data.primary
+            return export_fp16(trainer.model, primary.tokenizer, trainer.state, target, primary, before)
     except ExportError as error:
         observer.notice(f"The fp16 bundle was not made: {error.what}")
         return None

@@ -12,6 +12,7 @@ from mypt.record.bundle import MODEL_FILE, OPTIMIZER_FILE, log_of, read_config, 
 from mypt.record.log import read_log
 from mypt.record.manifest import MANIFEST_FILE, check_file, read_manifest
 from mypt.schema.errors import MyptError
+from mypt.train.optimizer import apply_settings
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -131,7 +132,9 @@ def _optimizer(path: Path) -> str:
         raise _UncheckedError("an export has none")
     with torch.device("meta"):
         model = GPT(read_config(path))
-    parameters = [p for d in (2, 1) for p in model.parameters() if p.dim() == d]  # as the optimizer groups them
+    apply_settings(model, read_state(path).training_config)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    parameters = [p for d in (2, 1) for p in trained if p.dim() == d]  # as the optimizer groups them
     states = load_tensors(path / OPTIMIZER_FILE)["optimizer"]["state"]
     if len(states) != len(parameters):
         raise _FaultError(f"it holds {len(states)} states for {len(parameters)} parameters")

@@ -49,6 +49,10 @@ class GPTConfig(Section):
     rope_theta: float = setting(
         10000.0, "Base frequency of rope; without effect on learned positions.", on_resume="refused", gt=0
     )
+    rope_scale: float = setting(
+        1.0, "Positions are divided by this before rope, to stretch a model's context; 1 leaves them.",
+        on_resume="refused", gt=0,
+    )  # fmt: skip
     tie_weights: bool = setting(False, "Let the output layer share the token embedding's weights.", on_resume="refused")
 
     @model_validator(mode="after")

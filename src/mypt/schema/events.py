@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer
+from pydantic import BaseModel, ConfigDict, PlainSerializer, SerializerFunctionWrapHandler, model_serializer
 
 
 def _rounded(digits: int) -> PlainSerializer:
@@ -44,14 +44,16 @@ class RunConfigRecord(BaseModel):
     amp_dtype: str
     config_file: str | None
     dataset_dir: str | None
-    input_file: list[str] | None
-    tokenization: str | None
-    lr_schedule: str
-    weight_decay: float
-    dropout: float
-    seed: int
-    preset: str | None
-    device: str
+    input_file: list[str] | None = None
+    tokenization: str | None = None
+    sampling: str | None = None
+    lr_schedule: str | None = None
+    weight_decay: float | None = None
+    dropout: float | None = None
+    seed: int | None = None
+    preset: str | None = None
+    device: str | None = None
+    init_from_model: str | None = None
 
 
 class ModelRecord(BaseModel):
@@ -64,9 +66,9 @@ class ModelRecord(BaseModel):
     pos_encoding: str
     mlp_type: str
     norm_type: str
-    vocab_size: int
-    tie_weights: bool
-    bias: bool
+    vocab_size: int | None = None
+    tie_weights: bool | None = None
+    bias: bool | None = None
 
 
 class TrainingStart(Event):
@@ -79,7 +81,16 @@ class TrainingStart(Event):
 
 
 class Eval(Event):
-    """Written after each evaluation. Losses are nats per token; further eval sets come as `eval_<name>`."""
+    """Written after each evaluation. Losses are nats per token.
+
+    Each further eval set adds `eval_<name>`, which is written after `val_loss`, and `<name>_se` and `<name>_bpb` at
+    the end.
+
+    Attributes:
+        val_se: standard error of `val_loss`.
+        val_bpb: `val_loss` in bits per byte of text.
+        train_se: standard error of `train_loss`.
+    """
 
     event: Literal["eval"] = "eval"
     iter: int
@@ -91,12 +102,38 @@ class Eval(Event):
     phase: str
     val_loss: Loss
     eval_duration_s: Seconds
-    train_loss: Loss
+    train_loss: Loss | None = None
+    val_se: Loss | None = None
+    val_bpb: Loss | None = None
+    train_se: Loss | None = None
 
     def eval_sets(self) -> dict[str, float]:
         """The losses of further eval sets, by name."""
         extra: dict[str, Any] = self.model_extra or {}
         return {k.removeprefix("eval_"): float(v) for k, v in extra.items() if k.startswith("eval_")}
+
+    @model_serializer(mode="wrap")
+    def _in_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        extra = {k: round(v, 6) if isinstance(v, float) else v for k, v in (self.model_extra or {}).items()}
+        losses = {k: v for k, v in extra.items() if k.startswith("eval_")}
+        ordered: dict[str, Any] = {}
+        for key, value in content.items():
+            ordered[key] = extra.get(key, value)
+            if key == "val_loss":
+                ordered |= losses
+        return ordered
+
+
+class PhaseSwitch(Event):
+    """Written when a phase of the curriculum takes over, before its first step."""
+
+    event: Literal["phase_switch"] = "phase_switch"
+    iter: int
+    timestamp: str
+    elapsed_s: Seconds
+    tokens_processed: int
+    new_phase: str
 
 
 class TrainingComplete(Event):
@@ -117,9 +154,9 @@ class TrainingComplete(Event):
     gold_step: int | None
     config_file: str | None
     dataset_dir: str | None
-    training_s: Seconds
-    eval_s: Seconds
-    save_s: Seconds
+    training_s: Seconds | None = None
+    eval_s: Seconds | None = None
+    save_s: Seconds | None = None
 
 
 class GoldCheckpoint(Event):
@@ -172,6 +209,7 @@ class BatchSkipped(Event):
 EVENTS: dict[str, type[Event]] = {
     "training_start": TrainingStart,
     "eval": Eval,
+    "phase_switch": PhaseSwitch,
     "gold_checkpoint": GoldCheckpoint,
     "gold_blocked": GoldBlocked,
     "training_complete": TrainingComplete,

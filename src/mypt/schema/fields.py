@@ -21,6 +21,7 @@ def setting(
     on_resume: OnResume,
     unit: str | None = None,
     option: bool = True,
+    config: bool | None = None,
     names: tuple[str, ...] = (),
     **bounds: Any,
 ) -> Any:
@@ -31,15 +32,17 @@ def setting(
         help: a full sentence for `--help` and the docs.
         on_resume: what changing it means to a run that goes on.
         unit: what the number counts, shown in `--help`.
-        option: False for a field that mypt records and nobody sets.
+        option: whether the command line has it; False for a field that mypt records and nobody sets.
+        config: whether a config file may have it; by default what the command line has.
         names: further spellings of the command line option, such as `--lr`.
         **bounds: pydantic's own constraints (gt, ge, lt, le, pattern).
     """
     extra: dict[str, Any] = {"on_resume": on_resume, "unit": unit, "option": option, "names": list(names)}
+    extra["config"] = option if config is None else config
     return Field(default=default, description=help, json_schema_extra=extra, **bounds)
 
 
 def extra_of(section: type[BaseModel], name: str) -> dict[str, Any]:
-    """The declaration's extras (`on_resume`, `unit`, `option`, `names`) of one field."""
+    """The declaration's extras (`on_resume`, `unit`, `option`, `config`, `names`) of one field."""
     extra = section.model_fields[name].json_schema_extra
     return dict(extra) if isinstance(extra, dict) else {}

@@ -1,7 +1,7 @@
 """From what was given, command line over config file over preset over default, to one `RunSettings`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,11 +21,14 @@ _DESCRIPTIVE = ("name", "description")
 
 def setting_names() -> list[str]:
     """The names of all settings that a user can give, in the order of the sections."""
-    return [n for s in SECTIONS.values() for n in s.model_fields if extra_of(s, n).get("option")]
+    return [n for s in SECTIONS.values() for n in s.model_fields if extra_of(s, n)["config"]]
 
 
 def resolve_settings(
-    command_line: Mapping[str, Any], config_file: Path | None = None, preset: str | None = None
+    command_line: Mapping[str, Any],
+    config_file: Path | None = None,
+    preset: str | None = None,
+    architecture: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _: {},
 ) -> RunSettings:
     """Merge the sources of settings and validate the result.
 
@@ -33,6 +36,8 @@ def resolve_settings(
         command_line: the settings given in the call, by field name; values may still be strings.
         config_file: a flat JSON file of settings.
         preset: the name of a shipped preset.
+        architecture: from all that was given to the architecture of an existing model, which stands for what was
+            not; by default there is none.
 
     Raises:
         ConfigError: with every problem of every source in its details.
@@ -54,13 +59,16 @@ def resolve_settings(
                 problems.append(f"{source}: {unknown_name(name, known)}")
                 continue
             merged[name], given[name] = value, source
+    inherited = architecture(merged)
     built: dict[str, Section] = {}
     for heading, section in SECTIONS.items():
-        values = {n: v for n, v in merged.items() if n in section.model_fields}
+        values = {n: v for n, v in {**inherited, **merged}.items() if n in section.model_fields}
         try:
             built[heading] = section(**values)
         except ValidationError as error:
             problems += _explain(section, values, error, given)
+    if not problems:
+        problems += _at_odds(built)
     if problems:
         raise wrong_settings(problems)
     data, model, training, output = (built[h] for h in SECTIONS)
@@ -70,6 +78,16 @@ def resolve_settings(
         data=data, model=model, training=training, output=output, given=given,
         preset=preset, config_file=config_file, description=described,
     )  # fmt: skip
+
+
+def _at_odds(built: Mapping[str, Section]) -> list[str]:
+    """Rules that span sections."""
+    data, training = built["Data"], built["Training"]
+    assert isinstance(data, DataConfig) and isinstance(training, TrainingConfig)
+    end = data.curriculum.end if data.curriculum else None
+    if end is not None and end < training.max_iters:
+        return [f"curriculum leaves a gap: its last phase ends at {end}, before max_iters {training.max_iters}."]
+    return []
 
 
 _Any = TypeVar("_Any", bound=Section)

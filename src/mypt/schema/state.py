@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from mypt.schema.run import Tokenization
+from mypt.schema.run import Sampling, Tokenization
 from mypt.schema.training import TrainingConfig
 
 
@@ -15,8 +15,8 @@ class SourceRecord(_Record):
 
     Attributes:
         path: absolute path, address, `-` for standard input, or the name of the embedded sample.
-        bytes: size as read, after decompression.
-        sha256: hash of those bytes.
+        bytes: size as read, after decompression; for a folder of shards, of all that were opened.
+        sha256: hash of those bytes; for a folder of shards, its fingerprint.
     """
 
     path: str
@@ -29,21 +29,61 @@ class DataRecord(_Record):
 
     Attributes:
         sources: the texts, in the order in which they were joined.
-        fingerprint: SHA-256 of the joined text in UTF-8.
-        characters: characters of the joined text.
+        fingerprint: SHA-256 of the joined text in UTF-8; for shards, over their hashes.
+        characters: characters of the joined text; None for shards.
         tokenization: how it became tokens.
-        train_tokens: tokens of the training split, the first 90 %.
-        val_tokens: tokens of the validation split, the rest.
+        train_tokens: tokens of the training split; 0 for data that are only evaluated on.
+        val_tokens: tokens of the validation split.
         bpe_vocab_size: for bpe, the size that was asked for.
+        dataset_dir: the folder of shards; None for a text.
+        sampling: order of the training windows.
+        masked: whether only the tokens count that masks name.
     """
 
     sources: tuple[SourceRecord, ...]
     fingerprint: str
-    characters: int
+    characters: int | None = None
     tokenization: Tokenization
     train_tokens: int
     val_tokens: int
     bpe_vocab_size: int | None = None
+    dataset_dir: str | None = None
+    sampling: Sampling = "random"
+    masked: bool = False
+
+
+class PhaseRecord(_Record):
+    """One phase of a curriculum.
+
+    Attributes:
+        name: shown at each evaluation.
+        until_iter: step at which the next one takes over; None for the last.
+        description: what the config file says of it.
+        data: what it trains on.
+    """
+
+    name: str
+    until_iter: int | None
+    description: str
+    data: DataRecord
+
+
+class ParentRecord(_Record):
+    """The bundle whose weights a run started from.
+
+    Attributes:
+        name: of the bundle.
+        path: absolute.
+        step: at which it was.
+        run_id: of the run that made it; None if it had none.
+        weights_sha256: hash of its weights, independent of how they are stored.
+    """
+
+    name: str
+    path: str
+    step: int
+    run_id: str | None
+    weights_sha256: str
 
 
 class GoldState(_Record):
@@ -134,7 +174,10 @@ class TrainingState(_Record):
         exact_resume: True if going on from this bundle gives the same weights as never having stopped.
         model_dtype: precision of the saved weights.
         progress: what the run has gathered so far.
-        data: where the text came from; None for data that was handed over in memory.
+        data: what was trained on, and what `val_loss` is measured on.
+        eval_sets: what else was evaluated on, by name.
+        curriculum: the phases, if there are several; `data` is then what they are all evaluated on.
+        parent: what the run started from; None for random weights.
         log_file: the run's log.
         preset: the preset that the run was started from.
         config_file: the config file that the run was started from.
@@ -152,6 +195,9 @@ class TrainingState(_Record):
     model_dtype: str = "fp32"
     progress: Progress = Progress()
     data: DataRecord | None = None
+    eval_sets: dict[str, DataRecord] = {}
+    curriculum: tuple[PhaseRecord, ...] = ()
+    parent: ParentRecord | None = None
     log_file: str | None = None
     preset: str | None = None
     config_file: str | None = None
@@ -160,6 +206,16 @@ class TrainingState(_Record):
     run_id: str | None = None
     attempt: int = 1
     sessions: tuple[SessionRecord, ...] = ()
+
+    def micro_batches(self, step: int) -> int:
+        """Micro-batches that the run uses before `step`, by the settings of its sessions, the last one open-ended."""
+        if not self.sessions:
+            return step * self.training_config.grad_accum_steps
+        ends = [s.start_step for s in self.sessions[1:]] + [step]
+        return sum(
+            max(0, min(end, step) - s.start_step) * s.training_config.grad_accum_steps
+            for s, end in zip(self.sessions, ends, strict=True)
+        )
 
     def with_session(self, session: SessionRecord) -> "TrainingState":
         """The state in which a new session takes over at this state's step."""

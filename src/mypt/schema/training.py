@@ -55,8 +55,29 @@ class TrainingConfig(Section):
         on_resume="trajectory",
     )  # fmt: skip
 
+    eval_seed: int = setting(
+        2357, "Seed of the choice of windows to evaluate on, where a set has more than eval_iters batches.",
+        on_resume="harmless", ge=0, lt=2**63,
+    )  # fmt: skip
     save_interval: int | None = setting(
-        None, "Save every so many steps besides at each evaluation.", unit="steps", on_resume="harmless", gt=0
+        None, "Save every so many steps besides at each evaluation.", unit="steps", on_resume="harmless", gt=0,
+        names=("--save-every",),
+    )  # fmt: skip
+    use_checkpoint: bool = setting(
+        False, "Keep only the input of each layer for the backward pass and compute the rest again: less memory for "
+        "more time, and the same result.",
+        on_resume="harmless",
+    )  # fmt: skip
+    init_from_model: str | None = setting(
+        None, "Start from the weights and the tokenizer of another bundle, by name or by path; its architecture "
+        "stands for what is not given.",
+        on_resume="refused",
+    )  # fmt: skip
+    freeze_layers: int = setting(
+        0, "Leave the first so many layers as they start.", unit="layers", on_resume="refused", ge=0
+    )
+    freeze_embeddings: bool = setting(
+        False, "Leave the embeddings of tokens and positions as they start.", on_resume="refused"
     )
     max_minutes: float | None = setting(
         None, "Save and end before this time is over, as a queue's limit demands; a resume goes on.",

@@ -1,12 +1,31 @@
-"""The loss on fixed windows of a split."""
+"""The loss on fixed windows of a split, how far it can be trusted, and the same in bits per byte."""
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
-from mypt.data.loader import GPTDataLoader, Split
+from mypt.data.loader import IGNORED, GPTDataLoader
+from mypt.data.shards import Split
 from mypt.model.gpt import GPT
 from mypt.train.devices import Precision
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an evaluation of one set came to.
+
+    Attributes:
+        loss: mean next-token loss, nats per token.
+        se: standard error of the loss; None where a single window was measured.
+        bpb: the loss in bits per byte of text, by which runs with other tokenizers compare; None where the targets
+            stand for no text.
+    """
+
+    loss: float
+    se: float | None
+    bpb: float | None
 
 
 @torch.no_grad()
@@ -17,11 +36,12 @@ def evaluate(
     eval_iters: int,
     precision: Precision,
     progress: Callable[[], None] = lambda: None,
-) -> float:
-    """Mean next-token loss in nats per token, without dropout.
+) -> Measured:
+    """Measure the mean next-token loss of a split, without dropout.
 
     Why this metric: it is the quantity that training lowers, measured on windows that never change within
-    a run, so that two evaluations differ by the weights alone. No token is masked, and none counts twice.
+    a run, so that two evaluations differ by the weights alone. No token counts twice; only those that a loss
+    mask leaves out do not count. No random number is drawn, so training goes on as if nothing had been measured.
 
     Args:
         model: the model; its training mode is restored afterwards.
@@ -33,11 +53,27 @@ def evaluate(
     """
     was_training = model.training
     model.eval()
-    total, tokens = 0.0, 0
+    losses, tokens, text_bytes = [], [], 0
     for x, y in loader.eval_batches(split, eval_iters):
         with precision.autocast():
-            total += float(model.loss(x.to(model.device), y.to(model.device)))
-        tokens += y.numel()
+            of_tokens = model.token_losses(x.to(model.device), y.to(model.device))  # (B, T)
+        losses.append(of_tokens.double().sum(dim=1) if of_tokens.device.type != "mps" else of_tokens.sum(dim=1))
+        tokens.append((y != IGNORED).sum(dim=1))
+        text_bytes += int(loader.text_bytes(y))
         progress()
     model.train(was_training)
-    return total / tokens
+    return _summary(torch.cat(losses).double().cpu(), torch.cat(tokens).double(), text_bytes)
+
+
+def _summary(losses: torch.Tensor, tokens: torch.Tensor, text_bytes: int) -> Measured:
+    """From the losses and token counts of the windows (n).
+
+    The standard error is that of a ratio of two sums over n independent windows (Cochran 1977, section 6.3): tokens
+    of one window depend on each other, so they cannot be counted as a sample each.
+    """
+    n, total = len(losses), float(losses.sum())
+    mean = total / max(float(tokens.sum()), 1.0)
+    se = None
+    if n > 1 and float(tokens.sum()) > 0:
+        se = math.sqrt(n / (n - 1) * float(((losses - mean * tokens) ** 2).sum())) / float(tokens.sum())
+    return Measured(mean, se, total / math.log(2) / text_bytes if text_bytes else None)

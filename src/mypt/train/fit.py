@@ -1,5 +1,6 @@
 """Training from Python: the door behind `GPT.fit`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from mypt.record.log import RunLog
 from mypt.schema.errors import ConflictError
 from mypt.schema.resolve import resolve_section
 from mypt.schema.training import TrainingConfig
+from mypt.train.curriculum import RunData
 from mypt.train.devices import Precision, environment
 from mypt.train.loop import FitResult, Trainer
 from mypt.train.observer import Observer, PrintObserver
-from mypt.train.optimizer import build_optimizer
+from mypt.train.optimizer import apply_settings, build_optimizer
 from mypt.train.start import first_state, open_session
 
 
@@ -25,6 +27,7 @@ def fit(
     data_loader: GPTDataLoader,
     optimizer: torch.optim.Optimizer | None = None,
     *,
+    eval_data_loaders: Mapping[str, GPTDataLoader] | None = None,
     checkpoint: CheckpointManager | None = None,
     log_file: Path | None = None,
     observer: Observer | None = None,
@@ -36,6 +39,7 @@ def fit(
         model: a model on its device.
         data_loader: its training and validation data.
         optimizer: by default AdamW; its learning rate is the peak unless `learning_rate` is given.
+        eval_data_loaders: further sets to evaluate on, by name.
         checkpoint: where to save at each evaluation and at the end; nothing is saved without it.
         log_file: the run's log; with a checkpoint it defaults to logs/train/NAME_eval.jsonl.
         observer: who watches; by default the two-line summaries are printed.
@@ -57,11 +61,13 @@ def fit(
     device = str(model.device)
     model.config = model.config.model_copy(update={"device": device})
     recorded_log = stored_log(log_file, checkpoint.path) if log_file and checkpoint else None
-    state = first_state(training, data_loader.record, recorded_log)
+    data = RunData(data_loader, dict(eval_data_loaders or {}))
+    apply_settings(model, training)
+    state = first_state(training, data, recorded_log)
     state = open_session(state, training, environment(device))
     trainer = Trainer(
         model,
-        data_loader,
+        data,
         optimizer or build_optimizer(model, training),
         state,
         Precision.of(training, device),

@@ -1,37 +1,29 @@
 """The training loop: step, evaluate, log, save."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from mypt.checkpoint.manager import CheckpointManager
-from mypt.data.loader import GPTDataLoader, Split
+from mypt.data.loader import IGNORED, Batch
 from mypt.model.gpt import GPT
 from mypt.record.log import RunLog
 from mypt.schema.errors import DivergedError
-from mypt.schema.events import (
-    BatchSkipped,
-    Eval,
-    GoldBlocked,
-    GoldCheckpoint,
-    TrainingComplete,
-    TrainingStopped,
-    timestamp,
-)
+from mypt.schema.events import BatchSkipped, Eval, Event, TrainingComplete, timestamp
 from mypt.schema.state import TrainingState
 from mypt.schema.training import TrainingConfig
+from mypt.train import report
 from mypt.train.clock import Clock
+from mypt.train.curriculum import RunData
 from mypt.train.devices import Precision
-from mypt.train.evaluate import evaluate
+from mypt.train.evaluate import Measured, evaluate
 from mypt.train.gold import Losses, decide_gold
 from mypt.train.observer import Observer
 from mypt.train.schedule import learning_rate_at
-from mypt.train.start import training_start
 from mypt.train.stop import Stop
 
-PHASE = "main"
-"""Name of the only phase of a run without a curriculum."""
 UNKNOWN_SAVE_S = 2.0
 """What a save is taken to last until one was measured."""
 
@@ -59,7 +51,7 @@ class Trainer:
 
     Attributes:
         model: on its device.
-        loader: the data.
+        data: what is trained on and measured.
         optimizer: its state matches `state.step`.
         state: what training_state.json will hold; replaced at each evaluation, never changed in place.
         precision: fp32 or autocast.
@@ -71,7 +63,7 @@ class Trainer:
     """
 
     model: GPT
-    loader: GPTDataLoader
+    data: RunData
     optimizer: torch.optim.Optimizer
     state: TrainingState
     precision: Precision
@@ -89,16 +81,18 @@ class Trainer:
     @property
     def tokens_per_step(self) -> int:
         """Tokens that one optimizer step learns from: B x T x micro-batches."""
-        return self.loader.tokens_per_micro_batch * self.training.grad_accum_steps
+        return self.data.primary.tokens_per_micro_batch * self.training.grad_accum_steps
 
     def run(self) -> FitResult:
         """Train from the state's step to max_iters, evaluating and saving on the way."""
         self.clock = Clock()
         first, last = self.state.step, self.training.max_iters
-        self._log_start()
+        amp = self.precision.enabled
+        self._log(report.training_start(self.clock.started_at, self.model.config, self.state, amp))
         self.observer.started(first, last, self.tokens_per_step)
         self.model.train()
         for step in range(first, last):
+            self._enter_phase(step)
             with self.clock.measure("training"):
                 loss = self.train_step(step)
             done = step + 1
@@ -109,8 +103,11 @@ class Trainer:
             if self._eval_due(done) or self._save_due(done) or stopped:
                 self._save(done)
             if stopped:
-                return self._stop(stopped)
-        return self._complete()
+                self._log(report.training_stopped(self.state, self.clock, stopped))
+                return FitResult(self.state, self.evals, stopped=stopped)
+        complete = report.training_complete(self.state, self.clock, self.tokens_per_step)
+        self._log(complete)
+        return FitResult(self.state, self.evals, complete)
 
     def train_step(self, step: int) -> torch.Tensor:
         """One optimizer step; returns its mean loss in nats per token, on the device.
@@ -120,7 +117,9 @@ class Trainer:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(step, self.training)
-        losses = [self.micro_step(step, micro) for micro in range(self.training.grad_accum_steps)]
+        batches = self.batches(step)
+        counted = self.counted_tokens(batches)
+        losses = [self.micro_step(step, micro, batch, counted) for micro, batch in enumerate(batches)]
         loss, norm = torch.stack(losses).sum(), self.gradient_norm()
         if self._finite(loss, norm):
             self.update(norm)
@@ -128,12 +127,23 @@ class Trainer:
             self._leave_out(step, loss, norm)
         return loss
 
-    def micro_step(self, step: int, micro: int) -> torch.Tensor:
+    def batches(self, step: int) -> list[Batch]:
+        """The step's micro-batches, each numbered from the beginning of its phase."""
+        loader = self.data.phase_at(step).loader
+        return [loader.batch(index) for index in self._batch_numbers(step)]
+
+    def counted_tokens(self, batches: Sequence[Batch]) -> int:
+        """Targets of a whole step that count: all of them, unless masks leave some out."""
+        if not self.data.primary.masked:
+            return self.tokens_per_step
+        return max(1, sum(int((y != IGNORED).sum()) for _, y in batches))
+
+    def micro_step(self, step: int, micro: int, batch: Batch, counted: int) -> torch.Tensor:
         """Add one micro-batch's gradient; its loss counts by its share of all tokens of the step."""
         seed_torch(self.training.seed, step, micro)
-        x, y = (t.to(self.model.device) for t in self.loader.batch(step, micro))
+        x, y = (t.to(self.model.device) for t in batch)
         with self.precision.autocast():
-            loss = self.model.loss(x, y) / self.tokens_per_step
+            loss = self.model.loss(x, y) / counted
         torch.autograd.backward(self.precision.scaler.scale(loss))
         return loss.detach()
 
@@ -159,8 +169,8 @@ class Trainer:
         """Stop before a step that would poison the weights, or skip its batches and say so."""
         self.optimizer.zero_grad(set_to_none=True)
         self.precision.scaler.update()
-        micros = range(self.training.grad_accum_steps)
-        windows = [self.loader.window_starts(step, m).tolist() for m in micros]
+        loader = self.data.phase_at(step).loader
+        windows = [loader.window_starts(index).tolist() for index in self._batch_numbers(step)]
         what = f"Step {step + 1} has a loss of {float(loss):.4g} and a gradient norm of {float(norm):.4g}"
         if self.training.on_spike == "stop":
             raise DivergedError(
@@ -170,13 +180,25 @@ class Trainer:
                 [f"windows start at tokens {windows} of the training split", self._last_saved()],
             )
         self.observer.notice(f"{what}; its batches are left out.")
-        if self.log:
-            self.log.append(BatchSkipped(iter=step + 1, timestamp=timestamp(), loss=str(float(loss)), windows=windows))
+        self._log(BatchSkipped(iter=step + 1, timestamp=timestamp(), loss=str(float(loss)), windows=windows))
 
     def _last_saved(self) -> str:
         if self.checkpoint is None or not self.checkpoint.exists():
             return "nothing was saved yet"
         return f"the last good bundle is {self.checkpoint.path} at step {self.state.step}"
+
+    def _batch_numbers(self, step: int) -> range:
+        first = self.state.micro_batches(step) - self.state.micro_batches(self.data.phase_at(step).start)
+        return range(first, first + self.training.grad_accum_steps)
+
+    def _enter_phase(self, step: int) -> None:
+        """Say that a later phase of the curriculum begins with this step."""
+        phase = self.data.phase_at(step)
+        if phase.start != step or step == 0:
+            return
+        self._advance(step)
+        self._log(report.phase_switch(self.state, self.clock, phase.name))
+        self.observer.notice(f"Phase {phase.name} begins at step {step}.")
 
     def _eval_due(self, step: int) -> bool:
         return step % self.training.eval_interval == 0 or step == self.training.max_iters
@@ -200,64 +222,45 @@ class Trainer:
         self.state = self.state.model_copy(update={"step": step, "progress": progress})
 
     def _evaluate(self, step: int) -> None:
-        lr = self.optimizer.param_groups[0]["lr"]
         with self.clock.measure("evaluating"):
-            train_loss, val_loss = self._loss_on("train"), self._loss_on("val")
+            measured = self._measure()
         self._advance(step)
+        train_loss, val_loss = measured["train"].loss, measured["val"].loss
         progress = self.state.progress.after_eval(step, train_loss, val_loss)
         self.state = self.state.model_copy(update={"progress": progress})
-        event = Eval(
-            iter=step,
-            timestamp=timestamp(),
-            elapsed_s=self.clock.elapsed,
-            tokens_processed=progress.tokens_processed,
-            progress_pct=100 * step / self.training.max_iters,
-            lr=lr,
-            phase=PHASE,
-            val_loss=val_loss,
-            eval_duration_s=self.clock.latest["evaluating"],
-            train_loss=train_loss,
-        )
+        lr, phase = self.optimizer.param_groups[0]["lr"], self.data.phase_at(step - 1)
+        event = report.evaluation(self.state, measured, self.clock, lr, phase.name)
         self.evals.append(event)
-        if self.log:
-            self.log.append(event)
+        self._log(event)
         self.observer.evaluated(event, self.training.max_iters, self._eta())
-        self._decide_gold(step, Losses(val_loss, train_loss))
+        further = {name: measured[name].loss for name in self.data.eval_sets}
+        self._decide_gold(step, Losses(val_loss, train_loss, further))
+
+    def _measure(self) -> dict[str, Measured]:
+        """Every set that an evaluation looks at, by name."""
+        done, total = 0, self.data.eval_batch_count(self.training.eval_iters)
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            self.observer.evaluating(done, total)
+
+        return {
+            name: evaluate(self.model, loader, split, self.training.eval_iters, self.precision, advance)
+            for name, (loader, split) in self.data.measured_sets().items()
+        }
 
     def _decide_gold(self, step: int, losses: Losses) -> None:
         """Let the gold decision see this evaluation, and save and log what it comes to."""
         decision = decide_gold(self.state.progress.gold, step, losses, self.training)
         progress = self.state.progress.model_copy(update={"gold": decision.state})
         self.state = self.state.model_copy(update={"progress": progress})
-        event: GoldCheckpoint | GoldBlocked
-        if decision.kind == "gold":
-            if self.checkpoint is not None:
-                self._save_to(self.checkpoint.gold())
-            event = GoldCheckpoint(iter=step, timestamp=timestamp(), val_loss=losses.val, prev_best=decision.best)
-        elif decision.kind == "blocked" and decision.reason is not None:
-            event = GoldBlocked(
-                iter=step,
-                timestamp=timestamp(),
-                val_loss=losses.val,
-                best_val_loss=decision.best,
-                reason=decision.reason,
-            )
-        else:
-            return
-        if self.log:
-            self.log.append(event)
-        self.observer.gold_decided(event)
-
-    def _loss_on(self, split: Split) -> float:
-        counts = [self.loader.eval_batch_count(s, self.training.eval_iters) for s in ("train", "val")]
-        done = 0 if split == "train" else counts[0]
-
-        def advance() -> None:
-            nonlocal done
-            done += 1
-            self.observer.evaluating(done, sum(counts))
-
-        return evaluate(self.model, self.loader, split, self.training.eval_iters, self.precision, advance)
+        if decision.kind == "gold" and self.checkpoint is not None:
+            self._save_to(self.checkpoint.gold())
+        event = report.gold_decided(decision, step, losses.val)
+        if event is not None:
+            self._log(event)
+            self.observer.gold_decided(event)
 
     def _save(self, step: int) -> None:
         self._advance(step)
@@ -267,10 +270,9 @@ class Trainer:
 
     def _save_to(self, checkpoint: CheckpointManager) -> None:
         self.state = self.state.model_copy(update={"saved_at": timestamp()})
+        tokenizer, scaler = self.data.primary.tokenizer, self.precision.scaler.state_dict()
         with self.clock.measure("saving"):
-            checkpoint.save(
-                self.model, self.loader.tokenizer, self.state, self.optimizer, self.precision.scaler.state_dict()
-            )
+            checkpoint.save(self.model, tokenizer, self.state, self.optimizer, scaler)
 
     def _eta(self) -> float:
         """Seconds to max_iters at this session's own pace, evaluations and saves included."""
@@ -279,49 +281,9 @@ class Trainer:
         pauses = (c.evaluating + c.saving) / len(self.evals) * -(-left // self.training.eval_interval)
         return left * c.training / (self.state.step - start) + pauses
 
-    def _log_start(self) -> None:
-        if self.log:
-            amp = self.precision.enabled
-            self.log.append(training_start(self.clock.started_at, self.model.config, self.state, amp))
-
-    def _stop(self, reason: str) -> FitResult:
-        event = TrainingStopped(
-            iter=self.state.step,
-            timestamp=timestamp(),
-            elapsed_s=self.clock.elapsed,
-            tokens_processed=self.state.progress.tokens_processed,
-            reason=reason,
-        )
+    def _log(self, event: Event) -> None:
         if self.log:
             self.log.append(event)
-        return FitResult(self.state, self.evals, stopped=reason)
-
-    def _complete(self) -> FitResult:
-        c, progress = self.clock, self.state.progress
-        steps = self.state.step - self.training.start_step
-        rate = steps / c.training if c.training else 0.0
-        event = TrainingComplete(
-            timestamp=timestamp(),
-            started_at=c.started_at,
-            total_elapsed_s=c.elapsed,
-            total_elapsed_h=c.elapsed / 3600,
-            total_steps=self.state.step,
-            total_tokens=progress.tokens_processed,
-            steps_per_sec=rate,
-            tokens_per_sec=round(rate * self.tokens_per_step),
-            final_train_loss=progress.last_train_loss,
-            final_val_loss=progress.last_val_loss,
-            best_val_loss=progress.best_val_loss if progress.gold.step is None else progress.gold.val_loss,
-            gold_step=progress.gold.step,
-            config_file=self.state.config_file,
-            dataset_dir=None,
-            training_s=c.training,
-            eval_s=c.evaluating,
-            save_s=c.saving,
-        )
-        if self.log:
-            self.log.append(event)
-        return FitResult(self.state, self.evals, event)
 
 
 def seed_torch(seed: int, step: int, micro: int) -> None:

@@ -1,18 +1,20 @@
-"""How a run and each of its sessions begin: the first state, the session's record, the opening event."""
+"""How a run and each of its sessions begin: the first state, and the session's record."""
 
 import shutil
 import subprocess
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from mypt.record.bundle import OPTIMIZER_FILE
-from mypt.schema.arithmetic import parameter_count
-from mypt.schema.config import GPTConfig
-from mypt.schema.events import ModelRecord, RunConfigRecord, TrainingStart, timestamp
-from mypt.schema.state import DataRecord, Environment, SessionRecord, TrainingState
+from mypt.schema.events import timestamp
+from mypt.schema.state import Environment, SessionRecord, TrainingState
 from mypt.schema.training import TrainingConfig
 
+if TYPE_CHECKING:
+    from mypt.train.curriculum import RunData
 
-def first_state(training: TrainingConfig, data: DataRecord, log_file: str | None) -> TrainingState:
+
+def first_state(training: TrainingConfig, data: "RunData", log_file: str | None) -> TrainingState:
     """The state of a run before its first session."""
     return TrainingState(
         step=0,
@@ -20,7 +22,8 @@ def first_state(training: TrainingConfig, data: DataRecord, log_file: str | None
         training_config=training,
         exact_resume=training.save_dtype == "fp32",
         model_dtype=training.save_dtype,
-        data=data,
+        data=data.primary.record,
+        eval_sets={name: loader.record for name, loader in data.eval_sets.items()},
         log_file=log_file,
         run_id=uuid4().hex[:12],
     )
@@ -61,38 +64,3 @@ def _git_commit() -> str | None:
     except (subprocess.SubprocessError, OSError):
         return None
     return head + ("+" if changed else "")
-
-
-def training_start(at: str, config: GPTConfig, state: TrainingState, use_amp: bool) -> TrainingStart:
-    """The event that says with which settings and which model a session starts.
-
-    Args:
-        at: timestamp of the start.
-        config: the architecture.
-        state: the settings and the data.
-        use_amp: whether half precision is in effect, not only asked for.
-    """
-    training, data = state.training_config, state.data
-    settings = training.model_dump(exclude={"warmup_iters", "use_amp", "save_dtype"})
-    return TrainingStart(
-        timestamp=at,
-        config=RunConfigRecord(
-            **settings,
-            warmup_iters=training.warmup_steps,
-            use_amp=use_amp,
-            batch_size=config.batch_size,
-            block_size=config.block_size,
-            tokens_per_step=config.batch_size * config.block_size * training.grad_accum_steps,
-            config_file=state.config_file,
-            dataset_dir=None,
-            input_file=[s.path for s in data.sources] if data else None,
-            tokenization=data.tokenization if data else None,
-            dropout=config.dropout,
-            preset=state.preset,
-            device=config.device,
-        ),
-        model=ModelRecord(
-            total_params=parameter_count(config),
-            **config.model_dump(include=set(ModelRecord.model_fields) - {"total_params"}),
-        ),
-    )

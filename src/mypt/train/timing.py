@@ -35,11 +35,12 @@ def time_step(trainer: Trainer) -> Timing:
     weights = {n: w.clone() for n, w in trainer.model.state_dict().items()}
     optimizer, scaler = trainer.optimizer, trainer.precision.scaler.state_dict()
     trainer.optimizer = build_optimizer(trainer.model, trainer.training)
+    batch, counted = trainer.data.phase_at(trainer.state.step).loader.batch(0), trainer.tokens_per_step
     trainer.model.train()
     try:
         micro_s, update_s, eval_s = _time(
             trainer,
-            lambda: trainer.micro_step(trainer.state.step, 0),
+            lambda: trainer.micro_step(trainer.state.step, 0, batch, counted),
             lambda: trainer.update(trainer.gradient_norm()),
             lambda: _eval_batch(trainer),
         )
@@ -54,9 +55,9 @@ def time_step(trainer: Trainer) -> Timing:
 
 
 def _eval_batch(trainer: Trainer) -> float:
-    x, y = next(trainer.loader.eval_batches("val", 1))
+    x, y = next(trainer.data.primary.eval_batches("val", 1))
     with torch.no_grad(), trainer.precision.autocast():
-        return float(trainer.model.loss(x.to(trainer.model.device), y.to(trainer.model.device)))
+        return float(trainer.model.token_losses(x.to(trainer.model.device), y.to(trainer.model.device)).sum())
 
 
 def _time(trainer: Trainer, *works: Callable[[], object]) -> list[float]:

@@ -1,0 +1,61 @@
+"""What a run will take, measured and checked before its first step."""
+
+import shutil
+from pathlib import Path
+
+from mypt.checkpoint.manager import CheckpointManager
+from mypt.record.commit import storage_errors
+from mypt.record.plan import Plan
+from mypt.schema.arithmetic import disk_needed, parameter_count, training_memory
+from mypt.schema.errors import StorageError
+from mypt.train.loop import Trainer
+from mypt.train.observer import Observer
+from mypt.train.timing import time_step
+
+
+def plan_run(trainer: Trainer, name: str, out_dir: Path, observer: Observer) -> Plan:
+    """Time one step and gather what the run will take."""
+    config, training = trainer.model.config, trainer.training
+    with observer.busy("Timing one step"):
+        timing = time_step(trainer)
+    batches = trainer.data.eval_batch_count(training.eval_iters)
+    return Plan(
+        name=name,
+        data=trainer.data.primary.record,
+        config=config,
+        training=training,
+        first_step=trainer.state.step,
+        parameters=parameter_count(config),
+        precision=training.amp_dtype if trainer.precision.enabled else "fp32",
+        memory_estimate=training_memory(config),
+        memory_measured=timing.peak_bytes,
+        disk_needed=disk_needed(config, training),
+        disk_free=_free_bytes(out_dir),
+        step_s=timing.step_s,
+        eval_s=batches * timing.eval_batch_s,
+    )
+
+
+def check_room(plan: Plan, manager: CheckpointManager) -> None:
+    """Make sure, before the first step, that the bundles can be written.
+
+    Raises:
+        StorageError: the folder cannot be written, or the disk has too little room.
+    """
+    with storage_errors(manager.path):
+        manager.path.parent.mkdir(parents=True, exist_ok=True)
+        probe = manager.path.with_name(f".{manager.name}.probe")
+        probe.touch()
+        probe.unlink()
+    if plan.disk_needed > plan.disk_free:
+        raise StorageError(
+            f"The bundles of {plan.name} need {plan.disk_needed:,} bytes in {manager.path.parent}, "
+            f"and {plan.disk_free:,} are free.",
+            "Make room, or choose another disk with --out-dir.",
+        )
+
+
+def _free_bytes(folder: Path) -> int:
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

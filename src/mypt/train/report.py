@@ -1,0 +1,155 @@
+"""The events that a session writes into its log, each made from the state and what was measured."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mypt.schema.arithmetic import parameter_count
+from mypt.schema.config import GPTConfig
+from mypt.schema.events import (
+    Eval,
+    GoldBlocked,
+    GoldCheckpoint,
+    ModelRecord,
+    PhaseSwitch,
+    RunConfigRecord,
+    TrainingComplete,
+    TrainingStart,
+    TrainingStopped,
+    timestamp,
+)
+from mypt.schema.state import TrainingState
+from mypt.train.clock import Clock
+from mypt.train.gold import Decision
+
+if TYPE_CHECKING:
+    from mypt.train.evaluate import Measured
+
+
+def training_start(at: str, config: GPTConfig, state: TrainingState, use_amp: bool) -> TrainingStart:
+    """The event that says with which settings and which model a session starts.
+
+    Args:
+        at: timestamp of the start.
+        config: the architecture.
+        state: the settings and the data.
+        use_amp: whether half precision is in effect, not only asked for.
+    """
+    training, data = state.training_config, state.data
+    settings = training.model_dump(include=set(RunConfigRecord.model_fields) - {"warmup_iters", "use_amp"})
+    from_text = data is not None and data.dataset_dir is None
+    return TrainingStart(
+        timestamp=at,
+        config=RunConfigRecord(
+            **settings,
+            warmup_iters=training.warmup_steps,
+            use_amp=use_amp,
+            batch_size=config.batch_size,
+            block_size=config.block_size,
+            tokens_per_step=config.batch_size * config.block_size * training.grad_accum_steps,
+            config_file=state.config_file,
+            dataset_dir=data.dataset_dir if data else None,
+            input_file=[s.path for s in data.sources] if data and from_text else None,
+            tokenization=data.tokenization if data else None,
+            sampling=data.sampling if data else None,
+            dropout=config.dropout,
+            preset=state.preset,
+            device=config.device,
+        ),
+        model=ModelRecord(
+            total_params=parameter_count(config),
+            **config.model_dump(include=set(ModelRecord.model_fields) - {"total_params"}),
+        ),
+    )
+
+
+def evaluation(state: TrainingState, measured: Mapping[str, "Measured"], clock: Clock, lr: float, phase: str) -> Eval:
+    """The event of an evaluation at the state's step.
+
+    Args:
+        state: already brought up to the step.
+        measured: every set that was measured, by name; `train` and `val` among them.
+        clock: of the session.
+        lr: learning rate of the step.
+        phase: the step's phase.
+    """
+    further = {name: m for name, m in measured.items() if name not in ("train", "val")}
+    losses = {f"eval_{name}": m.loss for name, m in further.items()}
+    errors = {f"{name}_se": m.se for name, m in further.items()}
+    bits = {f"{name}_bpb": m.bpb for name, m in further.items()}
+    return Eval(
+        iter=state.step,
+        timestamp=timestamp(),
+        elapsed_s=clock.elapsed,
+        tokens_processed=state.progress.tokens_processed,
+        progress_pct=100 * state.step / state.training_config.max_iters,
+        lr=lr,
+        phase=phase,
+        val_loss=measured["val"].loss,
+        eval_duration_s=clock.latest["evaluating"],
+        train_loss=measured["train"].loss,
+        val_se=measured["val"].se,
+        val_bpb=measured["val"].bpb,
+        train_se=measured["train"].se,
+        **losses,
+        **errors,
+        **bits,
+    )
+
+
+def gold_decided(decision: Decision, step: int, val_loss: float) -> GoldCheckpoint | GoldBlocked | None:
+    """The event of a gold decision; None if it comes to nothing."""
+    if decision.kind == "gold":
+        return GoldCheckpoint(iter=step, timestamp=timestamp(), val_loss=val_loss, prev_best=decision.best)
+    if decision.reason is None:
+        return None
+    return GoldBlocked(
+        iter=step, timestamp=timestamp(), val_loss=val_loss, best_val_loss=decision.best, reason=decision.reason
+    )
+
+
+def phase_switch(state: TrainingState, clock: Clock, new_phase: str) -> PhaseSwitch:
+    """The event that a phase of the curriculum takes over."""
+    return PhaseSwitch(
+        iter=state.step,
+        timestamp=timestamp(),
+        elapsed_s=clock.elapsed,
+        tokens_processed=state.progress.tokens_processed,
+        new_phase=new_phase,
+    )
+
+
+def training_stopped(state: TrainingState, clock: Clock, reason: str) -> TrainingStopped:
+    """The event of a session that ends before max_iters."""
+    return TrainingStopped(
+        iter=state.step,
+        timestamp=timestamp(),
+        elapsed_s=clock.elapsed,
+        tokens_processed=state.progress.tokens_processed,
+        reason=reason,
+    )
+
+
+def training_complete(state: TrainingState, clock: Clock, tokens_per_step: int) -> TrainingComplete:
+    """The closing event of a run; rates are of this session's training time alone."""
+    progress = state.progress
+    steps = state.step - state.training_config.start_step
+    rate = steps / clock.training if clock.training else 0.0
+    return TrainingComplete(
+        timestamp=timestamp(),
+        started_at=clock.started_at,
+        total_elapsed_s=clock.elapsed,
+        total_elapsed_h=clock.elapsed / 3600,
+        total_steps=state.step,
+        total_tokens=progress.tokens_processed,
+        steps_per_sec=rate,
+        tokens_per_sec=round(rate * tokens_per_step),
+        final_train_loss=progress.last_train_loss,
+        final_val_loss=progress.last_val_loss,
+        best_val_loss=progress.best_val_loss if progress.gold.step is None else progress.gold.val_loss,
+        gold_step=progress.gold.step,
+        config_file=state.config_file,
+        dataset_dir=state.data.dataset_dir if state.data else None,
+        training_s=clock.training,
+        eval_s=clock.evaluating,
+        save_s=clock.saving,
+    )
