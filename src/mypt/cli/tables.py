@@ -1,6 +1,7 @@
 """Records as rich tables: pure functions from data to something that can be printed."""
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -13,8 +14,10 @@ from mypt.record.changes import Change
 from mypt.record.info import BundleInfo
 from mypt.record.plan import Plan
 from mypt.schema.arithmetic import flops_per_token, parameter_count, parameters_by_part, training_memory
+from mypt.schema.fields import extra_of
 from mypt.schema.presets import PRESETS
 from mypt.schema.resolve import resolve_settings
+from mypt.schema.run import SECTIONS, RunSettings
 from mypt.schema.state import DataRecord
 
 _MEANING = {
@@ -74,7 +77,7 @@ def presets_table() -> Table:
             name,
             ("about " if row["vocab_size_follows_text"] else "") + human.parameters(row["parameters"]),
             human.size(row["memory_bytes"]),
-            human.count(row["flops_per_token"]) + "FLOP",
+            human.flop(row["flops_per_token"]),
             PRESETS[name].help,
         )
     return table
@@ -94,6 +97,77 @@ def preset_costs(name: str) -> dict[str, Any]:
         "memory_bytes": training_memory(config),
         "flops_per_token": flops_per_token(config),
     }
+
+
+def settings_tables(settings: RunSettings) -> list[Table]:
+    """Every setting with its value and where it comes from."""
+    tables = []
+    for heading, section in zip(SECTIONS, settings.sections(), strict=True):
+        names = [n for n in type(section).model_fields if extra_of(type(section), n)["config"]]
+        values = section.model_dump(mode="json")
+        rows = [(n, _plain(values[n]), settings.given.get(n, "default")) for n in names]
+        table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD)
+        for title in ("setting", "value", "from"):
+            table.add_column(title, overflow="fold")
+        for row in rows:
+            table.add_row(*(escape(cell) for cell in row))
+        tables.append(table)
+    return tables
+
+
+def config_costs_table(settings: RunSettings) -> Table:
+    """What a run with these settings is, as far as the config alone tells."""
+    model, training = settings.model, settings.training
+    tokens = model.batch_size * model.block_size * training.grad_accum_steps
+    rows = [
+        ("parameters", human.parameters(parameter_count(model))),
+        ("tokens a step", f"{tokens:,}"),
+        ("tokens in all", human.count(tokens * training.max_iters)),
+        ("work in all", human.flop(flops_per_token(model) * tokens * training.max_iters)),
+        ("memory", f"about {human.size(training_memory(model))}"),
+    ]
+    if "vocab_size" not in settings.given and settings.data.tokenization != "gpt2":
+        rows.append(("note", "the vocabulary follows the text, so these figures are too large"))
+    return _pairs("What it comes to", rows)
+
+
+def dataset_tables(description: Mapping[str, Any]) -> list[Table]:
+    """A dataset's own figures, its splits and its sources."""
+    d = description
+    rows = [
+        ("folder", d["folder"]),
+        ("format", d["format"]),
+        ("tokenizer", f"{d['tokenization']}, {d['vocab_size']:,} tokens"),
+        ("ids", d["dtype"]),
+        ("loss masks", "yes" if d["masked"] else "no"),
+        ("fingerprint", d["fingerprint"]),
+    ]
+    splits = [
+        (
+            name,
+            f"{s['tokens']:,}",
+            "unknown" if s["documents"] is None else f"{s['documents']:,}",
+            str(s["shards"]),
+            human.size(s["bytes"]),
+        )
+        for name, s in d["splits"].items()
+    ]
+    tables = [_pairs("Dataset", rows), _rows("Splits", ("split", "tokens", "documents", "shards", "size"), splits)]
+    if d["sources"]:
+        sources = [(s["path"], human.size(s["bytes"]), s["sha256"][:12] + "…") for s in d["sources"]]
+        tables.append(_rows("Sources", ("file", "size", "SHA-256"), sources))
+    return tables
+
+
+def samples_table(pieces: Iterable[tuple[str, str, int, str]]) -> Table:
+    """Decoded pieces of a dataset: (split, shard, offset, text)."""
+    table = Table(title="Samples", title_justify="left", box=SIMPLE_HEAD)
+    for heading in ("split", "shard", "offset", "text"):
+        table.add_column(heading, justify="right" if heading == "offset" else "left", overflow="fold")
+    for split, shard, offset, text in pieces:
+        shown = text.replace("\r", "").replace("\n", "⏎").replace("\t", " ")
+        table.add_row(split, shard, f"{offset:,}", escape(shown))
+    return table
 
 
 def checks_table(checks: Sequence[tuple[str, str, bool | None, str]]) -> Table:
@@ -188,5 +262,5 @@ def _rows(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) ->
 
 
 def _plain(value: object) -> str:
-    """As it stands in the JSON file: true, 0.0003, rope."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    """As it stands in the JSON file: true, null, 0.0003, rope."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -21,6 +21,9 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option("--config-file", "--config", help="A flat JSON file of settings; the call's own options win over it."),
 ]
+IgnoreUnknown = Annotated[
+    bool, typer.Option("--ignore-unknown", help="Leave out what the config file has and mypt does not, and list it.")
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Do everything up to one timed step, print the plan, write nothing.")
 ]
@@ -38,6 +41,7 @@ def register(app: typer.Typer) -> None:
             str | None, typer.Option("--preset", help="Start from a shipped preset; `mypt presets` lists them.")
         ] = None,
         config_file: ConfigFile = None,
+        ignore_unknown: IgnoreUnknown = False,
         fresh: Annotated[
             bool, typer.Option("--fresh", help="Start over; what the name had before is moved aside, never deleted.")
         ] = False,
@@ -48,7 +52,7 @@ def register(app: typer.Typer) -> None:
         The command line wins over the config file, that over the preset, and that over the defaults.
         """
         chosen = check_name(chosen_name(name, model_name, "default"))
-        resolved = settings_of_call(chosen, settings, config_file, preset, fresh=fresh)
+        resolved = settings_of_call(chosen, settings, config_file, preset, fresh=fresh, ignore_unknown=ignore_unknown)
         from mypt.run.train import Call  # heavy, so that a wrong call is told before
 
         _run(Call(chosen, resolved, fresh=fresh, dry_run=dry_run, command=_command()))
@@ -59,6 +63,7 @@ def register(app: typer.Typer) -> None:
         name: Annotated[str | None, name_argument("Name of the model; `default` when not given.")] = None,
         model_name: Annotated[str | None, model_name_option()] = None,
         config_file: ConfigFile = None,
+        ignore_unknown: IgnoreUnknown = False,
         rewind: Annotated[
             str | None,
             typer.Option("--from", metavar="gold", help="Rewind to the gold bundle and go on under the same name."),
@@ -70,7 +75,7 @@ def register(app: typer.Typer) -> None:
         Settings that are not given stay as recorded. Those of the architecture are refused if they differ.
         """
         chosen = chosen_name(name, model_name, "default")
-        resolved = settings_of_call(chosen, settings, config_file)
+        resolved = settings_of_call(chosen, settings, config_file, ignore_unknown=ignore_unknown)
         from mypt.run.train import Call
 
         if rewind not in (None, "gold"):
@@ -90,6 +95,8 @@ def _run(call: "Call") -> None:
 
     out = console()
     observer = ConsoleObserver(out, call.name)
+    for note in call.settings.notes():
+        observer.notice(note)
     try:
         outcome = train(call, observer)
     except KeyboardInterrupt as interrupt:

@@ -24,6 +24,15 @@ def count(number: float) -> str:
     return f"{number / 1e9:.1f}B" if number < 1e12 else f"{number / 1e12:.1f}T"
 
 
+def flop(number: float) -> str:
+    """`5 MFLOP`, `2.4 GFLOP`, `4.4 EFLOP`: floating point operations."""
+    for limit, unit in ((1e9, "M"), (1e12, "G"), (1e15, "T"), (1e18, "P")):
+        if number < limit:
+            value = number / limit * 1000
+            return f"{value:.1f} {unit}FLOP" if value < 10 else f"{value:.0f} {unit}FLOP"
+    return f"{number / 1e18:.1f} EFLOP"
+
+
 def parameters(number: int) -> str:
     """`0.80M`, `124.4M`, `1.56B`: three figures, as models are named by."""
     if number < 1_000_000:

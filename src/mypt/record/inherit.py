@@ -16,6 +16,7 @@ def settings_of_call(
     preset: str | None = None,
     *,
     fresh: bool = False,
+    ignore_unknown: bool = False,
 ) -> RunSettings:
     """Resolve the settings of a call of `mypt train` or `mypt resume`.
 
@@ -25,6 +26,7 @@ def settings_of_call(
         config_file: a flat JSON file of settings.
         preset: a shipped preset.
         fresh: whether a bundle of this name is to be started over.
+        ignore_unknown: leave out what the config file has and mypt does not.
 
     Raises:
         UsageError: a setting is wrong, or the model to start from is not there.
@@ -36,4 +38,4 @@ def settings_of_call(
         source = name if (out_dir / name / CONFIG_FILE).is_file() and not fresh else given.get("init_from_model")
         return read_config(bundle_path(str(source), out_dir)).model_dump(exclude={"device"}) if source else {}
 
-    return resolve_settings(command_line, config_file, preset, architecture)
+    return resolve_settings(command_line, config_file, preset, architecture, ignore_unknown=ignore_unknown)

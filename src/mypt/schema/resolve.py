@@ -29,6 +29,8 @@ def resolve_settings(
     config_file: Path | None = None,
     preset: str | None = None,
     architecture: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _: {},
+    *,
+    ignore_unknown: bool = False,
 ) -> RunSettings:
     """Merge the sources of settings and validate the result.
 
@@ -38,6 +40,7 @@ def resolve_settings(
         preset: the name of a shipped preset.
         architecture: from all that was given to the architecture of an existing model, which stands for what was
             not; by default there is none.
+        ignore_unknown: leave out what the config file has and mypt does not.
 
     Raises:
         ConfigError: with every problem of every source in its details.
@@ -52,13 +55,19 @@ def resolve_settings(
     ]
     merged: dict[str, Any] = {}
     given: dict[str, str] = {}
-    known = setting_names()
+    ignored: list[str] = []
+    known, spellings = setting_names(), _other_spellings()
     for source, layer in layers:
-        for name, value in layer.items():
-            if name not in known:
-                problems.append(f"{source}: {unknown_name(name, known)}")
-                continue
-            merged[name], given[name] = value, source
+        for key, value in layer.items():
+            name = spellings.get(key, key)
+            if name not in known and ignore_unknown and source == str(config_file):
+                ignored.append(key)
+            elif name not in known:
+                problems.append(f"{source}: {unknown_name(key, known)}")
+            elif name != key and name in layer:
+                problems.append(f"{source}: {key} and {name} are the same setting; give one of them.")
+            else:
+                merged[name], given[name] = value, source
     inherited = architecture(merged)
     built: dict[str, Section] = {}
     for heading, section in SECTIONS.items():
@@ -76,8 +85,18 @@ def resolve_settings(
     assert isinstance(training, TrainingConfig) and isinstance(output, OutputConfig)
     return RunSettings(
         data=data, model=model, training=training, output=output, given=given,
-        preset=preset, config_file=config_file, description=described,
+        preset=preset, config_file=config_file, description=described, ignored=tuple(ignored),
     )  # fmt: skip
+
+
+def _other_spellings() -> dict[str, str]:
+    """Every short or older name of a setting, such as `lr`, and the setting that it stands for."""
+    return {
+        option.lstrip("-").replace("-", "_"): name
+        for section in SECTIONS.values()
+        for name in section.model_fields
+        for option in extra_of(section, name)["names"]
+    }
 
 
 def _at_odds(built: Mapping[str, Section]) -> list[str]:

@@ -129,6 +129,13 @@ class DataConfig(Section):
             raise ValueError("eval_sets has a set named general, which is the name of eval_dataset_dir")
         return self
 
+    def missing_paths(self) -> list[str]:
+        """Every file or folder that is named and not there."""
+        phases = self.curriculum.phases if self.curriculum else ()
+        files = [p for p in self.input_file if p != "-" and "://" not in p]
+        named = [*files, self.dataset_dir, *(p.dataset_dir for p in phases), *self.every_eval_set.values()]
+        return [path for path in dict.fromkeys(named) if path and not Path(path).expanduser().exists()]
+
     @property
     def every_eval_set(self) -> dict[str, str]:
         """Path of each further set to evaluate on, by name."""
@@ -169,6 +176,12 @@ class RunSettings(BaseModel):
     config_file: Path | None = None
     description: dict[str, str] = {}
     """The config file's `name` and `description`."""
+    ignored: tuple[str, ...] = ()
+    """Fields of the config file that mypt does not have and was told to ignore."""
+
+    def notes(self) -> list[str]:
+        """What a user should know of how the settings came about."""
+        return [f"Ignored in {self.config_file}: {', '.join(self.ignored)}."] if self.ignored else []
 
     def values(self) -> dict[str, object]:
         """Every setting's value by its field name."""

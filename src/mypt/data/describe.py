@@ -1,0 +1,74 @@
+"""What a folder of shards holds, in figures and in decoded samples."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mypt.data.shards import Shards, Split, mask_path, shard_hash
+from mypt.data.tokenizer import Tokenizer
+from mypt.schema.errors import InputError
+
+SAMPLE_TOKENS = 48
+
+
+def describe(shards: Shards) -> dict[str, Any]:
+    """The description of a dataset as plain JSON values."""
+    metadata = shards.metadata
+    return {
+        "folder": str(shards.folder),
+        "format": shards.format,
+        "tokenization": shards.tokenizer.token_kind,
+        "vocab_size": shards.tokenizer.vocab_size,
+        "dtype": str(next(p.ids.dtype for t in shards.splits.values() for p in t.parts)),
+        "masked": any(tokens.masked for tokens in shards.splits.values()),
+        "fingerprint": shards.fingerprint,
+        "val_share": metadata.val_share if metadata else None,
+        "splits": {name: _split(shards, name) for name in shards.splits},
+        "sources": [s.model_dump() for s in metadata.sources] if metadata else [],
+    }
+
+
+def sample_pieces(shards: Shards, count: int) -> list[tuple[Split, str, int, str]]:
+    """Decoded pieces of each split, evenly spread: (split, shard, offset, text)."""
+    tokenizer = Tokenizer(shards.tokenizer)
+    pieces = []
+    for split, tokens in shards.splits.items():
+        length = min(SAMPLE_TOKENS, len(tokens))
+        for start in np.linspace(0, len(tokens) - length, count, dtype=np.int64):
+            ids = tokens.windows(np.array([start]), length)[0]
+            name, offset = tokens.locate(int(start))
+            pieces.append((split, Path(name).relative_to(shards.folder).as_posix(), offset, tokenizer.decode(ids)))
+    return pieces
+
+
+def check_shards(shards: Shards) -> list[str]:
+    """Read every shard; a sentence on each that is not what the metadata say, or holds an id without a meaning."""
+    faults = []
+    for record in _records(shards):
+        path = shards.folder / record.file
+        if shard_hash(path) != record.sha256:
+            faults.append(f"{path} was changed since it was made: its SHA-256 is another one.")
+        if record.mask_sha256 and shard_hash(mask_path(path)) != record.mask_sha256:
+            faults.append(f"{mask_path(path)} was changed since it was made: its SHA-256 is another one.")
+    for tokens in shards.splits.values():
+        try:
+            tokens.check_ids(shards.tokenizer.vocab_size)
+        except InputError as error:
+            faults.append(error.what)
+    return faults
+
+
+def _records(shards: Shards) -> list[Any]:
+    return [*shards.metadata.train.shards, *shards.metadata.val.shards] if shards.metadata else []
+
+
+def _split(shards: Shards, name: Split) -> dict[str, Any]:
+    tokens, metadata = shards.splits[name], shards.metadata
+    documents = {"train": metadata.train, "val": metadata.val}[name].documents if metadata else None
+    return {
+        "tokens": len(tokens),
+        "documents": documents,
+        "shards": len(tokens.parts),
+        "bytes": sum(part.ids.nbytes for part in tokens.parts),
+    }
