@@ -27,15 +27,15 @@ _REASONS = {
 
 
 @contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Turn an operating system's refusal to write into a `StorageError` that names `path`."""
+def storage_errors(path: Path, options: str = "--out-dir or --log-file") -> Iterator[None]:
+    """Turn an operating system's refusal to write into a `StorageError` that names `path` and what moves it."""
     try:
         yield
     except OSError as error:
         reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
         raise StorageError(
             f"{path} cannot be written: {reason}.",
-            "Make room or choose another place with --out-dir or --log-file, then call again.",
+            f"Make room or choose another place with {options}, then call again.",
         ) from error
 
 
@@ -100,6 +100,13 @@ def move_aside(old: Path, new: Path) -> None:
         if new.exists():
             raise FileExistsError(errno.EEXIST, "exists")
         old.rename(new)
+
+
+def settle(aside: Path, target: Path) -> None:
+    """Give a finished file its name, once its content is on the disk; what had the name is replaced."""
+    _flush(aside)
+    aside.replace(target)
+    _flush(target.parent)
 
 
 def _aside(target: Path) -> Path:
