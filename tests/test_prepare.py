@@ -18,15 +18,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mypt.data import documents, inputs
-from mypt.data.inputs import make_plan
 from mypt.data.documents import find_cut, read_pieces
+from mypt.data.inputs import make_plan
 from mypt.data.prepare import prepare
 from mypt.data.tokenizer import Tokenizer
 from mypt.schema.dataset import METADATA_FILE, DatasetMetadata, SplitRecord
 from mypt.schema.errors import BusyError, ConflictError, InputError, MyptError
 from mypt.schema.prepare import PrepareConfig
 from mypt.schema.tokenizer import END_OF_TEXT, TokenizerFile
-from tests.conftest import Mypt, flat, tiny_text
+from tests.conftest import Mypt, flat, reseal, tiny_text
 
 MARK = f"\n{END_OF_TEXT}\n"
 
@@ -90,7 +90,9 @@ SNIPPETS = st.sampled_from(
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(snippets=st.lists(SNIPPETS, min_size=1, max_size=60))
-def test_the_pieces_of_all_units_are_the_documents_of_the_text(snippets: list[str], small: None, tmp_path: Path) -> None:
+def test_the_pieces_of_all_units_are_the_documents_of_the_text(
+    snippets: list[str], small: None, tmp_path: Path
+) -> None:
     text, path = "".join(snippets), tmp_path / "t.txt"
     path.write_bytes(text.encode("utf-8"))
     plan = make_plan([str(path)], PrepareConfig())
@@ -214,16 +216,20 @@ def test_a_document_stays_in_its_split_whatever_is_added(tmp_path: Path) -> None
 
 
 def test_the_tokenizer_of_a_dataset_or_bundle_gives_the_same_ids(mypt: Mypt, folder: Path) -> None:
-    mypt("train", "m", "--input-file", "input.txt", "--tokenization", "char", "--n-layer", "1", "--n-head", "1",
-         "--n-embd", "8", "--block-size", "8", "--batch-size", "1", "--max-iters", "1", "--eval-iters", "1")  # fmt: skip
-    write_jsonl(folder / "a.jsonl", [w * 3 for w in tiny_text().split()])
-    for base in ("m", "checkpoints/m"):
-        mypt("prepare", "a.jsonl", "--out", f"of_{Path(base).parent.name}", "--tokenizer-of", base, "--workers", "1")
-    mypt("prepare", "a.jsonl", "--out", "again", "--tokenizer-of", "of_checkpoints", "--workers", "1")
-    from mypt.record.bundle import read_tokenizer
+    from mypt.record.bundle import CONFIG_FILE, read_tokenizer, write_json
 
+    bundle = folder / "checkpoints" / "m"
+    bundle.mkdir(parents=True)
+    (bundle / CONFIG_FILE).write_text("{}", encoding="utf-8")
+    write_json(bundle / "tokenizer.json", Tokenizer.char(tiny_text()).file)
+    reseal(bundle)
+    write_jsonl(folder / "a.jsonl", [w * 3 for w in tiny_text().split()])
+    call = ["prepare", "a.jsonl", "--val-share", "0.3", "--workers", "1", "--out"]
+    for base in ("m", "checkpoints/m"):
+        mypt(*call, f"of_{Path(base).parent.name}", "--tokenizer-of", base)
+    mypt(*call, "again", "--tokenizer-of", "of_checkpoints")
     made = tokenizer_of(folder / "again").file
-    assert made.extends(read_tokenizer(folder / "checkpoints" / "m")) and made.special
+    assert made.extends(read_tokenizer(bundle)) and made.special
     assert content(folder / "of_") == content(folder / "of_checkpoints") == content(folder / "again")
     (folder / "b.jsonl").write_text('{"text": "Ж"}\n', encoding="utf-8")
     failed = mypt("prepare", "b.jsonl", "--out", "no", "--tokenizer-of", "again", ok=False)
@@ -318,7 +324,7 @@ def test_an_interrupt_ends_the_workers_and_says_how_to_go_on(tmp_path: Path) -> 
     (tmp_path / "t.txt").write_text(MARK.join(documents_of(12000)), encoding="utf-8")
     (tmp_path / "call.py").write_text(KILLABLE, encoding="utf-8")
     process = subprocess.Popen(
-        [sys.executable, "-c", f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        [sys.executable, "-c", "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
          "import runpy; runpy.run_path('call.py', run_name='__main__')"],
         cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -436,13 +442,14 @@ def test_the_verb_and_its_workers_load_no_torch(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "False True"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads ru_maxrss in KiB")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_does_not_grow_with_the_input(tmp_path: Path) -> None:
     code = (
-        "import sys, resource; from pathlib import Path; from mypt.data.prepare import prepare\n"
+        "import sys; from pathlib import Path; from mypt.data.prepare import prepare\n"
         "from mypt.schema.prepare import PrepareConfig\n"
         "prepare([sys.argv[1]], Path(sys.argv[1] + '_d'), PrepareConfig(workers=1, val_share=.3), lambda *_: 0, print)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        "status = Path('/proc/self/status').read_text()\n"
+        "print(int(status.split('VmHWM:')[1].split()[0]) / 1024)"
     )
     text = MARK.join(documents_of(2000)) + MARK
     peaks = []
