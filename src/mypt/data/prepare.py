@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mypt.data.documents import read_pieces
 from mypt.data.inputs import make_plan
-from mypt.data.shards import UNFINISHED, dtype_of
+from mypt.data.units import UNFINISHED, dtype_of
 from mypt.data.tokenizer import Tokenizer
 from mypt.data.workers import PLAN_FILE, Job, commit_json, open_shop, run_jobs
 from mypt.record.bundle import TOKENIZER_FILE, bundle_path, read_tokenizer

@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from mypt.data.shards import UNFINISHED, Workshop, write_unit
+from mypt.data.units import UNFINISHED, Workshop, write_unit
 from mypt.data.tokenizer import Tokenizer
 from mypt.record.bundle import TOKENIZER_FILE, write_json
 from mypt.record.commit import settle, storage_errors
