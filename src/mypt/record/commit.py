@@ -27,15 +27,15 @@ _REASONS = {
 
 
 @contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Turn an operating system's refusal to write into a `StorageError` that names `path`."""
+def storage_errors(path: Path, options: str = "--out-dir or --log-file") -> Iterator[None]:
+    """Turn an operating system's refusal to write into a `StorageError` that names `path` and what moves it."""
     try:
         yield
     except OSError as error:
         reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
         raise StorageError(
             f"{path} cannot be written: {reason}.",
-            "Make room or choose another place with --out-dir or --log-file, then call again.",
+            f"Make room or choose another place with {options}, then call again.",
         ) from error
 
 
@@ -122,6 +122,13 @@ def copy_file(old: Path, new: Path) -> None:
 
 def _put_back(target: Path) -> str:
     return f"Put {target} back, which a crash had left between two names."
+
+
+def settle(aside: Path, target: Path) -> None:
+    """Give a finished file its name, once its content is on the disk; what had the name is replaced."""
+    _flush(aside)
+    aside.replace(target)
+    _flush(target.parent)
 
 
 def _aside(target: Path) -> Path:

@@ -33,6 +33,10 @@ class MyptError(Exception):
         self.todo = todo
         self.details = tuple(details)
 
+    def __reduce__(self) -> tuple[type["MyptError"], tuple[str, str, tuple[str, ...]]]:
+        """An error passes whole from a worker process to the one that tells it."""
+        return type(self), (self.what, self.todo, self.details)
+
 
 class BundleError(MyptError):
     """A checkpoint bundle is missing a file, or a file of it cannot be read."""

@@ -1,5 +1,6 @@
 """How a setting is declared: one call gives its default, bounds, help text, unit and resume rule."""
 
+from copy import copy
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -40,6 +41,11 @@ def setting(
     extra: dict[str, Any] = {"on_resume": on_resume, "unit": unit, "option": option, "names": list(names)}
     extra["config"] = option if config is None else config
     return Field(default=default, description=help, json_schema_extra=extra, **bounds)
+
+
+def same_as(section: type[Section], name: str) -> Any:
+    """Declare a setting as another section has it."""
+    return copy(section.model_fields[name])
 
 
 def extra_of(section: type[BaseModel], name: str) -> dict[str, Any]:

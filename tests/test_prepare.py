@@ -1,0 +1,479 @@
+"""`mypt prepare`: what goes in comes out, nothing depends on luck, and every fault is told."""
+
+import gzip
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mypt.data import documents, inputs, units
+from mypt.data.documents import find_cut, read_pieces
+from mypt.data.inputs import make_plan
+from mypt.data.prepare import prepare
+from mypt.data.tokenizer import Tokenizer
+from mypt.schema.dataset import METADATA_FILE, DatasetMetadata, SplitRecord
+from mypt.schema.errors import BusyError, ConflictError, InputError, MyptError
+from mypt.schema.prepare import PrepareConfig
+from mypt.schema.tokenizer import END_OF_TEXT, TokenizerFile
+from tests.conftest import Mypt, flat, reseal, tiny_text
+
+MARK = f"\n{END_OF_TEXT}\n"
+
+
+def documents_of(count: int, words: int = 40) -> list[str]:
+    return [f"Document {i}.\n\n" + " ".join(f"word{(i * j) % 97}" for j in range(words)) for i in range(count)]
+
+
+def write_jsonl(path: Path, texts: list[str]) -> Path:
+    path.write_text("".join(json.dumps({"text": t}) + "\n" for t in texts), encoding="utf-8")
+    return path
+
+
+def make(out: Path, *sources: Path | str, **values: object) -> DatasetMetadata:
+    config = PrepareConfig(**{"workers": 1, "val_share": 0.3, **values})
+    return prepare([str(s) for s in sources], out, config, lambda *_: None, print)
+
+
+def read(out: Path, record: SplitRecord) -> list[int]:
+    dtype = "<u2" if metadata_of(out).dtype == "uint16" else "<u4"
+    return [int(i) for s in record.shards for i in np.fromfile(out / s.file, dtype=dtype)]
+
+
+def metadata_of(out: Path) -> DatasetMetadata:
+    return DatasetMetadata.model_validate_json((out / METADATA_FILE).read_bytes())
+
+
+def tokenizer_of(out: Path) -> Tokenizer:
+    return Tokenizer(TokenizerFile.model_validate_json((out / "tokenizer.json").read_bytes()))
+
+
+def split_texts(out: Path, record: SplitRecord) -> list[str]:
+    """What stands between the separators of a split."""
+    tokenizer, separator = tokenizer_of(out), metadata_of(out).separator
+    texts: list[str] = []
+    current: list[int] = []
+    for token in [*read(out, record)]:
+        if token == separator:
+            texts.append(tokenizer.decode(current))
+            current = []
+        else:
+            current.append(token)
+    return texts + ([tokenizer.decode(current)] if current else [])
+
+
+def content(out: Path) -> dict[str, bytes]:
+    return {p.relative_to(out).as_posix(): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranges, pieces and blocks so small that every border falls everywhere."""
+    monkeypatch.setattr(inputs, "UNIT_BYTES", 50)
+    for name, size in {"PIECE_BYTES": 16, "LOOKAHEAD_BYTES": 32, "BLOCK_BYTES": 64}.items():
+        monkeypatch.setattr(documents, name, size)
+
+
+SNIPPETS = st.sampled_from(
+    ["a", "word ", "è€日", "\n", "\n\n", "\r\n", "\r\n\r\n", END_OF_TEXT, "<|end", "oftext|>", "x" * 40, "日" * 20, " "]
+)
+
+
+@pytest.mark.usefixtures("small")
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(snippets=st.lists(SNIPPETS, min_size=1, max_size=60))
+def test_the_pieces_of_all_units_are_the_documents_of_the_text(snippets: list[str], tmp_path: Path) -> None:
+    text, path = "".join(snippets), tmp_path / "t.txt"
+    path.write_bytes(text.encode("utf-8"))
+    plan = make_plan([str(path)], PrepareConfig())
+    found, current = [], ""
+    for part in (part for unit in plan.units for part in unit.parts):
+        for piece in read_pieces(plan.sources[0], part, plan.config):
+            current += piece.turns[0].text
+            if piece.ends:
+                found.append(current)
+                current = ""
+    assert not current
+    # a newline that stands at a border, with the marker out of sight, may stay
+    assert [t.strip("\r\n") for t in found if t.strip("\r\n")] == [
+        t.strip("\r\n") for t in text.split(END_OF_TEXT) if t.strip("\r\n")
+    ]
+    if END_OF_TEXT not in text:
+        assert "".join(found) == text
+
+
+@pytest.mark.usefixtures("small")
+def test_a_text_without_marker_comes_out_whole_and_separated_where_it_breaks_off(tmp_path: Path) -> None:
+    path, out = tmp_path / "t.txt", tmp_path / "d"
+    path.write_text(tiny_text(), encoding="utf-8")
+    metadata = make(out, path)
+    parts = [t for r in (metadata.train, metadata.val) for t in split_texts(out, r)]
+    assert sorted("".join(parts)) == sorted(tiny_text())
+    assert metadata.train.documents + metadata.val.documents == 1
+    assert len(metadata.train.shards) > 5 and not (out / ".unfinished").exists()
+
+
+def test_separators_follow_documents_and_the_newlines_around_markers_are_dropped(tmp_path: Path) -> None:
+    texts = documents_of(40)
+    (tmp_path / "t.txt").write_bytes(("\ufeff" + MARK.join(texts) + MARK).replace("\n", "\r\n").encode())
+    metadata = make(tmp_path / "d", tmp_path / "t.txt")
+    found = [t for r in (metadata.train, metadata.val) for t in split_texts(tmp_path / "d", r)]
+    assert sorted(found) == sorted(t.replace("\n", "\r\n") for t in texts)
+    assert metadata.train.documents + metadata.val.documents == 40
+    for split in (metadata.train, metadata.val):
+        assert read(tmp_path / "d", split)[-1] == metadata.separator == 50256
+
+
+def test_json_lines_gz_folders_and_patterns_are_read_alike(tmp_path: Path) -> None:
+    texts = [*documents_of(30), f"a {END_OF_TEXT} in a text is text"]
+    folder = tmp_path / "in" / "deep"
+    folder.mkdir(parents=True)
+    lines = write_jsonl(folder / "a.jsonl", texts).read_bytes()
+    (folder / "ignored.bin").write_bytes(b"\xff")
+    whole = make(tmp_path / "d", tmp_path / "in")
+    assert {t for r in (whole.train, whole.val) for t in split_texts(tmp_path / "d", r)} == set(texts)
+    (folder / "a.jsonl").unlink()
+    (folder / "a.jsonl.gz").write_bytes(gzip.compress(lines))
+    zipped = make(tmp_path / "e", str(tmp_path / "in" / "**" / "*.gz"), tmp_path / "in")
+    assert (zipped.train, zipped.val) == (whole.train, whole.val) and len(zipped.sources) == 1
+
+
+@pytest.mark.usefixtures("small")
+def test_json_lines_are_never_cut_whatever_the_units(tmp_path: Path) -> None:
+    texts = documents_of(20)
+    metadata = make(tmp_path / "d", write_jsonl(tmp_path / "a.jsonl", texts))
+    assert sorted(t for r in (metadata.train, metadata.val) for t in split_texts(tmp_path / "d", r)) == sorted(texts)
+
+
+def test_parquet_is_read_by_row(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    texts = documents_of(600, 3)
+    parquet.write_table(pyarrow.table({"body": texts, "n": list(range(600))}), tmp_path / "t.parquet")
+    metadata = make(tmp_path / "d", tmp_path / "t.parquet", text_field="body")
+    assert sorted(t for r in (metadata.train, metadata.val) for t in split_texts(tmp_path / "d", r)) == sorted(texts)
+    for bad in ("none", "n"):
+        with pytest.raises(InputError, match=r"column|row 1"):
+            make(tmp_path / "e", tmp_path / "t.parquet", text_field=bad)
+
+
+def test_parquet_without_its_extra_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "t.parquet").write_bytes(b"PAR1")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(InputError, match=re.escape("pip install 'mypt[parquet]'")):
+        make(tmp_path / "d", tmp_path / "t.parquet")
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("kind", ["gpt2", "char", "bpe"])
+def test_the_metadata_is_true(kind: str, tmp_path: Path) -> None:
+    path, out = tmp_path / "t.txt", tmp_path / "d"
+    path.write_text(tiny_text(), encoding="utf-8")
+    metadata = make(out, path, tokenization=kind, bpe_vocab_size=300)
+    tokenizer = tokenizer_of(out)
+    assert metadata.vocab_size == tokenizer.vocab_size and metadata.dtype == "uint16"
+    assert tokenizer.file == tokenizer.file.with_special()
+    assert metadata.separator == tokenizer.file.special_ids[END_OF_TEXT]
+    assert metadata.sources[0].sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (metadata.sources[0].path, metadata.sources[0].bytes) == (str(path), path.stat().st_size)
+    for split in (metadata.train, metadata.val):
+        for shard in split.shards:
+            ids = np.fromfile(out / shard.file, dtype="<u2")
+            assert (shard.tokens, shard.max_id) == (len(ids), ids.max())
+            assert shard.sha256 == hashlib.sha256((out / shard.file).read_bytes()).hexdigest()
+        assert split.tokens == sum(s.tokens for s in split.shards)
+    listed = {s.file for r in (metadata.train, metadata.val) for s in r.shards}
+    assert {name for name in content(out) if name.endswith(".bin")} == listed
+
+
+def test_a_large_vocabulary_takes_four_bytes(tmp_path: Path) -> None:
+    chars = [chr(c) for c in range(0x20, 0x12000) if not 0xD800 <= c < 0xE000]
+    (tmp_path / "t.txt").write_text("".join(chars), encoding="utf-8", newline="")
+    metadata = make(tmp_path / "d", tmp_path / "t.txt", tokenization="char", val_share=0.5)
+    assert metadata.dtype == "uint32" and metadata.vocab_size > 2**16
+    parts = [t for r in (metadata.train, metadata.val) for t in split_texts(tmp_path / "d", r)]
+    assert sorted("".join(parts)) == chars
+
+
+def test_a_document_stays_in_its_split_whatever_is_added(tmp_path: Path) -> None:
+    texts = documents_of(60)
+    write_jsonl(tmp_path / "a.jsonl", texts)
+    before = make(tmp_path / "d", tmp_path / "a.jsonl")
+    write_jsonl(tmp_path / "0.jsonl", ["new " + t for t in texts] + texts[:10])
+    after = make(tmp_path / "e", tmp_path / "a.jsonl", tmp_path / "0.jsonl")
+    old, new = ({name: set(split_texts(out, getattr(m, name))) for name in ("train", "val")}
+                for out, m in ((tmp_path / "d", before), (tmp_path / "e", after)))  # fmt: skip
+    assert old["train"] <= new["train"] and old["val"] <= new["val"] and not new["train"] & new["val"]
+    assert 5 < len(old["val"]) < 35
+
+
+def test_the_tokenizer_of_a_dataset_or_bundle_gives_the_same_ids(mypt: Mypt, folder: Path) -> None:
+    from mypt.record.bundle import CONFIG_FILE, read_tokenizer, write_json
+
+    bundle = folder / "checkpoints" / "m"
+    bundle.mkdir(parents=True)
+    (bundle / CONFIG_FILE).write_text("{}", encoding="utf-8")
+    write_json(bundle / "tokenizer.json", Tokenizer.char(tiny_text()).file)
+    reseal(bundle)
+    write_jsonl(folder / "a.jsonl", [w * 3 for w in tiny_text().split()])
+    call = ["prepare", "a.jsonl", "--val-share", "0.3", "--workers", "1", "--out"]
+    for base in ("m", "checkpoints/m"):
+        mypt(*call, f"of_{Path(base).parent.name}", "--tokenizer-of", base)
+    mypt(*call, "again", "--tokenizer-of", "of_checkpoints")
+    made = tokenizer_of(folder / "again").file
+    assert made.extends(read_tokenizer(bundle)) and made.special
+    assert content(folder / "of_") == content(folder / "of_checkpoints") == content(folder / "again")
+    (folder / "b.jsonl").write_text('{"text": "Ж"}\n', encoding="utf-8")
+    failed = mypt("prepare", "b.jsonl", "--out", "no", "--tokenizer-of", "again", ok=False)
+    assert failed.exit_code == 2 and "b.jsonl" in failed.stderr and "'Ж'" in failed.stderr
+    failed = mypt("prepare", "a.jsonl", "--out", "no", "--tokenizer-of", "m", "--tokenization", "gpt2", ok=False)
+    assert failed.exit_code == 2 and "leave out tokenization" in failed.stderr
+    assert mypt("prepare", "a.jsonl", "--out", "no", "--tokenizer-of", "nobody", ok=False).exit_code == 2
+    assert not (folder / "no").exists()
+
+
+def test_in_a_chat_only_what_the_assistant_says_counts(tmp_path: Path) -> None:
+    turns = [("system", "Be kind."), ("user", "Hi!"), ("assistant", "Hello you."), ("user", "Bye"), ("assistant", "")]
+    talks = [[(r, f"{t}{i}" if t else t) for r, t in turns] for i in range(20)]
+    lines = [json.dumps({"messages": [{"role": r, "content": t} for r, t in talk]}) for talk in talks]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    out = tmp_path / "d"
+    metadata = make(out, tmp_path / "a.jsonl", chat=True)
+    tokenizer = tokenizer_of(out)
+    special = tokenizer.file.special_ids
+    expected = set()
+    for talk in talks:
+        ids: list[int] = []
+        mask: list[int] = []
+        for role, text in talk:
+            said, counts = tokenizer.encode(text).tolist(), int(role == "assistant")
+            ids += [special[f"<|{role}|>"], *said, special["<|end|>"]]
+            mask += [0] + [counts] * (len(said) + 1)
+        expected.add(((*ids, metadata.separator), (*mask, 0)))
+    found = set()
+    for split in (metadata.train, metadata.val):
+        for shard in split.shards:
+            ids = np.fromfile(out / shard.file, dtype="<u2").tolist()
+            mask_file = out / shard.file.replace(".bin", "_mask.bin")
+            mask = np.fromfile(mask_file, dtype=np.uint8).tolist()
+            assert shard.mask_sha256 == hashlib.sha256(mask_file.read_bytes()).hexdigest() and len(mask) == len(ids)
+            ends = [i + 1 for i, token in enumerate(ids) if token == metadata.separator]
+            found |= {(tuple(ids[a:b]), tuple(mask[a:b])) for a, b in zip([0, *ends], ends, strict=False)}
+    assert found == expected and metadata.masked and metadata.train.documents + metadata.val.documents == 20
+
+
+def test_two_processes_make_what_one_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "t.txt").write_text(MARK.join(documents_of(300)), encoding="utf-8")
+    write_jsonl(tmp_path / "u.jsonl", documents_of(100))
+    monkeypatch.setattr(inputs, "UNIT_BYTES", 30_000)
+    make(tmp_path / "one", tmp_path / "t.txt", tmp_path / "u.jsonl")
+    make(tmp_path / "two", tmp_path / "t.txt", tmp_path / "u.jsonl", workers=2)
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+    assert len(metadata_of(tmp_path / "one").train.shards) > 3
+
+
+KILLABLE = """
+import sys
+from mypt.data import inputs
+inputs.UNIT_BYTES = 200_000
+sys.argv = ["mypt", "prepare", "t.txt", "--out", "d", "--workers", "2", "--val-share", "0.3"]
+from mypt.cli.app import main
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kills a process group")
+def test_kills_leave_no_trace_in_the_result(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text(MARK.join(documents_of(8000)), encoding="utf-8")
+    (tmp_path / "call.py").write_text(KILLABLE, encoding="utf-8")
+    call = [sys.executable, "call.py"]
+    out, kills = tmp_path / "d", 0
+    kept: dict[Path, int] = {}
+    for finished in (0, 2, 5, 9):
+        process = subprocess.Popen(call, cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL)
+        while process.poll() is None and len(list((out / ".unfinished").glob("0*.json"))) <= finished:
+            time.sleep(0.002)
+        time.sleep(0.01 * finished)
+        kills += process.poll() is None
+        os.killpg(process.pid, signal.SIGKILL) if process.poll() is None else None
+        process.wait()
+        done = {p.stem for p in (out / ".unfinished").glob("0*.json") if re.fullmatch(r"\d{5}", p.stem)}
+        now = {p: p.stat().st_mtime_ns for p in out.glob("*/*.bin") if p.stem in done and p.parent.name[0] != "."}
+        assert all(now[p] == mtime for p, mtime in kept.items() if p in now)
+        kept |= now
+    assert kills >= 3
+    if not (out / METADATA_FILE).exists():
+        subprocess.run(call, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    assert kept and all(p.stat().st_mtime_ns == mtime for p, mtime in kept.items())
+    broken = content(out)
+    out.rename(tmp_path / "broken")
+    subprocess.run(call, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    assert content(out) == broken
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
+def test_an_interrupt_ends_the_workers_and_says_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text(MARK.join(documents_of(12000)), encoding="utf-8")
+    (tmp_path / "call.py").write_text(KILLABLE, encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+         "import runpy; runpy.run_path('call.py', run_name='__main__')"],
+        cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while process.poll() is None and not list((tmp_path / "d" / ".unfinished").glob("0*.json")):
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=10)
+    assert process.returncode == 130 and "the same call goes on" in said and "Traceback" not in said
+    with pytest.raises(ProcessLookupError):
+        for _ in range(200):
+            os.killpg(process.pid, 0)
+            time.sleep(0.01)
+
+
+FAULTS: dict[str, tuple[bytes, list[str], str]] = {
+    "missing.txt": (b"", [], "does not exist"),
+    "empty.txt": (b"", [], "is empty"),
+    "latin.txt": (b"caf\xe9 ol\xe9", [], "latin.txt is not UTF-8: byte 0xe9 at offset 3"),
+    "half.txt.gz": (gzip.compress(b"abc" * 999)[:-9], [], "not a whole gzip file"),
+    "broken.jsonl": (b'{"text": "a"}\n{"text": \n', [], "broken.jsonl, line 2: this is not JSON"),
+    "field.jsonl": (b'{"text": "a"}\n\n{"body": "b"}\n', [], "line 3: there is no text in a field 'text'"),
+    "utf.jsonl": (b'{"text": "a\xff"}\n', [], "line 1: this is not UTF-8"),
+    "pair.jsonl": (b'{"text": "\\ud800"}\n', [], "line 1: a \\u escape stands for half of a character"),
+    "list.jsonl": (b"[1]\n", ["--chat"], "no list of messages"),
+    "role.jsonl": (b'{"messages": [{"role": "bot", "content": "a"}]}', ["--chat"], "message 1 has the role 'bot'"),
+    "said.jsonl": (b'{"messages": [{"role": "user"}]}', ["--chat"], "message 1 has no text"),
+    "chat.txt": (b"hello", ["--chat"], "is not .jsonl"),
+    "short.txt": (b"hello", [], "leave no token for"),
+    "share.txt": (b"hello", ["--val-share", "1"], "val_share 1: must be less than 1"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_are_told_with_their_place_and_leave_nothing(name: str, mypt: Mypt, folder: Path) -> None:
+    data, options, said = FAULTS[name]
+    if name != "missing.txt":
+        (folder / name).write_bytes(data)
+    failed = mypt("prepare", name, "--out", "d", "--workers", "1", *options, ok=False)
+    assert failed.exit_code == 2 and said in flat(failed.stderr), failed.stderr
+    assert "Traceback" not in failed.stderr and not (folder / "d").exists()
+
+
+def test_all_unusable_inputs_are_listed(mypt: Mypt, folder: Path) -> None:
+    (folder / "empty.txt").touch()
+    (folder / "nothing").mkdir()
+    said = flat(mypt("prepare", "no.txt", "*.nix", "empty.txt", "nothing", "--out", "d", ok=False).stderr)
+    assert "4 inputs cannot be used" in said and "no.txt" in said and "*.nix" in said and "nothing is a folder" in said
+
+
+def test_a_fault_in_a_worker_process_is_told_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "UNIT_BYTES", 1000)
+    (tmp_path / "t.txt").write_bytes(MARK.join(documents_of(20)).encode() + b"\n\n\xff")
+    with pytest.raises(InputError) as caught:
+        make(tmp_path / "d", tmp_path / "t.txt", workers=2)
+    assert f"byte 0xff at offset {(tmp_path / 't.txt').stat().st_size - 1}" in caught.value.what
+    assert not (tmp_path / "d" / METADATA_FILE).exists()
+
+
+def test_a_folder_that_holds_something_else_is_refused(mypt: Mypt, folder: Path) -> None:
+    write_jsonl(folder / "a.jsonl", documents_of(30))
+    (folder / "full").mkdir()
+    (folder / "full" / "letter.txt").write_text("dear", encoding="utf-8")
+    call = ["prepare", "a.jsonl", "--val-share", "0.3", "--workers", "1", "--out"]
+    said = mypt(*call, "full", ok=False)
+    assert said.exit_code == 2 and "not empty" in said.stderr
+    done = mypt(*call, "d").output
+    assert "documents" in done and "mypt train NAME --dataset-dir d" in done
+    before = content(folder / "d")
+    said = mypt(*call, "d", ok=False)
+    assert said.exit_code == 2 and "complete dataset" in said.stderr and content(folder / "d") == before
+
+
+def test_an_unfinished_dataset_of_another_plan_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", documents_of(30))
+    monkeypatch.setattr(inputs, "UNIT_BYTES", 2000)
+    real = units.write_unit
+
+    def stops(shop: units.Workshop, number: int) -> object:
+        if number == 2:
+            raise KeyboardInterrupt
+        return real(shop, number)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("mypt.data.workers.write_unit", stops)
+        make(tmp_path / "d", path)
+    begun = content(tmp_path / "d")
+    write_jsonl(tmp_path / "b.jsonl", ["b"])
+    with pytest.raises(ConflictError, match=r"val_share was 0.3 and is 0.4 now.\n.*b.jsonl is an input now"):
+        make(tmp_path / "d", path, tmp_path / "b.jsonl", val_share=0.4)
+    assert content(tmp_path / "d") == begun
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(ConflictError, match="has been changed since"):
+        make(tmp_path / "d", path)
+
+
+def test_two_calls_cannot_write_one_folder(tmp_path: Path) -> None:
+    from mypt.record.lock import locked
+
+    path = write_jsonl(tmp_path / "a.jsonl", documents_of(5))
+    with locked(tmp_path / "d", print), pytest.raises(BusyError):
+        make(tmp_path / "d", path)
+
+
+def test_the_verb_and_its_workers_load_no_torch(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", documents_of(30))
+    code = (
+        "import sys; sys.argv = 'mypt prepare a.jsonl --out d --val-share 0.3 --workers 1'.split()\n"
+        "from mypt.cli.app import main\n"
+        "try: main()\nexcept SystemExit as leave: assert not leave.code\n"
+        "print('torch' in sys.modules, 'mypt.data.workers' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False True"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_does_not_grow_with_the_input(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from mypt.data.prepare import prepare\n"
+        "from mypt.schema.prepare import PrepareConfig\n"
+        "prepare([sys.argv[1]], Path(sys.argv[1] + '_d'), PrepareConfig(workers=1, val_share=.3), min, print)\n"
+        "status = Path('/proc/self/status').read_text()\n"
+        "print(int(status.split('VmHWM:')[1].split()[0]) / 1024)"
+    )
+    text = MARK.join(documents_of(2000)) + MARK
+    peaks = []
+    for megabytes in (2, 40):
+        path = tmp_path / f"{megabytes}.txt"
+        path.write_text(text * int(megabytes * 1e6 / len(text)), encoding="utf-8")
+        done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+        peaks.append(float(done.stdout.splitlines()[-1]))
+    assert peaks[1] - peaks[0] < 20
+
+
+def test_errors_pass_whole_between_processes() -> None:
+    import pickle
+
+    error = pickle.loads(pickle.dumps(InputError("What.", "Do.", ["a", "b"])))
+    assert isinstance(error, MyptError) and (error.what, error.todo, error.details) == ("What.", "Do.", ("a", "b"))
+
+
+def test_a_cut_is_the_best_that_is_in_sight() -> None:
+    assert find_cut(b"one two\nthree\n\nfour <|endoftext|>five", 3) == 33
+    assert find_cut(b"one two\nthree\n\nfour", 3) == 15
+    assert find_cut(b"one two\r\n\r\nfour", 3) == 11
+    assert find_cut(b"one two\nthree four", 3) == 8
+    assert find_cut(b"one two three", 3) == 4
+    assert find_cut("日日日".encode(), 4) == 6
+    assert find_cut(b"one", 8) == 3
