@@ -117,6 +117,15 @@ def test_ids_outside_the_vocabulary_are_found_before_step_0(mypt: Mypt) -> None:
     assert where in flat(result.stderr)
 
 
+def test_a_shard_that_was_changed_after_its_metadata_is_read_through(mypt: Mypt) -> None:
+    folder = masked_dataset(Path("data"))
+    assert open_shards(folder).max_id == 89
+    shard = folder / "train/00000.bin"
+    shard.write_bytes(shard.read_bytes()[:-2] + b"\xff\xff")
+    result = mypt("train", "x", "--dataset-dir", "data", *TRAIN, ok=False)
+    assert result.exit_code == 2 and "Token 65535 at offset 599 of" in flat(result.stderr)
+
+
 def test_shards_that_are_not_whole_are_refused(tmp_path: Path) -> None:
     folder = llmc(tmp_path, {"train.bin": 50, "val.bin": 50})
     with (folder / "train.bin").open("r+b") as file:

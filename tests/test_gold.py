@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from mypt import CheckpointManager
 from mypt.record.human import gold_line
+from mypt.record.log import read_log
 from mypt.schema.events import GoldBlocked, GoldCheckpoint
 from mypt.schema.state import GoldState
 from mypt.schema.training import TrainingConfig
@@ -134,3 +136,65 @@ def test_training_never_replaces_a_gold_bundle(mypt: Mypt) -> None:
 def test_gold_and_fp16_generate(name: str, mypt: Mypt) -> None:
     mypt("train", "dante", "--input-file", "input.txt", *TINY, "--max-iters", "3")
     assert len(mypt("generate", name, "--max-new-tokens", "5").output) >= 5
+
+
+def reasons(name: str) -> list[tuple[int, str]]:
+    events = read_log(Path(f"logs/train/{name}_eval.jsonl")).events
+    return [(e["iter"], e["reason"]) for e in events if e["event"] == "gold_blocked"]
+
+
+SMALL = [
+    "--tokenization", "char", "--n-layer", "1", "--n-head", "2", "--n-embd", "32", "--block-size", "16",
+    "--batch-size", "8", "--dropout", "0", "--learning-rate", "1e-2", "--no-use-amp", "--warmup-iters", "5",
+    "--lr-schedule", "constant",
+]  # fmt: skip
+
+
+def assert_gold_is_the_sweet_spot(name: str, blocked: list[tuple[int, str]]) -> None:
+    """Gold is the best evaluation before the blocks, and none of the blocked ones, although they were better."""
+    state = CheckpointManager(name).load().state
+    gold = CheckpointManager(f"{name}_gold").load().state
+    assert gold.step == state.progress.gold.step and gold.step < min(step for step, _ in blocked)
+    losses = {
+        e["iter"]: e["val_loss"] for e in read_log(Path(f"logs/train/{name}_eval.jsonl")).events if e["event"] == "eval"
+    }
+    assert all(losses[step] < losses[gold.step] for step, _ in blocked)
+    assert losses[gold.step] == min(loss for step, loss in losses.items() if step < min(blocked)[0])
+
+
+def test_a_run_that_memorizes_its_text_is_blocked_as_overfit(mypt: Mypt) -> None:
+    """The training text is one line over and over; the end of the text has letters that break the pattern."""
+    line = "nel mezzo del cammin di nostra vita\n"
+    broken = "".join(c if i % 61 else "xqzk"[i % 4] for i, c in enumerate(line * 12))
+    Path("small.txt").write_text(line * 108 + broken, encoding="utf-8")
+    shape = ["--n-layer", "2", "--block-size", "32", "--lr-schedule", "cosine"]
+    run = ["--input-file", "small.txt", *SMALL, *shape, "--eval-interval", "20", "--max-iters", "200"]
+    out = mypt("train", "x", *run).output
+    blocked = reasons("x")
+    assert blocked and all(re.fullmatch(r"overfit: val/train=\d+\.\dx, threshold=5\.0x", why) for _, why in blocked)
+    assert re.search(
+        r"GOLD blocked: val \d\.\d{4} < best \d\.\d{4} but overfit \(val/train=\d+\.\dx, threshold=5x\)", out
+    )
+    assert_gold_is_the_sweet_spot("x", blocked)
+
+
+def test_a_dip_after_the_loss_has_been_climbing_is_blocked_as_a_trend(mypt: Mypt) -> None:
+    """A learning rate far too high lets the val loss climb; when it is lowered again, the loss dips below the best."""
+    mypt("train", "x", "--input-file", "input.txt", *SMALL, "--eval-interval", "10", "--max-iters", "40")
+    mypt("resume", "x", "--lr", "0.05", "--eval-interval", "1", "--max-iters", "43")
+    mypt("resume", "x", "--lr", "5e-3", "--eval-interval", "200", "--max-iters", "200")
+    blocked = reasons("x")
+    assert [step for step, _ in blocked] == [200] and re.fullmatch(r"trend: [23] consecutive val rises", blocked[0][1])
+    assert_gold_is_the_sweet_spot("x", blocked)
+
+
+def test_a_set_that_gets_worse_while_the_val_loss_falls_is_blocked_as_a_regression(mypt: Mypt) -> None:
+    """Learning one text forgets another, whose letters come in the opposite order."""
+    text = Path("input.txt").read_text(encoding="utf-8")
+    Path("other.txt").write_text(text[::-1], encoding="utf-8")
+    run = ["--input-file", "input.txt", "--eval-set", "other=other.txt", *SMALL]
+    mypt("train", "x", *run, "--eval-interval", "10", "--max-iters", "160")
+    blocked = reasons("x")
+    form = r"eval regression: other (\d\.\d{4})→(\d\.\d{4}) \(\+(\d+)%, threshold=20%\)"
+    assert blocked and all(re.fullmatch(form, why) for _, why in blocked)
+    assert_gold_is_the_sweet_spot("x", blocked)

@@ -38,6 +38,9 @@ def register(app: typer.Typer) -> None:
             observer.close()
         if verdict.differences:
             out.print(changes_table(verdict.differences))
+        if verdict.hashes:
+            recorded, made = verdict.hashes
+            out.print(f"weights: recorded {recorded[:16]}…, reproduced {made[:16]}…", soft_wrap=True)
         if verdict.identical:
             steps_run = f"{verdict.steps} steps"
             proved = f"all {steps_run} and the weights" if verdict.whole else f"the first {steps_run}"

@@ -125,7 +125,7 @@ def _make(out: Path, plan: PreparePlan, workers: int, progress: Progress) -> Dat
         with storage_errors(out, "--out"):
             commit_json(out, tokenizer_file, tokenizer)
     jobs = [Job("source", n) for n in range(len(plan.sources))] + [Job("unit", n) for n in range(len(plan.units))]
-    left = [job for job in jobs if not job.record(out).exists()]
+    left = [job for job in jobs if not _is_done(out, job)]
     total = sum(unit.bytes for unit in plan.units)
     done = total - sum(plan.units[job.number].bytes for job in left if job.kind == "unit")
 
@@ -193,6 +193,16 @@ def _summed_up(out: Path, plan: PreparePlan) -> DatasetMetadata:
             for source, found in zip(plan.sources, hashes, strict=True)
         ),
     )
+
+
+def _is_done(out: Path, job: Job) -> bool:
+    """Whether a job has left its record and, if it is a unit, its shards are still there."""
+    if not job.record(out).exists():
+        return False
+    if job.kind == "source":
+        return True
+    record = UnitRecord.model_validate_json(_content(out, job))
+    return all((out / shard.file).is_file() for shard in (record.train, record.val) if shard is not None)
 
 
 def _content(out: Path, job: Job) -> bytes:

@@ -36,7 +36,7 @@ class Shards:
         tokenizer: what the ids mean; GPT-2's vocabulary where the folder does not say.
         splits: the tokens of each split.
         fingerprint: SHA-256 over the hashes in the metadata; for formats without, over names, sizes and a sample.
-        max_id: the largest id, if the metadata tell.
+        max_id: the largest id, if the metadata tell and no shard is newer than they are.
         metadata: the folder's own description; None for the formats of others.
     """
 
@@ -115,6 +115,7 @@ def _open_own(folder: Path, wanted: tuple[Split, ...]) -> Shards:
     dtype = np.dtype(metadata.dtype).newbyteorder("<")
     splits: dict[Split, Tokens] = {s: Tokens([_own_part(folder, r, dtype) for r in records[s]]) for s in wanted}
     shards = [r for s in wanted for r in records[s]]
+    untouched = _untouched(folder, shards)
     content = json.dumps([tokenizer.model_dump(), [[r.file, r.sha256, r.mask_sha256] for r in shards]])
     return Shards(
         folder=folder,
@@ -122,9 +123,15 @@ def _open_own(folder: Path, wanted: tuple[Split, ...]) -> Shards:
         tokenizer=tokenizer,
         splits=splits,
         fingerprint=hashlib.sha256(content.encode("utf-8")).hexdigest(),
-        max_id=max((r.max_id for r in shards), default=0),
+        max_id=max((r.max_id for r in shards), default=0) if untouched else None,
         metadata=metadata,
     )
+
+
+def _untouched(folder: Path, shards: list[ShardRecord]) -> bool:
+    """Whether no shard was written after the metadata, which come last; else what they say has to be looked at."""
+    made = (folder / METADATA_FILE).stat().st_mtime_ns
+    return all((folder / r.file).stat().st_mtime_ns <= made for r in shards)
 
 
 def _own_part(folder: Path, record: ShardRecord, dtype: np.dtype[Any]) -> Part:

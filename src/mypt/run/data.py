@@ -44,6 +44,8 @@ def open_data(settings: RunSettings, config: GPTConfig, base: Tokenizer | None, 
         text = read_text(settings.data.input_file)
     if not settings.data.input_file:
         observer.notice(f"No --input-file was given, so this trains on the {text.sources[0].path}.")
+    if base:
+        _check_kind(settings, base.kind, str(settings.training.init_from_model))
     kind = base.kind if base else settings.data.tokenization
     with observer.busy(f"Tokenizing {len(text.content):,} characters ({kind})"):
         tokenizer = base or build_tokenizer(settings.data, text)
@@ -196,11 +198,7 @@ def _open_shards(settings: RunSettings, config: GPTConfig, base: Tokenizer | Non
     given, planned = settings.data, settings.data.curriculum.phases if settings.data.curriculum else ()
     folder = given.dataset_dir or planned[0].dataset_dir
     tokenizer = _tokenizer_of(folder, base)
-    if "tokenization" in settings.given and tokenizer.kind != given.tokenization:
-        raise ConfigError(
-            f"tokenization {given.tokenization} was asked for, but {folder} was made with {tokenizer.kind}.",
-            "Leave tokenization out; shards know their own.",
-        )
+    _check_kind(settings, tokenizer.kind, folder)
     config = fitting_vocab_size(tokenizer, config, settings, fixed=base is not None)
     reading = reading_of(given, settings.training)
 
@@ -212,6 +210,16 @@ def _open_shards(settings: RunSettings, config: GPTConfig, base: Tokenizer | Non
     starts = [0, *(p.until_iter or 0 for p in planned[:-1])]
     phases = tuple(Phase(p.name, start, loaders[p.dataset_dir]) for p, start in zip(planned, starts, strict=False))
     return Opened(RunData(loaders[folder], _eval_sets(given, loaders[folder], observer), phases), config)
+
+
+def _check_kind(settings: RunSettings, kind: str, source: str) -> None:
+    """Refuse a tokenization that was asked for where another is settled already; that of a preset is none."""
+    asked = settings.given.get("tokenization")
+    if asked and asked != f"preset {settings.preset}" and kind != settings.data.tokenization:
+        raise ConfigError(
+            f"tokenization {settings.data.tokenization} was asked for, but {source} was made with {kind}.",
+            "Leave tokenization out.",
+        )
 
 
 def _tokenizer_of(folder: str, base: Tokenizer | None) -> Tokenizer:

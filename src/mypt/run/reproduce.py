@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from mypt.checkpoint.manager import CheckpointManager, Loaded, carry_over
+from mypt.checkpoint.manager import CheckpointManager, carry_over, weights_sha256
 from mypt.model.gpt import GPT
 from mypt.record.bundle import log_of
 from mypt.record.changes import Change, changed_environment
@@ -59,6 +59,7 @@ class Verdict:
         steps: steps that were run.
         whole: whether they are all steps of the record.
         weights_same: whether weights and gold at the end are those of the bundle; None unless all steps were run.
+        hashes: SHA-256 of the recorded and of the reproduced weights; None unless all steps were run.
         differences: circumstances that differ from the recorded ones.
     """
 
@@ -66,6 +67,7 @@ class Verdict:
     steps: int
     whole: bool
     weights_same: bool | None
+    hashes: tuple[str, str] | None
     differences: list[Change]
 
     @property
@@ -132,9 +134,10 @@ def reproduce(name: str, out_dir: Path, steps: int | None, observer: ReproduceOb
     model.to(device)
     progress = _run_sessions(model, data, state, last, comparison)
     whole = last == state.step
-    same = _same_weights(model, loaded) and progress.gold == state.progress.gold if whole else None
+    hashes = (weights_sha256(loaded.model), weights_sha256(model)) if whole else None
+    same = hashes[0] == hashes[1] and progress.gold == state.progress.gold if hashes else None
     differences = changed_environment(state.sessions[0].environment, environment(device))
-    return Verdict(comparison.rows, last, whole, same, differences)
+    return Verdict(comparison.rows, last, whole, same, hashes, differences)
 
 
 def _check_record(manager: CheckpointManager, state: TrainingState) -> None:
@@ -175,8 +178,3 @@ def _trainer_of(session: SessionRecord, model: GPT, data: RunData, end: int, com
     apply_settings(model, training)
     optimizer = build_optimizer(model, training)
     return Trainer(model, data, optimizer, state, precision, comparison, stop=Stop(at_step=end))
-
-
-def _same_weights(model: GPT, loaded: Loaded) -> bool:
-    recorded = loaded.model.state_dict()
-    return all(torch.equal(w.cpu(), recorded[n]) for n, w in model.state_dict().items())
