@@ -180,7 +180,11 @@ def test_eval_sets_are_measured_logged_and_shown(mypt: Mypt) -> None:
     )
     mypt("resume", "x", "--max-iters", "12")
     assert "eval_code" in [e for e in events("x") if e["event"] == "eval"][-1]
-    assert mypt("reproduce", "x").output.splitlines()[-1].startswith("identical: all 12 steps and the weights")
+    out = mypt("resume", "x", "--max-iters", "16", "--eval-set", "more=code.txt").output
+    assert "eval_sets" in out and "harmless" in out
+    last = [e for e in events("x") if e["event"] == "eval"][-1]
+    assert "eval_more" in last and "eval_code" not in last
+    assert mypt("reproduce", "x").output.splitlines()[-1].startswith("identical: all 16 steps and the weights")
     for bad in ("val=code.txt", "a b=code.txt", "code.txt"):
         assert mypt("train", "y", "--dataset-dir", "data", "--eval-set", bad, *TRAIN, ok=False).exit_code == 2
 

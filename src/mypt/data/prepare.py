@@ -134,8 +134,11 @@ def _make(out: Path, plan: PreparePlan, workers: int, progress: Progress) -> Dat
         done += plan.units[job.number].bytes if job.kind == "unit" else 0
         progress(done, total)
 
+    begun = done
     progress(done, total)
-    run_jobs(out, left, min(workers, len(plan.units)), finished)
+    run_jobs(
+        out, left, min(workers, len(plan.units)), finished, lambda n: progress(min(max(done, begun + n), total), total)
+    )
     return _summed_up(out, plan)
 
 

@@ -1,6 +1,7 @@
 """From a unit of work to one shard of token ids for each split."""
 
 import hashlib
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,15 +24,24 @@ Ids = npt.NDArray[Any]
 UNFINISHED = ".unfinished"
 """The folder inside a dataset's own in which everything is written until it is finished."""
 BUFFER_TOKENS = 2**18
+ADVANCE_CHARACTERS = 2**16
 
 
 @dataclass(frozen=True)
 class Workshop:
-    """All that a worker needs."""
+    """All that a worker needs.
+
+    Attributes:
+        out: the dataset's folder.
+        plan: the work.
+        tokenizer: of the dataset.
+        advance: told, about a thousand times a unit, how many characters more are done.
+    """
 
     out: Path
     plan: PreparePlan
     tokenizer: Tokenizer
+    advance: Callable[[int], None]
 
 
 def dtype_of(vocab_size: int) -> np.dtype[Any]:
@@ -61,8 +71,14 @@ def in_val(piece: Piece, val_share: float) -> bool:
 def _write_part(shop: Workshop, part: Part, train: "_Shard", val: "_Shard") -> None:
     """Each piece to its split; a separator where a document ends, or goes on in the other split."""
     source, config = shop.plan.sources[part.source], shop.plan.config
+    whole = source.gzipped or source.form == "parquet"  # their sizes on disk say nothing of the text
     at: _Shard | None = None
+    characters = 0
     for piece in read_pieces(source, part, config):
+        characters += sum(len(turn.text) for turn in piece.turns)
+        if characters > ADVANCE_CHARACTERS and not whole:
+            shop.advance(characters)
+            characters = 0
         if any(turn.text or turn.role for turn in piece.turns):
             split = val if in_val(piece, config.val_share) else train
             if at is not None and at is not split:

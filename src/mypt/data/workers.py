@@ -6,11 +6,11 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
 
@@ -23,7 +23,12 @@ from mypt.schema.errors import InputError, MyptError
 from mypt.schema.prepare import HashRecord, PreparePlan
 from mypt.schema.tokenizer import TokenizerFile
 
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
+
 PLAN_FILE = "plan.json"
+TICK_S = 0.25
+"""Time between two looks at how far the workers are."""
 
 _shop: Workshop | None = None
 """The worker's own, in a worker process."""
@@ -41,7 +46,9 @@ class Job:
         return out / UNFINISHED / (f"{self.number:05}.json" if self.kind == "unit" else f"source_{self.number:05}.json")
 
 
-def run_jobs(out: Path, jobs: Sequence[Job], workers: int, finished: Callable[[Job], None]) -> None:
+def run_jobs(
+    out: Path, jobs: Sequence[Job], workers: int, finished: Callable[[Job], None], advanced: Callable[[int], None]
+) -> None:
     """Do all jobs; one worker is this process itself.
 
     Args:
@@ -49,24 +56,37 @@ def run_jobs(out: Path, jobs: Sequence[Job], workers: int, finished: Callable[[J
         jobs: what is to be done.
         workers: how many at once.
         finished: told of each job that is done.
+        advanced: told now and then how many characters are done, all workers together.
 
     Raises:
         MyptError: the first that a job raised; the others are given up.
     """
     if workers == 1:
-        shop = open_shop(out)
+        done = 0
+
+        def advance(characters: int) -> None:
+            nonlocal done
+            done += characters
+            advanced(done)
+
+        shop = open_shop(out, advance)
         for job in jobs:
             _do(shop, job)
             finished(job)
         return
     before = set(multiprocessing.active_children())
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_enter, initargs=(out,)) as pool:
+    count = spawn.Value("q", 0)
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_enter, initargs=(out, count)) as pool:
         try:
             futures = {pool.submit(_work, job): job for job in jobs}
-            for future in as_completed(futures):
-                future.result()
-                finished(futures[future])
+            left = set(futures)
+            while left:
+                done_now, left = wait(left, TICK_S, FIRST_COMPLETED)
+                for future in done_now:
+                    future.result()
+                    finished(futures[future])
+                advanced(count.value)
         except BaseException as error:
             for child in set(multiprocessing.active_children()) - before:
                 child.kill()
@@ -79,10 +99,12 @@ def run_jobs(out: Path, jobs: Sequence[Job], workers: int, finished: Callable[[J
             raise
 
 
-def open_shop(out: Path) -> Workshop:
+def open_shop(out: Path, advance: Callable[[int], None] = lambda _: None) -> Workshop:
     """Plan and tokenizer as they are on disk, so that all workers have the same."""
     plan = PreparePlan.model_validate_json((out / UNFINISHED / PLAN_FILE).read_bytes())
-    return Workshop(out, plan, Tokenizer(TokenizerFile.model_validate_json((out / TOKENIZER_FILE).read_bytes())))
+    return Workshop(
+        out, plan, Tokenizer(TokenizerFile.model_validate_json((out / TOKENIZER_FILE).read_bytes())), advance
+    )
 
 
 def commit_json(out: Path, target: Path, content: BaseModel) -> None:
@@ -92,12 +114,17 @@ def commit_json(out: Path, target: Path, content: BaseModel) -> None:
     settle(aside, target)
 
 
-def _enter(out: Path) -> None:
+def _enter(out: Path, count: "Synchronized[int]") -> None:
     """A worker begins: an interrupt is for the process that called, and without that one nothing is left to do."""
     global _shop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _shop = open_shop(out)
+
+    def advance(characters: int) -> None:
+        with count.get_lock():
+            count.value += characters
+
+    _shop = open_shop(out, advance)
 
 
 def _end_with_parent() -> None:

@@ -125,8 +125,17 @@ def recorded_data(
     if given is not None and given.every_eval_set:
         return RunData(primary, _eval_sets(given, primary, observer), tuple(phases))
     with observer.busy("Opening the eval sets"):
-        sets = {n: recorded_loader(r, config, tokenizer, reading) for n, r in state.eval_sets.items()}
-    return RunData(primary, sets, tuple(phases))
+        return RunData(primary, recorded_eval_sets(state.eval_sets, primary), tuple(phases))
+
+
+def recorded_eval_sets(records: Mapping[str, DataRecord], primary: GPTDataLoader) -> dict[str, GPTDataLoader]:
+    """The further sets of a session, with the primary set's tokenizer, checked against their fingerprints.
+
+    Raises:
+        InputError: one is not to be found.
+        ConflictError: one is not the recorded one.
+    """
+    return {n: recorded_loader(r, primary.config, primary.tokenizer, primary.reading) for n, r in records.items()}
 
 
 def recorded_loader(

@@ -1,6 +1,6 @@
 """`mypt reproduce`: run a recorded run again from its record alone, and compare."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from mypt.model.gpt import GPT
 from mypt.record.bundle import log_of
 from mypt.record.changes import Change, changed_environment
 from mypt.record.log import read_log
-from mypt.run.data import recorded_data
+from mypt.run.data import recorded_data, recorded_eval_sets
 from mypt.run.parent import recorded_parent
 from mypt.schema.errors import BundleError
 from mypt.schema.events import Eval
@@ -158,7 +158,8 @@ def _run_sessions(model: GPT, data: RunData, state: TrainingState, last: int, co
     for number, (session, end) in enumerate(zip(state.sessions, ends, strict=True), start=1):
         if session.start_step >= last:
             break
-        trainer = _trainer_of(session, model, data, min(end, last), comparison)
+        own = replace(data, eval_sets=recorded_eval_sets(session.eval_sets, data.primary))
+        trainer = _trainer_of(session, model, own, min(end, last), comparison)
         so_far = {"progress": progress, "sessions": state.sessions[:number]}
         trainer.state = trainer.state.model_copy(update=so_far)
         comparison.to.begun(session.start_step, min(end, last), trainer.tokens_per_step)

@@ -94,7 +94,7 @@ class GoldState(_Record):
         val_loss: its validation loss.
         last_val_loss: validation loss of the latest evaluation.
         consecutive_rises: evaluations in a row, up to the latest, that were worse than the one before.
-        baseline: losses of the further eval sets at the run's first evaluation.
+        baseline: losses of the further eval sets, each at the first evaluation that measured it.
     """
 
     step: int | None = None
@@ -154,6 +154,7 @@ class SessionRecord(_Record):
         command: the exact command; empty for a session from Python.
         started_at: wall-clock time, ISO 8601.
         git_commit: commit of the folder it was started in, with `+` if files were changed; None outside git.
+        eval_sets: what else was evaluated on, by name.
     """
 
     start_step: int
@@ -162,6 +163,7 @@ class SessionRecord(_Record):
     command: tuple[str, ...] = ()
     started_at: str
     git_commit: str | None = None
+    eval_sets: dict[str, DataRecord] = {}
 
 
 class TrainingState(_Record):

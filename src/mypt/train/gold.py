@@ -42,7 +42,7 @@ def decide_gold(state: GoldState, step: int, losses: Losses, training: TrainingC
     before the dip, a further eval set that got much worse. A loss that is no number is never gold and counts as
     a rise. Folding this over the evaluations of a run gives the same decisions wherever the run was stopped.
     """
-    baseline = dict(losses.eval_sets) if state.baseline is None else state.baseline
+    baseline = {**losses.eval_sets, **(state.baseline or {})}
     last = state.last_val_loss
     worse = math.isnan(losses.val) or (last is not None and losses.val > last)
     seen = state.model_copy(

@@ -41,6 +41,7 @@ def open_session(
         command=command,
         started_at=timestamp(),
         git_commit=_git_commit(),
+        eval_sets=state.eval_sets,
     )
     return state.with_session(session).model_copy(
         update={
