@@ -1,6 +1,7 @@
 """What a user meets: settings and their sources, errors in sentences, every verb."""
 
 import gzip
+import hashlib
 import http.server
 import json
 import os
@@ -243,10 +244,27 @@ def test_inspect_shows_the_lines_of_the_spec(mypt: Mypt) -> None:
     for part in ("pos_encoding", "token embedding", "total", "char, ", "model.pt", "fp32", "fingerprint"):
         assert part in out
     info = json.loads(mypt("inspect", "dante", "--json").output)
-    assert info["files"][0] == {"name": "model.pt", "bytes": Path("checkpoints/dante/model.pt").stat().st_size,
-                                "dtypes": ["fp32"]}  # fmt: skip
+    weights = Path("checkpoints/dante/model.pt").read_bytes()
+    assert info["files"][0] == {"name": "model.pt", "bytes": len(weights), "dtypes": ["fp32"],
+                                "sha256": hashlib.sha256(weights).hexdigest()}  # fmt: skip
     assert json.loads(mypt("inspect", "dante_fp16", "--json").output)["files"][0]["dtypes"] == ["fp16"]
     assert mypt("inspect", "checkpoints/dante").output == out
+
+
+def test_inspect_alone_shows_every_bundle_and_which_is_damaged(mypt: Mypt) -> None:
+    assert mypt("inspect", ok=False).exit_code == 2
+    mypt("train", "small", *RUN)
+    mypt("train", "large", *RUN, "--n-embd", "32")
+    path = Path("checkpoints/small_fp16/model.pt")
+    path.write_bytes(path.read_bytes()[:-9])
+    lines = mypt("inspect", "--sort", "parameters").output.splitlines()
+    names = [line.split()[0] for line in lines if line.startswith(("  small", "  large"))]
+    assert names == ["large", "large_fp16", "large_gold", "small", "small_fp16", "small_gold"]
+    assert any("small_fp16" in x and "damaged" in x for x in lines) and lines[-1].startswith(str(path))
+    found = json.loads(mypt("inspect", "--json").output)
+    assert found["schema_version"] == 1 and [b["name"] for b in found["bundles"]][:1] == ["large"]
+    assert all((b["damage"] is None) == (b["name"] != "small_fp16") for b in found["bundles"])
+    assert mypt("inspect", "--sort", "beauty", ok=False).exit_code == 2
 
 
 def test_generate_streams_the_same_text_for_the_same_seed(mypt: Mypt) -> None:

@@ -284,6 +284,11 @@ def test_a_run_that_starts_from_another_model_keeps_its_lineage(mypt: Mypt) -> N
     config = json.loads(Path("checkpoints/tuned/config.json").read_text())
     assert (config["n_layer"], config["dropout"], config["vocab_size"]) == (2, 0.1, base.model.config.vocab_size)
     assert " 0 faults." in mypt("verify", "tuned").output
+    out = mypt("inspect", "tuned").output
+    line = [x.strip("│├└─ ") for x in out[out.index("Lineage") :].splitlines()]
+    assert line[:2] == ["Lineage", "base, step 6"] and "tuned, step 4" in line and "gold at step" in out
+    info = json.loads(mypt("inspect", "tuned", "--json").output)
+    assert [(a["name"], a["step"]) for a in info["lineage"]] == [("base", 6), ("tuned", 4)]
     mypt("resume", "tuned", "--max-iters", "7")
     assert mypt("reproduce", "tuned").output.splitlines()[-1].startswith("identical: all 7 steps and the weights")
     mypt("resume", "base", "--max-iters", "8")

@@ -1,17 +1,20 @@
 """Records as rich tables: pure functions from data to something that can be printed."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
+from rich.tree import Tree
 
 from mypt.record import human
 from mypt.record.bundle import log_of, nearby
 from mypt.record.changes import Change
 from mypt.record.info import BundleInfo
+from mypt.record.lineage import Ancestor
+from mypt.record.overview import BundleRow
 from mypt.record.plan import Plan
 from mypt.schema.arithmetic import flops_per_token, parameter_count, parameters_by_part, training_memory
 from mypt.schema.fields import extra_of
@@ -187,12 +190,15 @@ def inspect_tables(info: BundleInfo) -> list[Table]:
     parts = parameters_by_part(info.config)
     total = sum(parts.values())
     shares = [(part, f"{n:,}", f"{n / total:.1%}") for part, n in parts.items() if n]
-    files = [(f.name, human.size(f.bytes), f"{f.bytes:,}", " ".join(f.dtypes)) for f in info.files]
+    files = [
+        (f.name, human.size(f.bytes), f"{f.bytes:,}", " ".join(f.dtypes), f"{f.sha256[:12]}…" if f.sha256 else "")
+        for f in info.files
+    ]
     return [
         _pairs("Architecture", config),
         _rows("Parameters", ("part", "count", "share"), [*shares, ("total", f"{total:,}", "100.0%")]),
         _pairs("Tokenizer and data", _text_rows(info)),
-        _rows("Files", ("file", "size", "bytes", "dtype"), files),
+        _rows("Files", ("file", "size", "bytes", "dtype", "SHA-256"), files),
     ]
 
 
@@ -226,6 +232,43 @@ def _text_rows(info: BundleInfo) -> list[tuple[str, str]]:
         rows.append(("size", _data_size(data)))
         rows.append(("fingerprint", data.fingerprint))
     return rows
+
+
+def overview_table(rows: Sequence[BundleRow]) -> Table:
+    """All bundles of a folder, one line each."""
+    table = Table(box=SIMPLE_HEAD)
+    for heading in ("name", "parameters", "step", "best val", "bpb", "tokens", "saved", "state"):
+        aside = heading in ("name", "saved", "state")
+        table.add_column(heading, justify="left" if aside else "right", overflow="fold", no_wrap=not aside)
+    for row in rows:
+        table.add_row(
+            escape(row.name),
+            _or_dash(row.parameters, human.parameters),
+            _or_dash(row.step, "{:,}".format),
+            _or_dash(row.best_val_loss, "{:.4f}".format),
+            _or_dash(row.best_val_bpb, "{:.4f}".format),
+            _or_dash(row.tokens_processed, human.count),
+            (row.saved_at or "-")[:16].replace("T", " "),
+            "complete" if row.damage is None else "[bold red]damaged[/]",
+        )
+    return table
+
+
+def lineage_tree(line: Sequence[Ancestor], gold_step: int | None) -> Tree:
+    """What a bundle descends from, each with its commands."""
+    tree = node = Tree("Lineage")
+    for ancestor in line:
+        note = f" ({ancestor.note})" if ancestor.note else ""
+        node = node.add(escape(f"{ancestor.name}, step {ancestor.step}{note}"))
+        for command in ancestor.commands:
+            node.add(f"[dim]{escape(command)}[/dim]")
+    if gold_step is not None:
+        node.add(f"gold at step {gold_step}")
+    return tree
+
+
+def _or_dash(value: Any, shown: Callable[[Any], str]) -> str:
+    return "-" if value is None else shown(value)
 
 
 def _data_size(data: DataRecord) -> str:

@@ -1,6 +1,6 @@
 """One bundle, described whole from its own files, without torch."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from mypt.record.bundle import (
     read_tokenizer,
 )
 from mypt.record.headers import TensorHeader, read_headers
+from mypt.record.lineage import lineage
+from mypt.record.manifest import MANIFEST_FILE, check_file, read_manifest
 from mypt.schema.arithmetic import parameter_count, parameters_by_part
 from mypt.schema.config import GPTConfig
 from mypt.schema.state import TrainingState
@@ -25,10 +27,18 @@ from mypt.schema.tokenizer import TokenizerFile
 
 @dataclass(frozen=True)
 class FileInfo:
-    """A file of a bundle: its size in bytes, and the dtypes of the tensors in it."""
+    """A file of a bundle.
+
+    Attributes:
+        name: of the file.
+        bytes: its size.
+        sha256: its hash when it was saved; None for the manifest, which holds the hashes.
+        dtypes: those of the tensors in it.
+    """
 
     name: str
     bytes: int
+    sha256: str | None
     dtypes: tuple[str, ...]
 
 
@@ -43,16 +53,18 @@ class BundleInfo:
     files: tuple[FileInfo, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """The description as plain JSON values: config, tokenizer, training_state, parameters, files."""
+        """The description as plain JSON values; `schema_version` grows when a field changes its meaning."""
         tokenizer = self.tokenizer.model_dump(mode="json", exclude={"chars", "tokens"}, exclude_none=True)
         return {
+            "schema_version": 1,
             "name": self.path.name,
             "path": str(self.path),
             "config": self.config.model_dump(mode="json"),
             "parameters": {"total": parameter_count(self.config), "by_part": parameters_by_part(self.config)},
             "tokenizer": tokenizer,
             "training_state": self.state.model_dump(mode="json"),
-            "files": [{"name": f.name, "bytes": f.bytes, "dtypes": list(f.dtypes)} for f in self.files],
+            "lineage": [a.model_dump(mode="json") for a in lineage(self.path, self.state)],
+            "files": [{**asdict(f), "dtypes": list(f.dtypes)} for f in self.files],
         }
 
 
@@ -67,13 +79,19 @@ def read_bundle(name: str, out_dir: Path = DEFAULT_OUT_DIR) -> BundleInfo:
     state = read_state(path)
     names = [MODEL_FILE, CONFIG_FILE, TOKENIZER_FILE, STATE_FILE]
     names += [OPTIMIZER_FILE] if state.optimizer_file else []
+    manifest = read_manifest(path)
+    for name in manifest.files:
+        check_file(path / name, content=False)
     headers = {n: read_headers(path / n) if n.endswith(".pt") else {} for n in names}
     return BundleInfo(
         path=path,
         config=read_config(path),
         tokenizer=read_tokenizer(path),
         state=state,
-        files=tuple(_file_info(path / n, headers[n]) for n in names),
+        files=(
+            *(_file_info(path / n, headers[n], manifest.files[n].sha256) for n in names),
+            _file_info(path / MANIFEST_FILE, {}, None),
+        ),
     )
 
 
@@ -87,6 +105,6 @@ def get_model_info(name: str, out_dir: str | Path = DEFAULT_OUT_DIR) -> dict[str
     return read_bundle(name, Path(out_dir)).as_dict()
 
 
-def _file_info(path: Path, headers: dict[str, TensorHeader]) -> FileInfo:
+def _file_info(path: Path, headers: dict[str, TensorHeader], sha256: str | None) -> FileInfo:
     dtypes = sorted({h.dtype for h in headers.values() if h.numel > 1})
-    return FileInfo(name=path.name, bytes=path.stat().st_size if path.exists() else 0, dtypes=tuple(dtypes))
+    return FileInfo(name=path.name, bytes=path.stat().st_size, sha256=sha256, dtypes=tuple(dtypes))

@@ -111,7 +111,9 @@ class Progress(_Record):
         tokens_processed: training tokens since step 0.
         last_train_loss: train loss of the latest evaluation, nats per token.
         last_val_loss: validation loss of the latest evaluation, nats per token.
+        last_val_bpb: the same in bits per byte.
         best_val_loss: the lowest validation loss so far.
+        best_val_bpb: the same in bits per byte.
         best_step: the step of that evaluation.
         gold: what the gold decision remembers.
     """
@@ -119,15 +121,19 @@ class Progress(_Record):
     tokens_processed: int = 0
     last_train_loss: float | None = None
     last_val_loss: float | None = None
+    last_val_bpb: float | None = None
     best_val_loss: float | None = None
+    best_val_bpb: float | None = None
     best_step: int | None = None
     gold: GoldState = GoldState()
 
-    def after_eval(self, step: int, train_loss: float, val_loss: float) -> "Progress":
+    def after_eval(self, step: int, train_loss: float, val_loss: float, val_bpb: float | None) -> "Progress":
         """The progress with one more evaluation in it; a NaN never becomes the best."""
-        update: dict[str, object] = {"last_train_loss": train_loss, "last_val_loss": val_loss}
+        update: dict[str, object] = {
+            "last_train_loss": train_loss, "last_val_loss": val_loss, "last_val_bpb": val_bpb,
+        }  # fmt: skip
         if val_loss < (float("inf") if self.best_val_loss is None else self.best_val_loss):
-            update |= {"best_val_loss": val_loss, "best_step": step}
+            update |= {"best_val_loss": val_loss, "best_val_bpb": val_bpb, "best_step": step}
         return self.model_copy(update=update)
 
 

@@ -226,7 +226,7 @@ class Trainer:
             measured = self._measure()
         self._advance(step)
         train_loss, val_loss = measured["train"].loss, measured["val"].loss
-        progress = self.state.progress.after_eval(step, train_loss, val_loss)
+        progress = self.state.progress.after_eval(step, train_loss, val_loss, measured["val"].bpb)
         self.state = self.state.model_copy(update={"progress": progress})
         lr, phase = self.optimizer.param_groups[0]["lr"], self.data.phase_at(step - 1)
         event = report.evaluation(self.state, measured, self.clock, lr, phase.name)
