@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
@@ -236,10 +236,10 @@ def _text_rows(info: BundleInfo) -> list[tuple[str, str]]:
 
 def overview_table(rows: Sequence[BundleRow]) -> Table:
     """All bundles of a folder, one line each."""
-    table = Table(box=SIMPLE_HEAD)
-    for heading in ("name", "parameters", "step", "best val", "bpb", "tokens", "saved", "state"):
-        aside = heading in ("name", "saved", "state")
-        table.add_column(heading, justify="left" if aside else "right", overflow="fold", no_wrap=not aside)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("name", "params", "step", "best val", "bpb", "tokens", "saved", "state"):
+        justify: Literal["left", "right"] = "left" if heading in ("name", "saved", "state") else "right"
+        table.add_column(heading, justify=justify, overflow="fold", no_wrap=heading != "name")
     for row in rows:
         table.add_row(
             escape(row.name),
@@ -248,7 +248,7 @@ def overview_table(rows: Sequence[BundleRow]) -> Table:
             _or_dash(row.best_val_loss, "{:.4f}".format),
             _or_dash(row.best_val_bpb, "{:.4f}".format),
             _or_dash(row.tokens_processed, human.count),
-            (row.saved_at or "-")[:16].replace("T", " "),
+            (row.saved_at or "-")[2:16].replace("T", " "),
             "complete" if row.damage is None else "[bold red]damaged[/]",
         )
     return table

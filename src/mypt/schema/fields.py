@@ -12,7 +12,9 @@ OnResume = Literal["harmless", "trajectory", "refused"]
 class Section(BaseModel):
     """A group of settings. Unknown keys, NaN and infinities are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        defer_build=True, extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 def setting(
