@@ -51,7 +51,8 @@ def run_python(code: str, folder: Path) -> str:
 
 
 LIGHT = [["--help"], ["--version"], ["presets"], ["presets", "--json"], ["train", "--help"], ["inspect", "--help"],
-         ["inspect"], ["inspect", "m"], ["inspect", "m", "--json"], ["train", "x", "--n-embd", "-1"]]  # fmt: skip
+         ["inspect"], ["inspect", "m"], ["inspect", "m", "--json"], ["train", "x", "--n-embd", "-1"],
+         ["compare", "m", "m"]]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,117 @@
+"""`mypt compare`."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from mypt.cli.verb import console, out_dir_option, verb
+from mypt.record import human
+from mypt.record.compare import Comparison, Difference, compare
+from mypt.schema.errors import UsageError
+from mypt.schema.run import OutputConfig
+
+DEFAULT_OUT_DIR: Path = OutputConfig().out_dir
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+
+    @verb(app, "compare", example="mypt compare modelA modelB")
+    def compare_runs(
+        names: Annotated[
+            list[str],
+            typer.Argument(
+                help="Names or paths of bundles, or logs; two or more.", metavar="NAME...", show_default=False
+            ),
+        ],
+        out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
+        everything: Annotated[bool, typer.Option("--all", help="Show what is equal too.")] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+    ) -> None:
+        """Show what differs between runs, whether their losses compare, and which is better beyond the noise."""
+        if len(names) < 2:
+            raise UsageError("One run cannot be compared.", "Name two or more; `mypt inspect` lists them.")
+        found = compare(names, out_dir)
+        if as_json:
+            typer.echo(found.model_dump_json(indent=2))
+            return
+        out = console()
+        for line in verdict_lines(found):
+            out.print(line, markup=False, soft_wrap=True)
+        for table in comparison_tables(found, everything):
+            out.print(table)
+        for line in closing_lines(found):
+            out.print(line, markup=False, soft_wrap=True)
+
+
+def verdict_lines(found: Comparison) -> list[str]:
+    """The verdict, its reasons, and what could not be read."""
+    lines = [f"{found.verdict[0].upper()}{found.verdict[1:]}."]
+    lines += [f"  {reason}" for reason in found.reasons]
+    return lines + [f"  {run.label}: {sentence}" for run in found.runs for sentence in run.missing]
+
+
+def comparison_tables(found: Comparison, everything: bool) -> list[Table]:
+    """What differs, section by section, then the results side by side."""
+    tables = []
+    sections = {"Architecture": "architecture", "Training": "training", "Data and environment": "data"}
+    for title, name in sections.items():
+        rows: list[Difference] = list(getattr(found, name))
+        if everything:
+            rows += [Difference(field=f, values=[v] * len(found.runs)) for f, v in found.equal[name].items()]
+        if rows:
+            tables.append(_table(title, found, [(d.field, [_value(v) for v in d.values]) for d in rows]))
+    names = dict.fromkeys(n for run in found.runs for n in run.results)
+    results = [(n, [_result(found, n, i) for i in range(len(found.runs))]) for n in names]
+    tables.append(_table("Results", found, results))
+    return tables
+
+
+def closing_lines(found: Comparison) -> list[str]:
+    """What is equal, and the losses at equal tokens and time."""
+    counts = ", ".join(f"{len(equal)} of {name}" for name, equal in found.equal.items())
+    lines = [f"Equal: {counts}."]
+    for measure, where, losses in found.matched:
+        at = f"{human.count(where)} tokens" if measure == "tokens" else human.duration(where)
+        shown = ", ".join(f"{run.label} {loss:.4f}" for run, loss in zip(found.runs, losses, strict=True))
+        lines.append(f"At {at}: {shown}.")
+    if found.better:
+        lines.append("* better by more than two standard errors of the difference")
+    return lines
+
+
+def _table(title: str, found: Comparison, rows: list[tuple[str, list[str]]]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("", no_wrap=True)
+    for run in found.runs:
+        table.add_column(escape(run.label), justify="right", overflow="fold")
+    for field, values in rows:
+        table.add_row(escape(field), *(escape(v) for v in values))
+    return table
+
+
+def _result(found: Comparison, name: str, run: int) -> str:
+    value = found.runs[run].results.get(name)
+    best = found.better.get(name, [])
+    return _value(value, name) + ("*" if found.runs[run].label in best else " ")
+
+
+def _value(value: object, name: str = "") -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
+        return f"{value[:12]}…"
+    if name == "seconds" and isinstance(value, float):
+        return human.duration(value)
+    if isinstance(value, float):
+        return f"{value:.4f}" if name else f"{value:g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, dict | list):
+        return ", ".join(map(str, value)) or "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,80 @@
+"""Comparing runs: what differs, whether losses compare, which is better beyond the noise."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mypt.record.compare import Comparison, Point, RunView, _at, compare
+from tests.conftest import TINY, Mypt, flat
+
+RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "8", "--eval-interval", "4"]
+HERE = Path("checkpoints")
+
+
+def test_only_what_differs_is_shown_and_the_rest_is_counted(mypt: Mypt) -> None:
+    mypt("train", "one", *RUN)
+    mypt("train", "two", *RUN, "--lr", "1e-3", "--n-embd", "32")
+    found = compare(["one", "two"], HERE)
+    assert found.verdict == "comparable"
+    assert [(d.field, d.values) for d in found.architecture] == [("n_embd", [16, 32])]
+    assert [(d.field, d.values) for d in found.training] == [("learning_rate", [0.01, 0.001])]
+    assert found.data == [] and found.equal["architecture"]["n_layer"] == 2
+    out = mypt("compare", "one", "two").output
+    assert out.splitlines()[0] == "Comparable." and "learning_rate" in out and "n_layer" not in out
+    assert "n_layer" in mypt("compare", "one", "two", "--all").output
+    assert Comparison.model_validate_json(mypt("compare", "one", "two", "--json").output).verdict == "comparable"
+    last = [json.loads(x) for x in Path("logs/train/one_eval.jsonl").read_text().splitlines() if '"eval"' in x][-1]
+    one = found.runs[0].results
+    assert (one["final_val_loss"], one["final_val_se"]) == (pytest.approx(last["val_loss"], abs=1e-6), last["val_se"])
+    assert [m[0] for m in found.matched] == ["tokens", "seconds"] or [m[0] for m in found.matched] == ["tokens"]
+
+
+def test_the_better_one_is_marked_only_beyond_the_noise(mypt: Mypt) -> None:
+    mypt("train", "good", *RUN)
+    mypt("train", "same", *RUN, "--seed", "5")
+    mypt("train", "bad", *RUN, "--lr", "1e-7")
+    assert compare(["good", "bad"], HERE).better["best_val_loss"] == ["good"]
+    close = compare(["good", "same"], HERE)
+    a, b = (r.results for r in close.runs)
+    noise = 2 * (a["best_val_se"] ** 2 + b["best_val_se"] ** 2) ** 0.5
+    assert ("best_val_loss" in close.better) == (abs(a["best_val_loss"] - b["best_val_loss"]) > noise)
+    assert "* better by more than" in mypt("compare", "good", "bad").output
+
+
+def test_the_verdict_says_what_does_not_compare_and_why(mypt: Mypt) -> None:
+    mypt("train", "char", *RUN)
+    mypt("train", "bpe", *RUN, "--tokenization", "bpe", "--bpe-vocab-size", "300")
+    Path("other.txt").write_text(Path("input.txt").read_text(encoding="utf-8") + "x" * 400, encoding="utf-8")
+    mypt("train", "other", *RUN, "--input-file", "other.txt")
+    found = compare(["char", "bpe"], HERE)
+    assert found.verdict == "comparable in bits per byte only" and not found.matched
+    assert "Their tokenizers are not the same (char: char of" in found.reasons[0]
+    assert set(found.better) <= {"best_val_bpb", "final_val_bpb"}
+    assert compare(["char", "other"], HERE).reasons == ["Their validation data are not the same."]
+
+
+def test_what_is_missing_is_said_and_the_rest_is_shown(mypt: Mypt) -> None:
+    for name in ("a", "b", "c"):
+        mypt("train", name, *RUN)
+    log = Path("logs/train/a_eval.jsonl")
+    log.rename("alone.jsonl")
+    with Path("logs/train/b_eval.jsonl").open("a") as file:
+        file.write('{"event": "eval", torn')
+    (Path("checkpoints/c") / "config.json").write_text("{}")
+    found = compare(["a", "b", "c", "alone.jsonl"], HERE)
+    assert any("is not here" in s for s in found.runs[0].missing)
+    torn = Path("logs/train/b_eval.jsonl").absolute()
+    assert found.runs[1].missing == [f"1 lines of {torn} could not be read."]
+    assert "config.json" in found.runs[2].missing[0] and found.runs[2].results["final_val_loss"]
+    assert found.runs[3].results["final_val_loss"] and found.runs[3].architecture["n_layer"] == 2
+    assert found.verdict == "not comparable" and "alone does not tell its validation data." in found.reasons
+    assert mypt("compare", "a", "b", "c", "alone.jsonl").output.startswith("Not comparable.")
+    assert mypt("compare", "a", ok=False).exit_code == 2
+    assert "There is no model 'nobody'" in flat(mypt("compare", "a", "nobody", ok=False).stderr)
+
+
+def test_losses_are_read_off_between_evaluations() -> None:
+    curve = [Point(step=s, tokens=100 * s, seconds=s, val_loss=v) for s, v in ((1, 4.0), (2, 3.0), (4, 2.0))]
+    assert [_at(curve, "tokens", t) for t in (100, 150, 300, 400)] == [4.0, 3.5, 2.5, 2.0]
+    assert RunView(label="x", curve=curve).curve[-1].step == 4
