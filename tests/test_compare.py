@@ -1,6 +1,7 @@
 """Comparing runs: what differs, whether losses compare, which is better beyond the noise."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,22 @@ def test_what_is_missing_is_said_and_the_rest_is_shown(mypt: Mypt) -> None:
     assert mypt("compare", "a", "b", "c", "alone.jsonl").output.startswith("Not comparable.")
     assert mypt("compare", "a", ok=False).exit_code == 2
     assert "There is no model 'nobody'" in flat(mypt("compare", "a", "nobody", ok=False).stderr)
+
+
+def test_a_comparison_is_drawn_and_saved_in_every_form(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, rate in (("slow", "1e-3"), ("fast", "1e-2")):
+        mypt("train", name, *RUN, "--lr", rate)
+    starts = {"png": b"\x89PNG", "svg": b"<?xml", "html": b"<!doctype html>", "md": b"Comparable.", "json": b"{"}
+    for form, start in starts.items():
+        mypt("compare", "slow", "fast", "--out", f"deep/c.{form}", "--over", "steps")
+        assert Path(f"deep/c.{form}").read_bytes().startswith(start)
+    assert "| learning_rate | 0.001 | 0.01 |" in Path("deep/c.md").read_text()
+    drawn = mypt("compare", "slow", "fast", "--plot", "--over", "time").output
+    assert "time of all sessions" in drawn and " slow" in drawn and "★" in drawn and "\x1b" not in drawn
+    assert mypt("compare", "slow", "fast", "--out", "c.doc", ok=False).exit_code == 2
+    assert mypt("compare", "slow", "fast", "--over", "mood", ok=False).exit_code == 2
+    monkeypatch.setitem(sys.modules, "plotext", None)
+    assert "pip install 'mypt[plot]'" in mypt("compare", "slow", "fast", "--plot", ok=False).stderr
 
 
 def test_losses_are_read_off_between_evaluations() -> None:

@@ -2,13 +2,14 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from mypt.cli.curves import Axis, save_plot, terminal_plot
 from mypt.cli.verb import console, out_dir_option, verb
 from mypt.record import human
 from mypt.record.compare import Comparison, Difference, compare
@@ -31,22 +32,69 @@ def register(app: typer.Typer) -> None:
         ],
         out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
         everything: Annotated[bool, typer.Option("--all", help="Show what is equal too.")] = False,
+        plot: Annotated[bool, typer.Option("--plot", help="Draw the val losses in the terminal.")] = False,
+        out: Annotated[
+            Path | None,
+            typer.Option("--out", help="Save a picture (.png, .svg, .html), or the tables (.md, .json), as this file."),
+        ] = None,
+        over: Annotated[str, typer.Option("--over", help="Draw over tokens, steps, time.", metavar="AXIS")] = "tokens",
         as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
     ) -> None:
         """Show what differs between runs, whether their losses compare, and which is better beyond the noise."""
         if len(names) < 2:
             raise UsageError("One run cannot be compared.", "Name two or more; `mypt inspect` lists them.")
+        axis = chosen_axis(over)
         found = compare(names, out_dir)
+        if out is not None:
+            save_comparison(found, axis, out)
         if as_json:
             typer.echo(found.model_dump_json(indent=2))
             return
-        out = console()
+        shown = console()
         for line in verdict_lines(found):
-            out.print(line, markup=False, soft_wrap=True)
+            shown.print(line, markup=False, soft_wrap=True)
         for table in comparison_tables(found, everything):
-            out.print(table)
+            shown.print(table)
         for line in closing_lines(found):
-            out.print(line, markup=False, soft_wrap=True)
+            shown.print(line, markup=False, soft_wrap=True)
+        if plot:
+            typer.echo(terminal_plot(found.runs, axis, shown.width, colour=shown.color_system is not None))
+        if out is not None:
+            shown.print(f"Saved {out}.", markup=False, soft_wrap=True)
+
+
+def chosen_axis(over: str) -> Axis:
+    """The axis that a call names.
+
+    Raises:
+        typer.BadParameter: there is no such axis.
+    """
+    if over not in get_args(Axis):
+        raise typer.BadParameter(f"--over takes one of {', '.join(get_args(Axis))}, not {over}.")
+    return cast(Axis, over)
+
+
+def save_comparison(found: Comparison, axis: Axis, path: Path) -> None:
+    """Save a comparison in the form that the file's name asks for."""
+    if path.suffix in (".json", ".md"):
+        text = found.model_dump_json(indent=2) + "\n" if path.suffix == ".json" else markdown(found)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
+    else:
+        save_plot(found.runs, axis, path)
+
+
+def markdown(found: Comparison) -> str:
+    """The verdict and every table as Markdown."""
+    parts = ["\n".join(verdict_lines(found))]
+    for table in comparison_tables(found, everything=False):
+        heads = [str(c.header) or str(table.title) for c in table.columns]
+        lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
+        rows = zip(*(list(c.cells) for c in table.columns), strict=True)
+        lines += ["| " + " | ".join(str(cell).strip() for cell in row) + " |" for row in rows]
+        parts.append("\n".join(lines))
+    parts.append("\n".join(f"- {line}" for line in closing_lines(found)))
+    return "\n\n".join(parts) + "\n"
 
 
 def verdict_lines(found: Comparison) -> list[str]:

@@ -24,6 +24,8 @@ class Point(BaseModel):
     tokens: int
     seconds: float
     val_loss: float
+    train_loss: float | None = None
+    lr: float | None = None
 
 
 class RunView(BaseModel):
@@ -36,6 +38,9 @@ class RunView(BaseModel):
         data: what it was trained and measured on, and where it ran.
         results: figures, by name; None where they are unknown.
         curve: every evaluation of the live branch.
+        gold: steps of the evaluations that became gold.
+        blocked: steps of those that a guard blocked.
+        phases: name and first step of each phase after the first.
         missing: sentences on what could not be read.
     """
 
@@ -45,6 +50,9 @@ class RunView(BaseModel):
     data: Facts = {}
     results: Facts = {}
     curve: list[Point] = []
+    gold: list[int] = []
+    blocked: list[int] = []
+    phases: list[tuple[str, int]] = []
     missing: list[str] = []
 
 
@@ -184,6 +192,9 @@ def _from_log(run: RunView, path: Path, run_id: str | None) -> RunView:
         run.missing.append(f"{path} has no evaluation of this run.")
         return run
     run.curve = _curve(events)
+    run.gold = [e["iter"] for e in events if e["event"] == "gold_checkpoint"]
+    run.blocked = [e["iter"] for e in events if e["event"] == "gold_blocked"]
+    run.phases = [(e["new_phase"], e["iter"]) for e in events if e["event"] == "phase_switch"]
     best = min(evals, key=lambda e: math.inf if math.isnan(e["val_loss"]) else e["val_loss"])
     last, seconds = evals[-1], run.curve[-1].seconds
     complete = [e for e in events if e["event"] == "training_complete"]
@@ -194,8 +205,8 @@ def _from_log(run: RunView, path: Path, run_id: str | None) -> RunView:
         "best_val_bpb": best.get("val_bpb"), "final_val_bpb": last.get("val_bpb"), **told,
         **{k: last[k] for k in last if k.startswith("eval_") and k != "eval_duration_s"},
         "seconds": seconds, "tokens_per_sec": complete[-1]["tokens_per_sec"] if complete else None,
-        "gold_step": next((e["iter"] for e in reversed(events) if e["event"] == "gold_checkpoint"), None),
-        "gold_blocks": sum(e["event"] == "gold_blocked" for e in events),
+        "gold_step": run.gold[-1] if run.gold else None,
+        "gold_blocks": len(run.blocked),
     }  # fmt: skip
     run.results |= {"best_val_se": best.get("val_se"), "final_val_se": last.get("val_se")}
     return run
@@ -213,7 +224,7 @@ def _curve(events: Sequence[Facts]) -> list[Point]:
             points.append(
                 Point(
                     step=event["iter"], tokens=event["tokens_processed"], seconds=before + latest,
-                    val_loss=event["val_loss"],
+                    val_loss=event["val_loss"], train_loss=event.get("train_loss"), lr=event.get("lr"),
                 )
             )  # fmt: skip
     return points
