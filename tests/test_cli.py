@@ -34,6 +34,7 @@ def test_every_setting_is_an_option_with_its_help_unit_and_default(mypt: Mypt) -
                 assert f"--{name.replace('_', '-')}" in shown
                 assert field.description and field.description.endswith(".")
     assert "--lr" in shown and "default 0.0003" in shown and "default 50304" in shown
+    assert "(micro-batches; default 1)" in shown and "(layers; default 0)" in shown  # numbers, not on and off
     assert "Example: mypt train dante" in shown
 
 

@@ -1,10 +1,12 @@
 """The documentation is true: commands parse, pages exist, snippets and examples run."""
 
+import os
 import re
 import runpy
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -123,3 +125,31 @@ def test_help_states_no_default_that_the_schema_does_not() -> None:
     for verb in ("train", "resume"):
         names = {p.name for p in COMMANDS[verb].params}
         assert {n for s in SECTIONS.values() for n in s.model_fields if extra_of(s, n)["option"]} <= names
+
+
+def reference() -> str:
+    """Every verb as the command line itself describes it: call, meaning, options with their defaults."""
+    parts = ["# Reference", "Made from the command line itself; `mypt VERB --help` shows the same."]
+    for verb, command in COMMANDS.items():
+        arguments = [p.metavar or p.name.upper() for p in command.params if not p.opts[0].startswith("-")]
+        parts += [f"## mypt {verb}", f"```text\nmypt {' '.join([verb, *arguments, '[OPTIONS]'])}\n```"]
+        parts.append("\n".join(line.strip() for line in (command.help or "").splitlines()))
+        parts.append("\n".join(f"- {_spelled(p)}: {_plain(p.help)}" for p in command.params if p.help))
+        parts.append(_plain(command.epilog or ""))
+    return "\n\n".join(parts) + "\n"
+
+
+def _spelled(option: Any) -> str:
+    words = [o for o in (*option.opts, *option.secondary_opts) if o.startswith("-")]
+    return ", ".join(f"`{word}`" for word in words) or f"`{option.metavar or option.name.upper()}`"
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\[/?dim\]", "", text)
+
+
+def test_the_reference_is_what_the_command_line_says() -> None:
+    page = ROOT / "docs" / "reference.md"
+    if os.environ.get("UPDATE_SNAPSHOTS"):
+        page.write_text(reference(), encoding="utf-8", newline="\n")
+    assert page.read_text(encoding="utf-8") == reference(), "`UPDATE_SNAPSHOTS=1 pytest` writes it anew"

@@ -108,7 +108,9 @@ def _option(name: str, heading: str, section: type[Section]) -> inspect.Paramete
     spelling = "--" + name.replace("_", "-")
     choices = [c for c in get_args(field.annotation) if isinstance(c, str)]
     several = field.default in ((), {})
-    default = "" if several else {True: "on", False: "off", None: ""}.get(field.default, field.default)
+    default = "" if several or field.default is None else field.default
+    if field.annotation is bool:
+        default = "on" if field.default else "off"
     notes = [str(n) for n in (extra["unit"], f"default {default}" if str(default) else None) if n]
     help_text = f"{field.description}" + (f" [dim]({'; '.join(notes)})[/dim]" if notes else "")
     if field.annotation is bool:
