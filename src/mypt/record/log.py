@@ -12,6 +12,8 @@ from mypt.record.commit import storage_errors
 from mypt.schema.events import Event
 from mypt.schema.kinds import fits, start_fits
 
+_NOTHING = object()
+
 
 class RunLog:
     """Appends events to a run's log.
@@ -123,38 +125,51 @@ def events(path: Path, passed: PassedOver | None = None) -> Iterator[dict[str, A
         path: the log.
         passed: counts the lines that are no events.
     """
-    passed = PassedOver() if passed is None else passed
+    parse = LineParser(PassedOver() if passed is None else passed).parse
     with path.open("rb", buffering=1 << 20) as log:
         for line in log:
-            if (event := parse_event(line, passed)) is not None:
+            if (event := parse(line)) is not None:
                 yield event
 
 
-def parse_event(line: bytes, passed: PassedOver) -> dict[str, Any] | None:
-    """The event of one line; None for a blank line, and for one that is no event, which is counted."""
-    try:
-        content = orjson.loads(line)
-    except ValueError:
-        if not line.strip():
-            return None
+class LineParser:
+    """Turns lines into events.
+
+    Args:
+        passed: counts the lines that are no events.
+    """
+
+    def __init__(self, passed: PassedOver) -> None:
+        self.passed = passed
+        self._good: tuple[Any, ...] = ()
+        """Name, keys and kinds of the latest evaluation: the next one mostly has the same, and needs no other look."""
+
+    def parse(self, line: bytes) -> dict[str, Any] | None:
+        """The event of one line; None for a blank line, and for one that is no event, which is counted."""
         try:
-            content = json.loads(line, parse_int=_whole)  # knows NaN and Infinity
+            content = orjson.loads(line)
+        except ValueError:
+            content = self._loose(line)
+        try:
+            shape = (content["event"], tuple(content), tuple(map(type, content.values())))
+            if shape == self._good or (
+                fits(*shape) and (shape[0] != "training_start" or start_fits(content["config"]))
+            ):
+                self._good = shape if shape[0] == "eval" else self._good
+                return cast("dict[str, Any]", content)
+        except (KeyError, TypeError, IndexError):  # no object, or one that is named by no text
+            pass
+        self.passed.foreign += content is not _NOTHING
+        return None
+
+    def _loose(self, line: bytes) -> Any:
+        """What JSON's own words do not cover: NaN and Infinity, which Python writes; _NOTHING for no JSON at all."""
+        try:
+            return json.loads(line, parse_int=_whole)
         except (ValueError, RecursionError):
-            passed.count(line)
-            return None
-    if _is_event(content):
-        return cast("dict[str, Any]", content)
-    passed.foreign += 1
-    return None
-
-
-def _is_event(content: Any) -> bool:
-    try:
-        name: str = content["event"]
-        known = fits(name, tuple(content), tuple(map(type, content.values())))
-        return known and (name != "training_start" or start_fits(content["config"]))
-    except (KeyError, TypeError, IndexError):  # no object, or one that is named by no text
-        return False
+            if line.strip():
+                self.passed.count(line)
+            return _NOTHING
 
 
 def _whole(digits: str) -> int | float:

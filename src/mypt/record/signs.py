@@ -1,8 +1,9 @@
 """What in the course of a run deserves a look, told from its evaluations alone."""
 
+from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from math import isfinite, isnan
+from math import inf, isfinite, nan
 from typing import TypeVar
 
 from mypt.record.rows import Rows
@@ -51,23 +52,22 @@ def few(items: Iterable[T]) -> Few[T]:
 
 
 def _spikes(steps: Sequence[float], val: Sequence[float], errors: Sequence[float]) -> Iterator[Spike]:
-    for i in range(1, len(val)):
-        before, loss = val[i - 1], val[i]
-        if loss - before > SPIKE_SHARE * before and not loss - before <= SPIKE_ERRORS * errors[i] and isfinite(loss):
-            yield Spike(step=int(steps[i]), before=before, loss=loss)
+    for step, before, loss, error in zip(steps[1:], val, val[1:], errors[1:], strict=False):
+        rise = loss - before
+        if rise > SPIKE_SHARE * before and not rise <= SPIKE_ERRORS * error and isfinite(loss):
+            yield Spike(step=int(step), before=before, loss=loss)
 
 
 def _stalls(evals: Rows) -> Iterator[Stall]:
     """Gaps within a session; between two sessions nobody was waiting."""
-    clock, attempts, steps = evals.column(CLOCK), evals.column(ATTEMPT), evals.column(STEP)
-    within = [i for i in range(1, len(clock)) if attempts[i] == attempts[i - 1] and not isnan(clock[i] - clock[i - 1])]
-    if len(within) < FEWEST_GAPS:
-        return
-    chosen = sorted(clock[i] - clock[i - 1] for i in within[:: 1 + len(within) // MEDIAN_OF])
-    usual = chosen[len(chosen) // 2]
-    for i in within:
-        if (gap := clock[i] - clock[i - 1]) > STALL_GAPS * usual > 0:
-            yield Stall(step=int(steps[i]), gap_s=round(gap, 3), usual_s=round(usual, 3))
+    clock, attempts = evals.column(CLOCK), evals.column(ATTEMPT)
+    pairs = zip(attempts, attempts[1:], clock, clock[1:], strict=False)
+    gaps = array("d", (after - before if old == new else nan for old, new, before, after in pairs))
+    chosen = sorted(gap for gap in gaps[:: 1 + len(gaps) // MEDIAN_OF] if gap == gap)
+    usual = chosen[len(chosen) // 2] if len(chosen) >= FEWEST_GAPS else inf
+    for step, gap in zip(evals.column(STEP)[1:], gaps, strict=True):
+        if gap > STALL_GAPS * usual > 0:
+            yield Stall(step=int(step), gap_s=round(gap, 3), usual_s=round(usual, 3))
 
 
 def _rising(val: Sequence[float]) -> int:

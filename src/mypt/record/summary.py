@@ -8,7 +8,7 @@ from typing import Any
 from mypt.record.lock import is_held
 from mypt.record.log import PassedOver, events
 from mypt.record.rows import Rows
-from mypt.record.signs import few, read_signs
+from mypt.record.signs import read_signs
 from mypt.record.track import ATTEMPT, ELAPSED, GUARDS, SE, STEP, TOKENS, TRAIN, VAL, Attempt, Track
 from mypt.schema.errors import InputError
 from mypt.schema.summary import (
@@ -83,7 +83,7 @@ def nothing_found(path: Path, run_id: str | None) -> InputError:
 
 
 def _summary(path: Path, track: Track, runs: int, passed: PassedOver, bundle: Path | None) -> Summary:
-    last, evals = track.attempt, track.evals
+    last, evals = track.attempts[-1], track.evals
     tokens = int(evals.row(-1)[TOKENS]) if len(evals) else 0
     end: dict[str, Any] = last.end or {}
     train = _figures(evals, TRAIN)
@@ -166,16 +166,15 @@ def _rates(evals: Rows, fresh: set[int]) -> Rates:
     columns = [evals.column(c) for c in (ELAPSED, TOKENS, ATTEMPT)]
     quarter = max(2, len(evals) // 4)
     return Rates(
-        overall=_rate(*columns, fresh),
-        first_quarter=_rate(*(c[:quarter] for c in columns), fresh),
-        last_quarter=_rate(*(c[-quarter:] for c in columns), set()),
+        overall=_rate(columns, fresh),
+        first_quarter=_rate([c[:quarter] for c in columns], fresh),
+        last_quarter=_rate([c[-quarter:] for c in columns], set()),
     )
 
 
-def _rate(
-    elapsed: Sequence[float], tokens: Sequence[float], attempts: Sequence[float], fresh: set[int]
-) -> float | None:
+def _rate(columns: Sequence[Sequence[float]], fresh: set[int]) -> float | None:
     """Tokens over seconds from the first to the last evaluation of each session."""
+    elapsed, tokens, attempts = columns
     borders = [i for i in range(len(attempts)) if i == 0 or attempts[i] != attempts[i - 1]]
     seconds = gained = 0.0
     for first, end in zip(borders, [*borders[1:], len(attempts)], strict=True):

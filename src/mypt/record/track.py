@@ -67,47 +67,40 @@ class Track:
     first_reasons: list[Reason] = field(default_factory=list)
     last_reasons: deque[Reason] = field(default_factory=lambda: deque(maxlen=REASONS))
     phase: str | None = None
+    _keys: tuple[str, ...] = ()
+    _sets: list[tuple[str, Rows]] = field(default_factory=list)
 
     def take(self, event: dict[str, Any]) -> None:
         """Take in the next event of the run."""
         name = event["event"]
+        if not self.attempts and name != "training_start":
+            self.attempts.append(Attempt(1))  # one that was never announced
         if name == "eval":
             self._eval(event)
         else:
             getattr(self, f"_{name}")(event)
 
-    @property
-    def attempt(self) -> Attempt:
-        """The session that is on; one that was never announced counts as the first."""
-        if not self.attempts:
-            self.attempts.append(Attempt(1))
-        return self.attempts[-1]
-
     def _eval(self, event: dict[str, Any]) -> None:
+        """The one that a long log is made of: every call in here is made a million times."""
         step, elapsed, train, se = event["iter"], event["elapsed_s"], event.get("train_loss"), event.get("val_se")
         if event["phase"] != self.phase:
             self._enter(event["phase"], self._before(step), step)
-        self.attempt.elapsed_s = elapsed
-        self.evaluating_s += event["eval_duration_s"]
+        if (keys := tuple(event)) != self._keys:
+            self._keys, self._sets = keys, [(key, self.sets.setdefault(key, Rows(2))) for key in eval_sets(keys)]
         if step > self.highest:
             self.highest = step
-        self.evals.add(
-            (
-                step,
-                _seconds(event["timestamp"]),
-                elapsed,
-                event["tokens_processed"],
-                event["val_loss"],
-                nan if train is None else train,
-                nan if se is None else se,
-                len(self.attempts),
-            )
-        )
-        for key in eval_sets(tuple(event)):
+        self.attempts[-1].elapsed_s = elapsed
+        self.evaluating_s += event["eval_duration_s"]
+        try:
+            clock = (datetime.fromisoformat(event["timestamp"]) - _EPOCH).total_seconds()
+        except (ValueError, TypeError):
+            clock = _odd_clock(event["timestamp"])
+        evals, tokens, val = self.evals, event["tokens_processed"], event["val_loss"]
+        train, se = nan if train is None else train, nan if se is None else se
+        evals.put(evals.pack(step, clock, elapsed, tokens, val, train, se, len(self.attempts)))
+        for key, rows in self._sets:
             if (loss := event[key]) is not None:
-                if key not in self.sets:
-                    self.sets[key] = Rows(2)
-                self.sets[key].add((step, loss))
+                rows.put(rows.pack(step, loss))
 
     def _training_start(self, event: dict[str, Any]) -> None:
         start = event["config"]["start_step"]
@@ -129,16 +122,16 @@ class Track:
 
     def _phase_switch(self, event: dict[str, Any]) -> None:
         step = event["iter"]
-        self.attempt.elapsed_s = event["elapsed_s"]
+        self.attempts[-1].elapsed_s = event["elapsed_s"]
         self.highest = max(self.highest, step)
         self._enter(event["new_phase"], step, step + 1)
 
     def _gold_checkpoint(self, event: dict[str, Any]) -> None:
-        self.gold.add((event["iter"], event["val_loss"]))
+        self.gold.put(self.gold.pack(event["iter"], event["val_loss"]))
 
     def _gold_blocked(self, event: dict[str, Any]) -> None:
         guard = event["reason"].partition(":")[0]
-        self.blocked.add((event["iter"], GUARDS.index(guard if guard in GUARDS else "other")))
+        self.blocked.put(self.blocked.pack(event["iter"], GUARDS.index(guard if guard in GUARDS else "other")))
         reason = Reason(event["iter"], event["val_loss"], event["reason"])
         if len(self.first_reasons) < FIRST_REASONS:
             self.first_reasons.append(reason)
@@ -146,7 +139,7 @@ class Track:
 
     def _batch_skipped(self, event: dict[str, Any]) -> None:
         self.highest = max(self.highest, event["iter"])
-        self.skipped.add((event["iter"],))
+        self.skipped.put(self.skipped.pack(event["iter"]))
 
     def _training_stopped(self, event: dict[str, Any]) -> None:
         self.highest = max(self.highest, event["iter"])
@@ -157,7 +150,7 @@ class Track:
         self._end(event, event["total_elapsed_s"], event["total_steps"])
 
     def _end(self, event: dict[str, Any], elapsed: float, step: int) -> None:
-        self.attempt.elapsed_s, self.attempt.end, self.attempt.end_step = elapsed, event, step
+        self.attempts[-1].elapsed_s, self.attempts[-1].end, self.attempts[-1].end_step = elapsed, event, step
 
     def _enter(self, phase: str, after_step: int, last_step: int) -> None:
         self.marks.append(Mark(phase, after_step, last_step))
@@ -165,14 +158,12 @@ class Track:
 
     def _before(self, step: int) -> int:
         """The last evaluation's step, or where the session started."""
-        return int(self.evals.row(-1)[STEP]) if len(self.evals) else min(step, self.attempt.start_step)
+        return int(self.evals.row(-1)[STEP]) if len(self.evals) else min(step, self.attempts[-1].start_step)
 
 
-def _seconds(timestamp: str) -> float:
-    """A local time as seconds that can be subtracted; nan where it is none."""
+def _odd_clock(timestamp: str) -> float:
+    """Seconds of a time that names its zone; nan of what is no time."""
     try:
-        return (datetime.fromisoformat(timestamp) - _EPOCH).total_seconds()
+        return datetime.fromisoformat(timestamp).timestamp()
     except ValueError:
         return nan
-    except TypeError:  # it names its time zone
-        return datetime.fromisoformat(timestamp).timestamp()
