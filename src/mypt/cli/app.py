@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mypt import __version__
-from mypt.cli import config, data, export, generate, inspect, prepare, presets, reproduce, train, verify
+from mypt.cli import config, data, export, generate, inspect, logs, prepare, presets, reproduce, train, verify
 from mypt.cli.verb import CONTEXT
 
 app = typer.Typer(
@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=CONTEXT,
 )
-for module in (train, prepare, data, config, inspect, verify, reproduce, generate, export, presets):
+for module in (train, prepare, data, config, inspect, logs, verify, reproduce, generate, export, presets):
     module.register(app)
 
 
