@@ -25,7 +25,8 @@ def summary_page(summary: Summary) -> Group:
         parts.append(_losses(summary))
     if gold := list(_gold(summary)):
         parts.append(_facts(gold, "Gold"))
-    parts.append(_facts(_signs(summary) or [("nothing", "")], "To look at"))
+    if signs := _signs(summary):
+        parts.append(_facts(signs, "To look at"))
     return Group(*parts, *(f"  {line}" for line in summary.advice), "")
 
 
