@@ -88,13 +88,13 @@ def eventful(path: Path) -> Path:
         loss = 4 - step / 30 if step <= 60 else 2 + (step - 50) / 20
         late = step + (500 if step > 80 else 0)
         sets: dict[str, Any] = {"eval_general": 3 + step / 100, "train_loss": 4 - step / 40, "val_se": 0.01}
-        lines.append(evaluation(step, round(loss, 4), timestamp=clock(late), **sets))
+        lines.append(evaluation(step, round(loss, 4), elapsed_s=float(late), **sets))
         if step <= 60:
             lines.append(event("gold_checkpoint", step, val_loss=round(loss, 4), prev_best=None))
     reason = "overfit: val/train=6.2x, threshold=5.0x"
     lines += [event("gold_blocked", s, val_loss=1.9, best_val_loss=2.0, reason=reason) for s in range(80, 90)]
     lines += [event("batch_skipped", 99, loss="nan", windows=[[0]]), "srun: aborted", '{"event": "eva']
-    lines.append(event("training_stopped", 100, elapsed_s=101.0, tokens_processed=10_000, reason="SIGTERM"))
+    lines.append(event("training_stopped", 100, elapsed_s=601.0, tokens_processed=10_000, reason="SIGTERM"))
     return written(path, *lines)
 
 

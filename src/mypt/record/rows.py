@@ -1,7 +1,9 @@
 """Rows of numbers, each with its step first, in one typed array: a million of them take megabytes."""
 
 from array import array
+from collections.abc import Sequence
 from itertools import chain, compress, repeat
+from math import isfinite
 from struct import Struct
 
 
@@ -35,3 +37,8 @@ class Rows:
         """Leave out the rows after a step."""
         kept = chain.from_iterable(repeat(s <= step, self.width) for s in self.column(0))
         self.flat[:] = array("d", compress(self.flat, kept))
+
+
+def finite(values: Sequence[float]) -> Sequence[float]:
+    """The values that are numbers: mostly all of them, which their sum tells at once."""
+    return values if isfinite(sum(values)) else [x for x in values if isfinite(x)]

@@ -3,11 +3,13 @@
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from math import inf, isfinite, nan
+from itertools import pairwise
+from math import inf, isfinite
+from operator import sub
 from typing import TypeVar
 
-from mypt.record.rows import Rows
-from mypt.record.track import ATTEMPT, CLOCK, SE, STEP, TRAIN, VAL
+from mypt.record.rows import Rows, finite
+from mypt.record.track import ATTEMPT, ELAPSED, SE, STEP, TRAIN, VAL
 from mypt.schema.summary import ENDS, Few, Signs, Spike, Stall
 
 T = TypeVar("T")
@@ -31,7 +33,7 @@ def read_signs(evals: Rows, skipped: int) -> Signs:
     val = evals.column(VAL)
     return Signs(
         batches_skipped=skipped,
-        losses_not_finite=sum(not isfinite(x) for x in val),
+        losses_not_finite=len(val) - len(finite(val)),
         spikes=few(_spikes(evals.column(STEP), val, evals.column(SE))),
         stalls=few(_stalls(evals)),
         rising=_rising(val),
@@ -52,22 +54,23 @@ def few(items: Iterable[T]) -> Few[T]:
 
 
 def _spikes(steps: Sequence[float], val: Sequence[float], errors: Sequence[float]) -> Iterator[Spike]:
-    for step, before, loss, error in zip(steps[1:], val, val[1:], errors[1:], strict=False):
+    for i, (before, loss) in enumerate(pairwise(val), 1):
         rise = loss - before
-        if rise > SPIKE_SHARE * before and not rise <= SPIKE_ERRORS * error and isfinite(loss):
-            yield Spike(step=int(step), before=before, loss=loss)
+        if rise > SPIKE_SHARE * before and not rise <= SPIKE_ERRORS * errors[i] and isfinite(loss):
+            yield Spike(step=int(steps[i]), before=before, loss=loss)
 
 
 def _stalls(evals: Rows) -> Iterator[Stall]:
-    """Gaps within a session; between two sessions nobody was waiting."""
-    clock, attempts = evals.column(CLOCK), evals.column(ATTEMPT)
-    pairs = zip(attempts, attempts[1:], clock, clock[1:], strict=False)
-    gaps = array("d", (after - before if old == new else nan for old, new, before, after in pairs))
-    chosen = sorted(gap for gap in gaps[:: 1 + len(gaps) // MEDIAN_OF] if gap == gap)
+    """Gaps within a session, by its own clock; between two sessions nobody was waiting."""
+    elapsed, attempts = evals.column(ELAPSED), evals.column(ATTEMPT)
+    gaps = array("d", map(sub, elapsed[1:], elapsed))
+    some = range(0, len(gaps), 1 + len(gaps) // MEDIAN_OF)
+    chosen = sorted(gaps[i] for i in some if attempts[i] == attempts[i + 1])
     usual = chosen[len(chosen) // 2] if len(chosen) >= FEWEST_GAPS else inf
-    for step, gap in zip(evals.column(STEP)[1:], gaps, strict=True):
-        if gap > STALL_GAPS * usual > 0:
-            yield Stall(step=int(step), gap_s=round(gap, 3), usual_s=round(usual, 3))
+    limit = STALL_GAPS * usual
+    for i, gap in enumerate(gaps):
+        if gap > limit > 0 and attempts[i] == attempts[i + 1]:
+            yield Stall(step=int(evals.row(i + 1)[STEP]), gap_s=round(gap, 3), usual_s=round(usual, 3))
 
 
 def _rising(val: Sequence[float]) -> int:
@@ -81,11 +84,10 @@ def _rising(val: Sequence[float]) -> int:
 def _overfit_after(evals: Rows) -> int | None:
     """The step of the best val loss, if from there on val rises, by halves, while the train loss falls."""
     val, train = evals.column(VAL), evals.column(TRAIN)
-    finite = [x for x in val if isfinite(x)]
-    if not finite:
+    if (lowest := min(finite(val), default=None)) is None:
         return None
-    best = len(val) - 1 - val[::-1].index(min(finite))
-    after = [x for x in val[best + 1 :] if isfinite(x)]
+    best = len(val) - 1 - val[::-1].index(lowest)
+    after = finite(val[best + 1 :])
     if len(after) < FEWEST_AFTER_BEST:
         return None
     half = len(after) // 2

@@ -1,5 +1,6 @@
 """A log in one page of figures, read in a single pass."""
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from math import isfinite
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from mypt.record.lock import is_held
 from mypt.record.log import PassedOver, events
-from mypt.record.rows import Rows
+from mypt.record.rows import Rows, finite
 from mypt.record.signs import read_signs
 from mypt.record.track import ATTEMPT, ELAPSED, GUARDS, SE, STEP, TOKENS, TRAIN, VAL, Attempt, Track
 from mypt.schema.errors import InputError
@@ -139,8 +140,7 @@ def _time(track: Track, end: dict[str, Any]) -> Time:
 def _figures(rows: Rows, loss: int, se: int | None = None) -> LossFigures:
     """The course of the loss in a column."""
     values = rows.column(loss)
-    finite = [x for x in values if isfinite(x)]
-    best = min(finite, default=None)
+    best = min(finite(values), default=None)
     start, last = (_number(values[0]), _number(values[-1])) if len(values) else (None, None)
     return LossFigures(
         start=start,
@@ -175,9 +175,10 @@ def _rates(evals: Rows, fresh: set[int]) -> Rates:
 def _rate(columns: Sequence[Sequence[float]], fresh: set[int]) -> float | None:
     """Tokens over seconds from the first to the last evaluation of each session."""
     elapsed, tokens, attempts = columns
-    borders = [i for i in range(len(attempts)) if i == 0 or attempts[i] != attempts[i - 1]]
     seconds = gained = 0.0
-    for first, end in zip(borders, [*borders[1:], len(attempts)], strict=True):
+    end = 0
+    while (first := end) < len(attempts):
+        end = bisect_right(attempts, attempts[first], first)
         whole = first == 0 and attempts[first] in fresh
         seconds += elapsed[end - 1] - (0 if whole else elapsed[first])
         gained += tokens[end - 1] - (0 if whole else tokens[first])

@@ -2,20 +2,18 @@
 
 from collections import deque
 from dataclasses import dataclass, field
-from datetime import datetime
 from math import nan
 from typing import Any
 
 from mypt.record.rows import Rows
 from mypt.schema.kinds import eval_sets
 
-STEP, CLOCK, ELAPSED, TOKENS, VAL, TRAIN, SE, ATTEMPT = range(8)
-"""The columns of `Track.evals`; `CLOCK` is in seconds, and figures that were not logged are nan."""
+STEP, ELAPSED, TOKENS, VAL, TRAIN, SE, ATTEMPT = range(7)
+"""The columns of `Track.evals`; figures that were not logged are nan."""
 REASONS = 64
 """Reasons of the latest blocks to keep; more than are shown, since a rewind can supersede some."""
 FIRST_REASONS = 5
 GUARDS = ("overfit", "trend", "eval regression", "other")
-_EPOCH = datetime(1970, 1, 1)
 
 
 @dataclass
@@ -58,7 +56,7 @@ class Track:
     rewinds: int = 0
     highest: int = 0
     evaluating_s: float = 0.0
-    evals: Rows = field(default_factory=lambda: Rows(8))
+    evals: Rows = field(default_factory=lambda: Rows(7))
     sets: dict[str, Rows] = field(default_factory=dict)
     marks: list[Mark] = field(default_factory=list)
     gold: Rows = field(default_factory=lambda: Rows(2))
@@ -91,13 +89,9 @@ class Track:
             self.highest = step
         self.attempts[-1].elapsed_s = elapsed
         self.evaluating_s += event["eval_duration_s"]
-        try:
-            clock = (datetime.fromisoformat(event["timestamp"]) - _EPOCH).total_seconds()
-        except (ValueError, TypeError):
-            clock = _odd_clock(event["timestamp"])
         evals, tokens, val = self.evals, event["tokens_processed"], event["val_loss"]
         train, se = nan if train is None else train, nan if se is None else se
-        evals.put(evals.pack(step, clock, elapsed, tokens, val, train, se, len(self.attempts)))
+        evals.put(evals.pack(step, elapsed, tokens, val, train, se, len(self.attempts)))
         for key, rows in self._sets:
             if (loss := event[key]) is not None:
                 rows.put(rows.pack(step, loss))
@@ -159,11 +153,3 @@ class Track:
     def _before(self, step: int) -> int:
         """The last evaluation's step, or where the session started."""
         return int(self.evals.row(-1)[STEP]) if len(self.evals) else min(step, self.attempts[-1].start_step)
-
-
-def _odd_clock(timestamp: str) -> float:
-    """Seconds of a time that names its zone; nan of what is no time."""
-    try:
-        return datetime.fromisoformat(timestamp).timestamp()
-    except ValueError:
-        return nan
