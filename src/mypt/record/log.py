@@ -141,8 +141,8 @@ class LineParser:
 
     def __init__(self, passed: PassedOver) -> None:
         self.passed = passed
-        self._good: tuple[Any, ...] = ()
-        """Name, keys and kinds of the latest evaluation: the next one mostly has the same, and needs no other look."""
+        self._good: list[Any] = []
+        """Keys and kinds of the latest evaluation: the next one mostly has the same, and needs no other look."""
 
     def parse(self, line: bytes) -> dict[str, Any] | None:
         """The event of one line; None for a blank line, and for one that is no event, which is counted."""
@@ -151,11 +151,12 @@ class LineParser:
         except ValueError:
             content = self._loose(line)
         try:
-            shape = (content["event"], tuple(content), tuple(map(type, content.values())))
-            if shape == self._good or (
-                fits(*shape) and (shape[0] != "training_start" or start_fits(content["config"]))
-            ):
-                self._good = shape if shape[0] == "eval" else self._good
+            name = content["event"]
+            shape = [*content, *map(type, content.values())]
+            if name == "eval" and shape == self._good:
+                return cast("dict[str, Any]", content)
+            if fits(name, tuple(content), tuple(map(type, content.values()))) and _starts_well(content):
+                self._good = shape if name == "eval" else self._good
                 return cast("dict[str, Any]", content)
         except (KeyError, TypeError, IndexError):  # no object, or one that is named by no text
             pass
@@ -170,6 +171,10 @@ class LineParser:
             if line.strip():
                 self.passed.count(line)
             return _NOTHING
+
+
+def _starts_well(content: dict[str, Any]) -> bool:
+    return content["event"] != "training_start" or start_fits(content["config"])
 
 
 def _whole(digits: str) -> int | float:

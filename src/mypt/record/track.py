@@ -65,7 +65,7 @@ class Track:
     first_reasons: list[Reason] = field(default_factory=list)
     last_reasons: deque[Reason] = field(default_factory=lambda: deque(maxlen=REASONS))
     phase: str | None = None
-    _keys: tuple[str, ...] = ()
+    _keys: list[str] = field(default_factory=list)
     _sets: list[tuple[str, Rows]] = field(default_factory=list)
 
     def take(self, event: dict[str, Any]) -> None:
@@ -83,8 +83,9 @@ class Track:
         step, elapsed, train, se = event["iter"], event["elapsed_s"], event.get("train_loss"), event.get("val_se")
         if event["phase"] != self.phase:
             self._enter(event["phase"], self._before(step), step)
-        if (keys := tuple(event)) != self._keys:
-            self._keys, self._sets = keys, [(key, self.sets.setdefault(key, Rows(2))) for key in eval_sets(keys)]
+        if (keys := [*event]) != self._keys:
+            self._keys = keys
+            self._sets = [(key, self.sets.setdefault(key, Rows(2))) for key in eval_sets(tuple(keys))]
         if step > self.highest:
             self.highest = step
         self.attempts[-1].elapsed_s = elapsed
