@@ -4,7 +4,10 @@ import csv
 import json
 import os
 import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -224,6 +227,12 @@ def test_the_page_is_the_one_expected(width: int, folder: Path) -> None:
     assert page == stored.read_text(encoding="utf-8")
 
 
+def test_the_page_in_the_docs_is_one_that_is_printed() -> None:
+    here = Path(__file__).parent
+    stored = (here / "snapshots" / "summary_80.txt").read_text(encoding="utf-8").rstrip()
+    assert f"```text\n{stored}\n```" in (here.parent / "docs" / "logs.md").read_text(encoding="utf-8")
+
+
 def test_a_sparkline_spans_its_losses() -> None:
     points = [Point(step=i, loss=float(i)) for i in range(800)]
     assert sparkline(points, 8) == "▁▂▃▄▅▆▇█"
@@ -280,6 +289,22 @@ def test_tail_follows_a_log_that_grows(tmp_path: Path) -> None:
         "step 10/100 (10.0%)", "  val 3.0000", "step 20/100 (20.0%)", "  val 2.0000",
         "Training stopped at step 20 (SIGINT).",
     ]  # fmt: skip
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of posix")
+def test_ctrl_c_ends_tail_without_a_complaint(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.jsonl", start(), evaluation(10, 3.0))
+    call = [sys.executable, "-m", "mypt", "logs", "tail", str(path)]
+    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        assert run.stdout is not None and run.stdout.readline().startswith(b"step 10/100")
+        run.send_signal(signal.SIGINT)
+        assert run.wait(20) == 0 and run.stderr is not None and not run.stderr.read()
+
+
+def test_a_log_of_many_sets_and_times_with_zones_reads(tmp_path: Path) -> None:
+    lines = [evaluation(i, 2.0, run=None, timestamp="2026-01-01T00:00:00+01:00", eval_a=None) for i in range(1, 4)]
+    s = summarize(written(tmp_path / "x.jsonl", *lines))
+    assert (s.evaluations, s.state, s.max_iters, s.eval_sets, len(s.attempts)) == (3, "unfinished", None, {}, 1)
 
 
 def test_exports_hold_the_live_evaluations(mypt: Mypt) -> None:

@@ -87,7 +87,7 @@ def _course(s: Summary) -> Iterator[tuple[str, str]]:
 
 def _state(s: Summary) -> str:
     last = s.attempts[-1]
-    return f"stopped at step {last.end_step:,}: {last.reason}" if s.state == "stopped" else s.state
+    return f"stopped at step {last.end_step:,}: {escape(last.reason or '')}" if s.state == "stopped" else s.state
 
 
 def _losses(s: Summary) -> Table:

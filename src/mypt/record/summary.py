@@ -49,11 +49,10 @@ def summarize(path: Path, run_id: str | None = None, bundle: Path | None = None)
     tracks: dict[str | None, Track] = {}
     latest: Track | None = None
     passed = PassedOver()
+    track = Track(None)
     for event in log_events(path, passed):
-        run = event.get("run_id")
-        if run not in tracks:
-            tracks[run] = Track(run)
-        track = tracks[run]
+        if (run := event.get("run_id")) != track.run_id or not tracks:
+            track = tracks.setdefault(run, Track(run))
         track.take(event)
         if latest is None or event["event"] == "training_start":
             latest = track

@@ -7,12 +7,12 @@ from typing import Any
 
 from mypt.record.rows import Rows
 from mypt.schema.kinds import eval_sets
+from mypt.schema.summary import ENDS
 
 STEP, ELAPSED, TOKENS, VAL, TRAIN, SE, ATTEMPT = range(7)
 """The columns of `Track.evals`; figures that were not logged are nan."""
 REASONS = 64
 """Reasons of the latest blocks to keep; more than are shown, since a rewind can supersede some."""
-FIRST_REASONS = 5
 GUARDS = ("overfit", "trend", "eval regression", "other")
 
 
@@ -70,13 +70,12 @@ class Track:
 
     def take(self, event: dict[str, Any]) -> None:
         """Take in the next event of the run."""
-        name = event["event"]
-        if not self.attempts and name != "training_start":
+        if not self.attempts and event["event"] != "training_start":
             self.attempts.append(Attempt(1))  # one that was never announced
-        if name == "eval":
+        if event["event"] == "eval":
             self._eval(event)
         else:
-            getattr(self, f"_{name}")(event)
+            getattr(self, f"_{event['event']}")(event)
 
     def _eval(self, event: dict[str, Any]) -> None:
         """The one that a long log is made of: every call in here is made a million times."""
@@ -128,7 +127,7 @@ class Track:
         guard = event["reason"].partition(":")[0]
         self.blocked.put(self.blocked.pack(event["iter"], GUARDS.index(guard if guard in GUARDS else "other")))
         reason = Reason(event["iter"], event["val_loss"], event["reason"])
-        if len(self.first_reasons) < FIRST_REASONS:
+        if len(self.first_reasons) < ENDS:
             self.first_reasons.append(reason)
         self.last_reasons.append(reason)
 
