@@ -37,7 +37,7 @@ def _summarize(group: typer.Typer) -> None:
             list[str] | None,
             typer.Argument(
                 help=f"Paths of logs, or names of models; every log in {LOG_FOLDER.as_posix()} if none is given.",
-                metavar="[LOG|NAME]...",
+                metavar="LOG|NAME",
                 show_default=False,
             ),
         ] = None,

@@ -118,7 +118,8 @@ class Track:
         step = event["iter"]
         self.attempts[-1].elapsed_s = event["elapsed_s"]
         self.highest = max(self.highest, step)
-        self._enter(event["new_phase"], step, step + 1)
+        if event["new_phase"] != self.phase:
+            self._enter(event["new_phase"], step, step + 1)
 
     def _gold_checkpoint(self, event: dict[str, Any]) -> None:
         self.gold.put(self.gold.pack(event["iter"], event["val_loss"]))
