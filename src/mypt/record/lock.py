@@ -24,7 +24,7 @@ def locked(target: Path, notice: Callable[[str], None], *family: Path) -> Iterat
     Raises:
         BusyError: another process holds it; its pid and host are named.
     """
-    owner_file = target.with_name(f".{target.name}.owner.json")
+    owner_file = _owner_file(target)
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(target.with_name(f".{target.name}.lock"))
@@ -48,6 +48,25 @@ def locked(target: Path, notice: Callable[[str], None], *family: Path) -> Iterat
         with suppress(OSError):  # the run itself is safe; the next one says that it took over
             owner_file.unlink(missing_ok=True)
         lock.release()
+
+
+def is_held(target: Path | None) -> bool:
+    """Whether a process that still lives says that it writes `target`; one on another host is believed."""
+    if target is None:
+        return False
+    try:
+        owner = json.loads(_owner_file(target).read_text(encoding="utf-8"))
+        if os.name == "posix" and owner["host"] == socket.gethostname():
+            os.kill(owner["pid"], 0)  # signal 0 only asks
+    except PermissionError:  # it lives, and is another user's
+        return True
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        return False
+    return True
+
+
+def _owner_file(target: Path) -> Path:
+    return target.with_name(f".{target.name}.owner.json")
 
 
 def _owner(path: Path) -> str:

@@ -1,12 +1,18 @@
 """The log of a run: JSON events, one a line, appended and flushed, never rewritten."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import orjson
 
 from mypt.record.commit import storage_errors
-from mypt.schema.events import EVENTS, Event
+from mypt.schema.events import Event
+from mypt.schema.kinds import fits, start_fits
+
+_NOTHING = object()
 
 
 class RunLog:
@@ -37,6 +43,39 @@ class RunLog:
                 if log.tell() and not _ends_whole(self.path):
                     log.write(b"\n")
                 log.write(line.encode("utf-8") + b"\n")
+
+
+@dataclass
+class PassedOver:
+    """Lines of a log that are no events: what a crash, a full disk or another program left in it.
+
+    Attributes:
+        torn: lines that begin as an object and are not one.
+        foreign: other text, JSON that is no object, and objects that are no event with the fields it needs.
+        binary: lines that are not UTF-8 text.
+    """
+
+    torn: int = 0
+    foreign: int = 0
+    binary: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.torn + self.foreign + self.binary
+
+    def count(self, line: bytes) -> None:
+        """Count a line that does not parse."""
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError:
+            text = "\0"
+        if "\0" in text:
+            self.binary += 1
+        elif text.lstrip().startswith("{"):
+            self.torn += 1
+        else:
+            self.foreign += 1
 
 
 @dataclass(frozen=True)
@@ -73,19 +112,74 @@ class LogContent:
 
 
 def read_log(path: Path) -> LogContent:
-    """Read a log; blank lines are nothing, and lines that are no events are counted."""
-    events: list[dict[str, Any]] = []
-    passed_over = 0
-    for line in path.read_bytes().splitlines() if path.is_file() else []:
-        if not line.strip():
-            continue
+    """Read a log whole; blank lines are nothing, and lines that are no events are counted."""
+    passed = PassedOver()
+    found = tuple(events(path, passed)) if path.is_file() else ()
+    return LogContent(found, passed.total)
+
+
+def events(path: Path, passed: PassedOver | None = None) -> Iterator[dict[str, Any]]:
+    """The events of a log, one at a time, however long it is.
+
+    Args:
+        path: the log.
+        passed: counts the lines that are no events.
+    """
+    parse = LineParser(PassedOver() if passed is None else passed).parse
+    with path.open("rb", buffering=1 << 20) as log:
+        for line in log:
+            if (event := parse(line)) is not None:
+                yield event
+
+
+class LineParser:
+    """Turns lines into events.
+
+    Args:
+        passed: counts the lines that are no events.
+    """
+
+    def __init__(self, passed: PassedOver) -> None:
+        self.passed = passed
+        self._good: list[Any] = []
+        """Keys and kinds of the latest evaluation: the next one mostly has the same, and needs no other look."""
+
+    def parse(self, line: bytes) -> dict[str, Any] | None:
+        """The event of one line; None for a blank line, and for one that is no event, which is counted."""
         try:
-            content = json.loads(line)
-            EVENTS[content["event"]].model_validate(content)
-            events.append(content)
-        except (ValueError, KeyError, TypeError):
-            passed_over += 1
-    return LogContent(tuple(events), passed_over)
+            content = orjson.loads(line)
+        except ValueError:
+            content = self._loose(line)
+        try:
+            name = content["event"]
+            shape = [*content, *map(type, content.values())]
+            if name == "eval" and shape == self._good:
+                return cast("dict[str, Any]", content)
+            if fits(name, tuple(content), tuple(map(type, content.values()))) and _starts_well(content):
+                self._good = shape if name == "eval" else self._good
+                return cast("dict[str, Any]", content)
+        except (KeyError, TypeError, IndexError):  # no object, or one that is named by no text
+            pass
+        self.passed.foreign += content is not _NOTHING
+        return None
+
+    def _loose(self, line: bytes) -> Any:
+        """What JSON's own words do not cover: NaN and Infinity, which Python writes; _NOTHING for no JSON at all."""
+        try:
+            return json.loads(line, parse_int=_whole)
+        except (ValueError, RecursionError):
+            if line.strip():
+                self.passed.count(line)
+            return _NOTHING
+
+
+def _starts_well(content: dict[str, Any]) -> bool:
+    return content["event"] != "training_start" or start_fits(content["config"])
+
+
+def _whole(digits: str) -> int | float:
+    """A number as long as any that a run writes stays whole; a longer one is none of its steps or tokens."""
+    return int(digits) if len(digits) < 19 else float(digits)
 
 
 def _ends_whole(path: Path) -> bool:

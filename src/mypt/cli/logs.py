@@ -1,0 +1,153 @@
+"""`mypt logs summarize|show|tail|export`."""
+
+import json
+from collections import deque
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mypt.cli.verb import console, out_dir_option, verb
+from mypt.record.find import LOG_FOLDER, LogPlace, all_logs, find_log
+from mypt.schema.errors import InputError, UsageError
+from mypt.schema.events import EVENTS
+from mypt.schema.run import OutputConfig
+
+DEFAULT_OUT_DIR: Path = OutputConfig().out_dir
+_LOG = typer.Argument(help="Path of a log, or name of a model.", metavar="LOG|NAME", show_default=False)
+_LAST_EVALS = 5
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group of verbs."""
+    group = typer.Typer(no_args_is_help=True, help="Look at the logs of runs.")
+    app.add_typer(group, name="logs")
+    _summarize(group)
+    _show(group)
+    _tail(group)
+    _export(group)
+
+
+def _summarize(group: typer.Typer) -> None:
+    @verb(group, "summarize", example="mypt logs summarize dante")
+    def summarize(
+        logs: Annotated[
+            list[str] | None,
+            typer.Argument(
+                help=f"Paths of logs, or names of models; every log in {LOG_FOLDER.as_posix()} if none is given.",
+                metavar="LOG|NAME",
+                show_default=False,
+            ),
+        ] = None,
+        out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
+        as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a log instead of pages.")] = False,
+    ) -> None:
+        """Show how runs went: losses, time, gold, and what deserves a look."""
+        from mypt.record.summary import summarize as read
+
+        places = [find_log(word, out_dir) for word in logs or map(str, all_logs())]
+        if not places:
+            raise InputError(f"There is no log in {LOG_FOLDER.as_posix()}.", "`mypt train` writes one for each model.")
+        for place in places:
+            summary = read(place.path, place.run_id, place.bundle)
+            if as_json:
+                typer.echo(summary.model_dump_json())
+            else:
+                from mypt.cli.pages import summary_page
+
+                console().print(summary_page(summary))
+
+
+def _show(group: typer.Typer) -> None:
+    @verb(group, "show", example="mypt logs show dante --event gold_checkpoint")
+    def show(
+        log: Annotated[str, _LOG],
+        event: Annotated[
+            list[str] | None,
+            typer.Option("--event", help="Only events of this name; can be given again.", show_default=False),
+        ] = None,
+        last: Annotated[
+            int | None, typer.Option("--last", help="Only so many from the end.", min=1, show_default=False)
+        ] = None,
+        every: Annotated[
+            bool, typer.Option("--all", help="Also events that a later session superseded, and those of other runs.")
+        ] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")] = False,
+        out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
+    ) -> None:
+        """Show the events of a run."""
+        names = {_event_name(e) for e in event or EVENTS}
+        found = (e for e in _events(find_log(log, out_dir), every) if e["event"] in names)
+        chosen: Iterator[dict[str, Any]] = iter(deque(found, last)) if last else found
+        if as_json:
+            for e in chosen:
+                typer.echo(json.dumps(e, ensure_ascii=False))
+            return
+        from mypt.cli.pages import events_table
+
+        console().print(events_table(chosen))
+
+
+def _tail(group: typer.Typer) -> None:
+    @verb(group, "tail", example="mypt logs tail dante")
+    def tail(
+        log: Annotated[str, _LOG],
+        follow: Annotated[
+            bool, typer.Option("--follow/--no-follow", help="Go on until the run ends, or Ctrl-C.")
+        ] = True,
+        out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
+    ) -> None:
+        """Print the last evaluations of a run as it printed them, and follow it while it goes on."""
+        from mypt.cli.follower import Follower
+
+        place = find_log(log, out_dir)
+        follower = Follower(place.path, place.run_id, _LAST_EVALS)
+        try:
+            for line in follower.lines(follow):
+                typer.echo(line)
+        except KeyboardInterrupt:
+            raise typer.Exit from None
+
+
+def _export(group: typer.Typer) -> None:
+    @verb(group, "export", example="mypt logs export dante --csv dante.csv")
+    def export(
+        log: Annotated[str, _LOG],
+        csv: Annotated[Path | None, typer.Option("--csv", help="CSV file to write.", show_default=False)] = None,
+        parquet: Annotated[
+            Path | None,
+            typer.Option("--parquet", help="Parquet file to write; needs mypt[parquet].", show_default=False),
+        ] = None,
+        out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
+    ) -> None:
+        """Write the evaluations of a run as a table, one row each, over a file that is there."""
+        from mypt.record.evals import eval_table, write_csv, write_parquet
+
+        if not (csv or parquet):
+            raise UsageError("There is no file to write.", "Give --csv FILE, --parquet FILE, or both.")
+        place = find_log(log, out_dir)
+        table = eval_table(place.path, place.run_id)
+        for target, write in ((csv, write_csv), (parquet, write_parquet)):
+            if target is not None:
+                written = write(table, target)
+                console().print(f"Wrote {written:,} evaluations to {target}.", markup=False, soft_wrap=True)
+
+
+def _events(place: LogPlace, every: bool) -> Iterator[dict[str, Any]]:
+    from mypt.record.live import find_branch, live_events
+    from mypt.record.summary import log_events
+
+    if every:
+        return log_events(place.path)
+    return live_events(place.path, find_branch(place.path, place.run_id))
+
+
+def _event_name(name: str) -> str:
+    if name in EVENTS:
+        return name
+    near = get_close_matches(name, EVENTS, n=1)
+    raise UsageError(
+        f"There is no event {name!r}" + (f"; did you mean {near[0]}?" if near else "."), f"Known: {', '.join(EVENTS)}."
+    )

@@ -1,0 +1,174 @@
+"""What a log comes to: the summary that `mypt logs summarize --json` prints."""
+
+from typing import Generic, Literal, TypeVar
+
+from pydantic import BaseModel
+
+T = TypeVar("T")
+ENDS = 5
+"""How many of a long list are told from its start, and how many from its end."""
+
+
+class Few(BaseModel, Generic[T]):
+    """A list that may be long: its length, and the items at both ends. A short one is whole in `first`."""
+
+    count: int = 0
+    first: list[T] = []
+    last: list[T] = []
+
+
+class Point(BaseModel):
+    """A val loss at a step."""
+
+    step: int
+    loss: float
+
+
+class LossFigures(BaseModel):
+    """The course of one loss; None where it was no number.
+
+    Attributes:
+        se: standard error of `last`, where it was logged.
+        change_pct: from `start` to `last`.
+    """
+
+    start: float | None
+    best: float | None
+    best_step: int | None
+    last: float | None
+    se: float | None
+    change_pct: float | None
+
+
+class AttemptFigures(BaseModel):
+    """One session of a run: from a `training_start` to the next.
+
+    Attributes:
+        end: None where it ended without a word, or still goes on.
+        end_step: where it stopped or completed.
+        reason: why it stopped.
+    """
+
+    number: int
+    start_step: int
+    started_at: str | None
+    elapsed_s: float
+    end: Literal["complete", "stopped"] | None
+    end_step: int | None
+    reason: str | None
+
+
+class Phase(BaseModel):
+    """A phase of the curriculum, and the last step before its own first."""
+
+    name: str
+    after_step: int
+
+
+class Blocked(BaseModel):
+    """A better val loss that a guard kept from becoming gold."""
+
+    step: int
+    loss: float
+    reason: str
+
+
+class GoldFigures(BaseModel):
+    """What became gold and what did not; `blocked_by` counts by guard."""
+
+    count: int
+    first: Point | None
+    last: Point | None
+    blocked: Few[Blocked]
+    blocked_by: dict[str, int]
+
+
+class Time(BaseModel):
+    """Where the seconds went, over all sessions; training and saving are known of a session that completed."""
+
+    elapsed_s: float
+    evaluating_s: float
+    training_s: float | None
+    saving_s: float | None
+
+
+class Rates(BaseModel):
+    """Tokens a second between evaluations, which count as part of the time."""
+
+    overall: float | None
+    first_quarter: float | None
+    last_quarter: float | None
+
+
+class Spike(BaseModel):
+    """A val loss above the one before it by more than chance and 5 %."""
+
+    step: int
+    before: float
+    loss: float
+
+
+class Stall(BaseModel):
+    """A gap between two evaluations that is long against the usual one."""
+
+    step: int
+    gap_s: float
+    usual_s: float
+
+
+class Signs(BaseModel):
+    """What deserves a look.
+
+    Attributes:
+        batches_skipped: steps left out because of a loss or gradient that was not finite.
+        losses_not_finite: evaluations whose val loss was no number.
+        rising: how many evaluations at the end are each above the one before.
+        overfit_after: the step of the best val loss, if it rises from there on while the train loss falls.
+    """
+
+    batches_skipped: int
+    losses_not_finite: int
+    spikes: Few[Spike]
+    stalls: Few[Stall]
+    rising: int
+    overfit_after: int | None
+
+
+class PassedOverFigures(BaseModel):
+    """Lines of the whole log that are no events."""
+
+    torn: int
+    foreign: int
+    binary: int
+
+
+class Summary(BaseModel):
+    """One run of a log.
+
+    Attributes:
+        rewinds: sessions that started before what an earlier one had reached, and superseded it.
+        curve: val losses by step, thinned to at most a few thousand.
+    """
+
+    schema_version: Literal[1] = 1
+    log: str
+    run_id: str | None
+    runs: int
+    state: Literal["running", "unfinished", "stopped", "complete"]
+    attempts: list[AttemptFigures]
+    rewinds: int
+    step: int
+    max_iters: int | None
+    tokens: int
+    evaluations: int
+    time: Time
+    tokens_per_s: Rates
+    val_loss: LossFigures
+    train_loss: LossFigures | None
+    eval_sets: dict[str, LossFigures]
+    phases: list[Phase]
+    gold: GoldFigures
+    signs: Signs
+    passed_over: PassedOverFigures
+    advice: list[str]
+    curve: list[Point]

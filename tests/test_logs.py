@@ -1,0 +1,349 @@
+"""`mypt logs`: figures of logs by hand and by strangers, pages, following, exports."""
+
+import csv
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as parquet
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from mypt.cli.follower import Follower
+from mypt.cli.pages import sparkline, summary_page
+from mypt.record.live import find_branch, live_events
+from mypt.record.log import PassedOver, events, read_log
+from mypt.record.rows import Rows
+from mypt.record.summary import EVALUATE_GOLD, HEALTHY, summarize
+from mypt.schema.summary import Point, Summary
+from tests.conftest import Mypt, flat
+from tests.test_layers import HEAVY, run_python
+
+SPEC = """\
+{"event": "training_start", "timestamp": "2026-02-09T14:30:00.123456", "config": {"max_iters": 75000, "start_step": 0, \
+"learning_rate": 0.00015, "warmup_iters": 3750, "grad_clip": 1.0, "grad_accum_steps": 8, "batch_size": 12, \
+"block_size": 1024, "tokens_per_step": 98304, "eval_interval": 350, "eval_iters": 200, "use_amp": true, \
+"amp_dtype": "bf16", "config_file": "configs/base/750M_unified_v1.json", "dataset_dir": "data/unified_phase1_circuit"}\
+, "model": {"total_params": 699000000, "n_layer": 32, "n_head": 20, "n_embd": 1280, "pos_encoding": "rope", \
+"mlp_type": "swiglu", "norm_type": "rmsnorm"}}
+{"event": "eval", "iter": 350, "timestamp": "2026-02-09T14:45:12.654321", "elapsed_s": 912.5, \
+"tokens_processed": 34406400, "progress_pct": 0.47, "lr": 0.000014, "phase": "circuit_formation", \
+"val_loss": 4.123456, "eval_general": 4.234567, "eval_domain": 4.345678, "eval_code": 3.987654, \
+"eval_retrieval": 4.56789, "eval_duration_s": 12.3}
+{"event": "eval", "iter": 1000, "timestamp": "2026-02-09T15:22:04", "elapsed_s": 1680.0, \
+"tokens_processed": 98304000, "progress_pct": 1.33, "lr": 4e-5, "phase": "balanced", "val_loss": 2.45, \
+"eval_general": 2.89, "eval_domain": 3.12, "eval_duration_s": 8.5}
+{"event": "gold_checkpoint", "iter": 1050, "timestamp": "2026-02-09T15:12:44.333444", "val_loss": 3.876543, \
+"prev_best": 3.912345}
+{"event": "phase_switch", "iter": 9125, "timestamp": "2026-02-09T18:22:33.111222", "elapsed_s": 13953.0, \
+"tokens_processed": 897024000, "new_phase": "balanced"}
+{"event": "gold_blocked", "iter": 50000, "timestamp": "2026-02-10T02:15:55.666777", "val_loss": 3.654321, \
+"best_val_loss": 3.7, "reason": "overfit: val/train=6.2x, threshold=5.0x"}
+{"event": "training_complete", "timestamp": "2026-02-10T08:30:00.999888", "started_at": "2026-02-09T14:30:00.123456", \
+"total_elapsed_s": 64800.0, "total_elapsed_h": 18.0, "total_steps": 75000, "total_tokens": 7372800000, \
+"steps_per_sec": 1.16, "tokens_per_sec": 113778, "final_train_loss": 2.987654, "final_val_loss": 3.123456, \
+"best_val_loss": 3.1, "gold_step": 72000, "config_file": "configs/base/750M_unified_v1.json", \
+"dataset_dir": "data/unified_phase1_circuit"}
+"""
+"""The example events of the spec, one a line."""
+START: dict[str, Any] = json.loads(SPEC.splitlines()[0])
+
+
+def clock(step: int) -> str:
+    return f"2026-01-01T{step // 3600:02d}:{step // 60 % 60:02d}:{step % 60:02d}.000000"
+
+
+def start(step: int = 0, run: str | None = "r", attempt: int = 1) -> str:
+    config = {**START["config"], "start_step": step, "max_iters": 100}
+    return json.dumps({**START, "config": config, "run_id": run, "attempt": attempt})
+
+
+def evaluation(step: int, loss: float, run: str | None = "r", **more: object) -> str:
+    figures = {"elapsed_s": float(step), "tokens_processed": 100 * step, "progress_pct": 1.0, "lr": 0.001}
+    content = {"event": "eval", "iter": step, "timestamp": clock(step), **figures, "phase": "main", "val_loss": loss}
+    return json.dumps({**content, "eval_duration_s": 0.5, "run_id": run, "attempt": 1, **more})
+
+
+def event(name: str, step: int, run: str | None = "r", **more: object) -> str:
+    return json.dumps({"event": name, "iter": step, "timestamp": clock(step), "run_id": run, **more})
+
+
+def written(path: Path, *lines: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def eventful(path: Path) -> Path:
+    """A run with a bit of everything."""
+    lines = [start()]
+    for step in range(10, 110, 10):
+        loss = 4 - step / 30 if step <= 60 else 2 + (step - 50) / 20
+        late = step + (500 if step > 80 else 0)
+        sets: dict[str, Any] = {"eval_general": 3 + step / 100, "train_loss": 4 - step / 40, "val_se": 0.01}
+        lines.append(evaluation(step, round(loss, 4), elapsed_s=float(late), **sets))
+        if step <= 60:
+            lines.append(event("gold_checkpoint", step, val_loss=round(loss, 4), prev_best=None))
+    reason = "overfit: val/train=6.2x, threshold=5.0x"
+    lines += [event("gold_blocked", s, val_loss=1.9, best_val_loss=2.0, reason=reason) for s in range(80, 90)]
+    lines += [event("batch_skipped", 99, loss="nan", windows=[[0]]), "srun: aborted", '{"event": "eva']
+    lines.append(event("training_stopped", 100, elapsed_s=601.0, tokens_processed=10_000, reason="SIGTERM"))
+    return written(path, *lines)
+
+
+def test_the_example_events_of_the_spec_come_to_the_right_figures(tmp_path: Path) -> None:
+    s = summarize(written(tmp_path / "spec.jsonl", *SPEC.splitlines()))
+    assert (s.state, s.run_id, s.step, s.max_iters, s.tokens) == ("complete", None, 75000, 75000, 7372800000)
+    assert (s.val_loss.start, s.val_loss.best, s.val_loss.best_step, s.val_loss.se) == (4.123456, 2.45, 1000, None)
+    assert s.train_loss is None and list(s.eval_sets) == ["general", "domain", "code", "retrieval"]
+    assert s.eval_sets["general"].change_pct == round(100 * (2.89 / 4.234567 - 1), 2)
+    assert (s.time.elapsed_s, s.time.evaluating_s, s.time.training_s) == (64800.0, 20.8, None)
+    assert s.tokens_per_s.overall == round(98304000 / 1680, 1)
+    assert s.gold.count == 1 and s.gold.blocked_by == {"overfit": 1} and s.advice == [EVALUATE_GOLD]
+    assert [(p.name, p.after_step) for p in s.phases] == [("circuit_formation", 0), ("balanced", 350)]
+    assert s.passed_over.model_dump() == {"torn": 0, "foreign": 0, "binary": 0}
+
+
+def test_every_sign_is_found(tmp_path: Path) -> None:
+    s = summarize(eventful(tmp_path / "x.jsonl"))
+    assert s.state == "stopped" and (s.attempts[0].end_step, s.attempts[0].reason) == (100, "SIGTERM")
+    assert (s.val_loss.best_step, s.signs.overfit_after, s.signs.rising) == (60, 60, 4)
+    assert (s.signs.spikes.first[0].step, s.signs.spikes.first[0].before) == (70, 2.0)
+    assert [(x.step, x.gap_s, x.usual_s) for x in s.signs.stalls.first] == [(90, 510.0, 10.0)]
+    assert s.signs.batches_skipped == 1 and s.gold.count == 6
+    assert s.gold.blocked.count == 10
+    assert [b.step for b in [*s.gold.blocked.first, *s.gold.blocked.last]] == list(range(80, 90))
+    assert (s.passed_over.torn, s.passed_over.foreign) == (1, 1)
+
+
+def test_a_healthy_run_and_an_early_block_get_the_advice_of_the_spec(tmp_path: Path) -> None:
+    gold = event("gold_checkpoint", 10, val_loss=3.0, prev_best=None)
+    healthy = summarize(written(tmp_path / "a.jsonl", start(), evaluation(10, 3.0), gold))
+    assert healthy.advice == [HEALTHY]
+    block = event("gold_blocked", 20, val_loss=2.0, best_val_loss=3.0, reason="trend: 2 consecutive val rises")
+    early = summarize(written(tmp_path / "b.jsonl", start(), evaluation(10, 3.0), gold, evaluation(20, 2.0), block))
+    assert "at step 20: LR is too high or dataset coverage is too high" in early.advice[0]
+
+
+def test_sessions_supersede_and_runs_stay_apart(tmp_path: Path) -> None:
+    switch: dict[str, Any] = {"elapsed_s": 1.0, "tokens_processed": 1, "new_phase": "late"}
+    lines = [
+        *(start(), evaluation(10, 3.0), event("phase_switch", 10, **switch), evaluation(20, 9.0), evaluation(30, 9.5)),
+        *(start(run="other"), evaluation(10, 1.0, run="other")),
+        *(start(10, attempt=2), evaluation(20, 2.5, elapsed_s=10.0, phase="late"), evaluation(30, 2.25)),
+    ]
+    path = written(tmp_path / "x.jsonl", *lines)
+    s = summarize(path)
+    assert (s.run_id, s.runs, s.rewinds, s.evaluations) == ("r", 2, 1, 3)
+    assert [a.start_step for a in s.attempts] == [0, 10]
+    assert [p.loss for p in s.curve] == [3.0, 2.5, 2.25]
+    assert summarize(path, "other").val_loss.best == 1.0
+    assert list(live_events(path, find_branch(path))) == read_log(path).live("r")
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(junk=st.lists(st.tuples(st.integers(0, 40), st.binary(max_size=30) | st.text(max_size=30)), max_size=12))
+def test_foreign_lines_never_change_a_figure(junk: list[tuple[int, bytes | str]], tmp_path: Path) -> None:
+    clean = eventful(tmp_path / "clean.jsonl")
+    expected = summarize(clean)
+    lines = clean.read_bytes().splitlines()
+    for place, content in junk:
+        raw = content.encode("utf-8", "replace") if isinstance(content, str) else content
+        lines.insert(place, raw.replace(b"\n", b" "))
+    spoilt = tmp_path / "spoilt.jsonl"
+    spoilt.write_bytes(b"\n".join(lines) + b"\n")
+    differs = {"log", "passed_over"}
+    assert summarize(spoilt).model_dump(exclude=differs) == expected.model_dump(exclude=differs)
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        (b'{"event": "eval", "iter": 1', "torn"),
+        (b"null", "foreign"),
+        (b"[1, 2]", "foreign"),
+        (b'{"event": ["eval"]}', "foreign"),
+        (b'{"event": "eval", "iter": "1"}', "foreign"),
+        (evaluation(1, 2.0).replace('"r"', "{}").encode(), "foreign"),
+        (SPEC.splitlines()[1].replace("4.123456", "null").encode(), "foreign"),
+        (SPEC.splitlines()[0].replace('"start_step": 0', '"start_step": null').encode(), "foreign"),
+        (b"\xff\xfe", "binary"),
+        (b"\x00" * 100, "binary"),
+    ],
+)  # fmt: skip
+def test_lines_that_are_no_events_are_told_apart(line: bytes, kind: str, tmp_path: Path) -> None:
+    path, passed = tmp_path / "x.jsonl", PassedOver()
+    path.write_bytes(line + b"\n\n" + evaluation(1, 2.0).encode())
+    assert [e["iter"] for e in events(path, passed)] == [1]
+    assert passed == PassedOver(**{kind: 1})
+
+
+def test_losses_that_are_no_numbers_are_counted(tmp_path: Path) -> None:
+    lines = [start(), evaluation(1, 2.0), evaluation(2, float("nan")), evaluation(3, float("inf"))]
+    s = summarize(written(tmp_path / "x.jsonl", *lines))
+    assert (s.evaluations, s.signs.losses_not_finite, s.val_loss.best, s.val_loss.last) == (3, 2, 2.0, None)
+    assert Summary.model_validate_json(s.model_dump_json()) == s
+
+
+def test_rows_are_cut_by_step_whatever_their_order() -> None:
+    rows = Rows(2)
+    for step in (1, 5, 3):
+        rows.put(rows.pack(step, 10 * step))
+    rows.rewind(3)
+    assert list(rows.column(1)) == [10, 30] and list(rows.row(-1)) == [3, 30] and len(rows) == 2
+
+
+def test_a_run_is_running_while_its_folder_is_held(mypt: Mypt) -> None:
+    written(Path("logs/train/dante_eval.jsonl"), start(), evaluation(10, 3.0))
+    assert json.loads(mypt("logs", "summarize", "dante", "--json").output)["state"] == "unfinished"
+    Path("checkpoints").mkdir()
+    owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": "x"}
+    Path("checkpoints/.dante.owner.json").write_text(json.dumps(owner), encoding="utf-8")
+    assert json.loads(mypt("logs", "summarize", "dante", "--json").output)["state"] == "running"
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_the_page_is_the_one_expected(width: int, folder: Path) -> None:
+    eventful(Path("dante_eval.jsonl"))
+    console = Console(width=width, color_system=None, highlight=False)
+    with console.capture() as shown:
+        console.print(summary_page(summarize(Path("dante_eval.jsonl"))))
+    page = "".join(f"{line.rstrip()}\n" for line in shown.get().splitlines())
+    assert folder == Path.cwd() and max(map(len, page.splitlines())) <= width
+    stored = Path(__file__).parent / "snapshots" / f"summary_{width}.txt"
+    if os.environ.get("UPDATE_SNAPSHOTS"):
+        stored.parent.mkdir(exist_ok=True)
+        stored.write_text(page, encoding="utf-8", newline="\n")
+    assert page == stored.read_text(encoding="utf-8")
+
+
+def test_the_page_in_the_docs_is_one_that_is_printed() -> None:
+    here = Path(__file__).parent
+    stored = (here / "snapshots" / "summary_80.txt").read_text(encoding="utf-8").rstrip()
+    assert f"```text\n{stored}\n```" in (here.parent / "docs" / "logs.md").read_text(encoding="utf-8")
+
+
+def test_a_sparkline_spans_its_losses() -> None:
+    points = [Point(step=i, loss=float(i)) for i in range(800)]
+    assert sparkline(points, 8) == "▁▂▃▄▅▆▇█"
+    assert sparkline(points[:1]) == "▁" and sparkline([]) == ""
+
+
+def test_summaries_of_every_log_as_json(mypt: Mypt) -> None:
+    eventful(Path("logs/train/a_eval.jsonl"))
+    eventful(Path("logs/train/b_eval.jsonl"))
+    lines = mypt("logs", "summarize", "--json").output.splitlines()
+    assert [Summary.model_validate_json(line).log[-12:] for line in lines] == ["a_eval.jsonl", "b_eval.jsonl"]
+    assert "Always evaluate gold" in flat(mypt("logs", "summarize", "a").output)
+
+
+def test_show_filters_and_leaves_out_what_was_superseded(mypt: Mypt) -> None:
+    path = written(Path("x.jsonl"), start(), evaluation(10, 3.0), evaluation(20, 9.0), start(10), evaluation(20, 2.0))
+
+    def losses(*args: str) -> list[float]:
+        lines = mypt("logs", "show", str(path), "--event", "eval", "--json", *args).output.splitlines()
+        return [json.loads(line)["val_loss"] for line in lines]
+
+    assert losses() == [3.0, 2.0] and losses("--all") == [3.0, 9.0, 2.0] and losses("--last", "1") == [2.0]
+    assert "training_start" in mypt("logs", "show", str(path)).output
+    wrong = mypt("logs", "show", str(path), "--event", "evals", ok=False)
+    assert wrong.exit_code == 2 and "did you mean eval?" in flat(wrong.stderr)
+
+
+def test_tail_prints_the_lines_of_the_run(mypt: Mypt) -> None:
+    path = written(Path("spec.jsonl"), *SPEC.splitlines())
+    lines = mypt("logs", "tail", str(path)).output.splitlines()
+    assert lines[0].startswith("step 350/75000 (0.5%) | 14:45:12 | 15m | ETA ") and lines[0].endswith("| 34M tokens")
+    assert lines[1].startswith("  val 4.1235 | lr 1.40e-05 | phase: circuit_formation | general 4.2346")
+    assert lines[-3].endswith("New GOLD checkpoint! val_loss=3.8765 at step 1050")
+    assert lines[-2].endswith("GOLD blocked: val 3.6543 < best 3.7000 but overfit (val/train=6.2x, threshold=5x)")
+    assert len(mypt("logs", "tail", str(eventful(Path("x.jsonl"))), "--no-follow").output.splitlines()) == 22
+
+
+def test_tail_follows_a_log_that_grows(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.jsonl", start(), evaluation(10, 3.0))
+    stop = event("training_stopped", 20, elapsed_s=20.0, tokens_processed=1, reason="SIGINT")
+    more = (evaluation(20, 2.0) + "\n" + evaluation(20, 1.0, run="other") + "\n" + stop + "\n").encode()
+
+    def grow() -> None:
+        for i in range(0, len(more), 150):  # lines arrive in pieces
+            with path.open("ab") as log:
+                log.write(more[i : i + 150])
+            time.sleep(0.05)
+
+    writer = threading.Thread(target=grow)
+    writer.start()
+    lines = list(Follower(path, None, 5).lines(on=True))
+    writer.join()
+    assert [line.split(" |")[0] for line in lines] == [
+        "step 10/100 (10.0%)", "  val 3.0000", "step 20/100 (20.0%)", "  val 2.0000",
+        "Training stopped at step 20 (SIGINT).",
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of posix")
+def test_ctrl_c_ends_tail_without_a_complaint(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.jsonl", start(), evaluation(10, 3.0))
+    call = [sys.executable, "-m", "mypt", "logs", "tail", str(path)]
+    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        assert run.stdout is not None and run.stdout.readline().startswith(b"step 10/100")
+        run.send_signal(signal.SIGINT)
+        assert run.wait(20) == 0 and run.stderr is not None and not run.stderr.read()
+
+
+def test_a_log_of_many_sets_and_times_with_zones_reads(tmp_path: Path) -> None:
+    lines = [evaluation(i, 2.0, run=None, timestamp="2026-01-01T00:00:00+01:00", eval_a=None) for i in range(1, 4)]
+    s = summarize(written(tmp_path / "x.jsonl", *lines))
+    assert (s.evaluations, s.state, s.max_iters, s.eval_sets, len(s.attempts)) == (3, "unfinished", None, {}, 1)
+
+
+def test_exports_hold_the_live_evaluations(mypt: Mypt) -> None:
+    lines = [start(), evaluation(10, 3.0, eval_general=4.0), evaluation(20, 9.0), start(10), evaluation(20, 2.0)]
+    path = str(written(Path("x.jsonl"), *lines))
+    mypt("logs", "export", path, "--csv", "x.csv", "--parquet", "x.parquet")
+    with Path("x.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[6:9] == ["phase", "val_loss", "eval_general"]
+    assert [(r["iter"], r["val_loss"], r["eval_general"]) for r in rows] == [("10", "3.0", "4.0"), ("20", "2.0", "")]
+    table = parquet.read_table("x.parquet").to_pylist()
+    assert [(r["iter"], r["val_loss"], r["eval_general"]) for r in table] == [(10, 3.0, 4.0), (20, 2.0, None)]
+    assert list(table[0]) == list(rows[0])
+    refused = mypt("logs", "export", path, "--csv", path, ok=False)
+    assert refused.exit_code == 2 and len(Path(path).read_text(encoding="utf-8").splitlines()) == 5
+    assert mypt("logs", "export", path, ok=False).exit_code == 2
+
+
+def test_what_is_not_there_is_named(mypt: Mypt) -> None:
+    assert "`mypt train` writes one" in flat(mypt("logs", "summarize", ok=False).stderr)
+    written(Path("logs/train/dante_eval.jsonl"), "nothing")
+    wrong = mypt("logs", "tail", "dant", ok=False)
+    assert wrong.exit_code == 2 and "did you mean dante?" in flat(wrong.stderr)
+    for call in (["summarize"], ["show"], ["tail"], ["export", "--csv", "x.csv"]):
+        empty = mypt("logs", call[0], "dante", *call[1:], ok=False)
+        assert empty.exit_code == 2 and re.search(r"There is no event in .*dante_eval", flat(empty.stderr))
+
+
+@pytest.mark.parametrize("call", [["summarize"], ["show"], ["tail"], ["export", "--csv", "x.csv"]], ids=" ".join)
+def test_the_verbs_import_nothing_heavy(call: list[str], folder: Path) -> None:
+    path = eventful(folder / "x.jsonl")
+    code = f"""
+import sys
+sys.argv = ["mypt", "logs", {call[0]!r}, {str(path)!r}, *{call[1:]!r}]
+from mypt.cli.app import main
+try:
+    main()
+except SystemExit as leave:
+    assert not leave.code, leave.code
+print("LOADED", sorted({HEAVY!r} & sys.modules.keys()))
+"""
+    assert run_python(code, folder).splitlines()[-1] == "LOADED []"
