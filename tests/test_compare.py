@@ -1,12 +1,19 @@
 """Comparing runs: what differs, whether losses compare, which is better beyond the noise."""
 
+import io
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from mypt.record.compare import Comparison, Point, RunView, _at, compare
+from mypt.cli.compare import closing_lines, comparison_tables, verdict_lines
+from mypt.cli.tables import lineage_tree, overview_table
+from mypt.record.compare import Comparison, Difference, Point, RunView, _at, compare
+from mypt.record.lineage import Ancestor
+from mypt.record.overview import BundleRow
 from tests.conftest import TINY, Mypt, flat
 
 RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "8", "--eval-interval", "4"]
@@ -85,6 +92,9 @@ def test_a_comparison_is_drawn_and_saved_in_every_form(mypt: Mypt, monkeypatch: 
     assert "| learning_rate | 0.001 | 0.01 |" in Path("deep/c.md").read_text()
     drawn = mypt("compare", "slow", "fast", "--plot", "--over", "time").output
     assert "time of all sessions" in drawn and " slow" in drawn and "★" in drawn and "\x1b" not in drawn
+    mypt("logs", "plot", "slow", "fast", "--out", "curves.svg")
+    assert Path("curves.svg").read_text().count("<path") > 20
+    assert "training tokens" in mypt("logs", "plot", "logs/train/slow_eval.jsonl").output
     assert mypt("compare", "slow", "fast", "--out", "c.doc", ok=False).exit_code == 2
     assert mypt("compare", "slow", "fast", "--over", "mood", ok=False).exit_code == 2
     monkeypatch.setitem(sys.modules, "plotext", None)
@@ -95,3 +105,47 @@ def test_losses_are_read_off_between_evaluations() -> None:
     curve = [Point(step=s, tokens=100 * s, seconds=s, val_loss=v) for s, v in ((1, 4.0), (2, 3.0), (4, 2.0))]
     assert [_at(curve, "tokens", t) for t in (100, 150, 300, 400)] == [4.0, 3.5, 2.5, 2.0]
     assert RunView(label="x", curve=curve).curve[-1].step == 4
+
+
+def shown(*tables: object, width: int) -> str:
+    out = Console(width=width, file=io.StringIO(), highlight=False)
+    for table in tables:
+        out.print(table)
+    assert isinstance(out.file, io.StringIO)
+    return "\n".join(line.rstrip() for line in out.file.getvalue().splitlines()) + "\n"
+
+
+def two_runs() -> Comparison:
+    def run(label: str, lr: float, loss: float) -> RunView:
+        results = {"step": 2000, "tokens": 1_536_000, "best_val_loss": loss, "best_val_se": 0.006, "seconds": 71.5,
+                   "gold_step": 2000, "gold_blocks": 3}  # fmt: skip
+        return RunView(label=label, training={"learning_rate": lr}, results=results)
+
+    runs = [run("dante_with_a_rather_long_name", 1e-3, 1.8776), run("dante", 3e-3, 1.8321)]
+    return Comparison(
+        verdict="comparable", reasons=[], runs=runs, architecture=[], better={"best_val_loss": ["dante"]},
+        training=[Difference(field="learning_rate", values=[1e-3, 3e-3])], equal={"architecture": {}},
+        data=[Difference(field="fingerprint", values=["ab" * 32, "cd" * 32])], matched=[("tokens", 1.5e6, [1.9, 1.8])],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_tables_fold_well(width: int) -> None:
+    rows = [
+        BundleRow(name="dante_with_a_rather_long_name", parameters=817_280, step=2000, best_val_loss=1.8776,
+                  best_val_bpb=2.6512, tokens_processed=1_536_000, saved_at="2026-02-09T14:30:00.123456"),
+        BundleRow(name="large", parameters=698_880_000, step=75_000, best_val_loss=3.1, tokens_processed=7_372_800_000,
+                  saved_at="2026-02-10T08:30:00.999888"),
+        BundleRow(name="torn", damage="checkpoints/torn/model.pt is missing."),
+    ]  # fmt: skip
+    line = [
+        Ancestor(name="dante_base", step=1000, commands=("mypt train dante_base --input-file dante.txt --n-layer 6",)),
+        Ancestor(name="dante_purgatorio", step=400, commands=("mypt train dante_purgatorio --config-file c.json",)),
+    ]
+    found = two_runs()
+    text = shown(overview_table(rows), lineage_tree(line, 300), *comparison_tables(found, False), width=width)
+    text += "\n".join([*verdict_lines(found), *closing_lines(found)]) + "\n"
+    page = Path(__file__).parent / "snapshots" / f"reading_{width}.txt"
+    if os.environ.get("UPDATE_SNAPSHOTS"):
+        page.write_text(text, encoding="utf-8", newline="\n")
+    assert text == page.read_text(encoding="utf-8")

@@ -2,15 +2,15 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from mypt.cli.curves import Axis, save_plot, terminal_plot
-from mypt.cli.verb import console, out_dir_option, verb
+from mypt.cli.curves import Axis, axis_option, chosen_axis, save_plot, terminal_plot
+from mypt.cli.verb import console, names_that_begin, out_dir_option, verb
 from mypt.record import human
 from mypt.record.compare import Comparison, Difference, compare
 from mypt.schema.errors import UsageError
@@ -27,7 +27,10 @@ def register(app: typer.Typer) -> None:
         names: Annotated[
             list[str],
             typer.Argument(
-                help="Names or paths of bundles, or logs; two or more.", metavar="NAME...", show_default=False
+                help="Names or paths of bundles, or logs; two or more.",
+                metavar="NAME...",
+                show_default=False,
+                autocompletion=names_that_begin,
             ),
         ],
         out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
@@ -37,7 +40,7 @@ def register(app: typer.Typer) -> None:
             Path | None,
             typer.Option("--out", help="Save a picture (.png, .svg, .html), or the tables (.md, .json), as this file."),
         ] = None,
-        over: Annotated[str, typer.Option("--over", help="Draw over tokens, steps, time.", metavar="AXIS")] = "tokens",
+        over: Annotated[str, axis_option()] = "tokens",
         as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
     ) -> None:
         """Show what differs between runs, whether their losses compare, and which is better beyond the noise."""
@@ -61,17 +64,6 @@ def register(app: typer.Typer) -> None:
             typer.echo(terminal_plot(found.runs, axis, shown.width, colour=shown.color_system is not None))
         if out is not None:
             shown.print(f"Saved {out}.", markup=False, soft_wrap=True)
-
-
-def chosen_axis(over: str) -> Axis:
-    """The axis that a call names.
-
-    Raises:
-        typer.BadParameter: there is no such axis.
-    """
-    if over not in get_args(Axis):
-        raise typer.BadParameter(f"--over takes one of {', '.join(get_args(Axis))}, not {over}.")
-    return cast(Axis, over)
 
 
 def save_comparison(found: Comparison, axis: Axis, path: Path) -> None:

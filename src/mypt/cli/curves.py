@@ -4,7 +4,9 @@ import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
+
+import typer
 
 from mypt.record import human
 from mypt.record.compare import Point, RunView
@@ -25,6 +27,22 @@ _TITLES: dict[Axis, str] = {"tokens": "training tokens", "steps": "step", "time"
 SUFFIXES = (".png", ".svg", ".html")
 
 
+def axis_option() -> Any:
+    """What curves are drawn over, for the verbs that draw."""
+    return typer.Option("--over", help="Draw over tokens, steps or time.", metavar="AXIS")
+
+
+def chosen_axis(over: str) -> Axis:
+    """The axis that a call names.
+
+    Raises:
+        typer.BadParameter: there is no such axis.
+    """
+    if over not in get_args(Axis):
+        raise typer.BadParameter(f"--over takes one of {', '.join(get_args(Axis))}, not {over}.")
+    return cast(Axis, over)
+
+
 def terminal_plot(runs: Sequence[RunView], axis: Axis, width: int, *, colour: bool) -> str:
     """Val losses as text, `width` columns wide; gold is marked by a star, blocks by an x.
 
@@ -34,8 +52,7 @@ def terminal_plot(runs: Sequence[RunView], axis: Axis, width: int, *, colour: bo
     plt = _library("plotext")
     plt.clear_figure()
     plt.plot_size(width, 22)
-    if not colour:
-        plt.theme("clear")
+    plt.theme("clear")  # axes in the terminal's own colour, so that they are seen on dark and on light
     for number, run in enumerate(runs):
         shade = TERMINAL_COLOURS[number % len(TERMINAL_COLOURS)] if colour else None
         x = [_X[axis](p) for p in run.curve]

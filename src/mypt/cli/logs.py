@@ -1,4 +1,4 @@
-"""`mypt logs summarize|show|tail|export`."""
+"""`mypt logs summarize|show|tail|plot|export`."""
 
 import json
 from collections import deque
@@ -9,14 +9,18 @@ from typing import Annotated, Any
 
 import typer
 
-from mypt.cli.verb import console, out_dir_option, verb
+from mypt.cli.curves import axis_option, chosen_axis, save_plot, terminal_plot
+from mypt.cli.verb import console, names_that_begin, out_dir_option, verb
+from mypt.record.compare import view
 from mypt.record.find import LOG_FOLDER, LogPlace, all_logs, find_log
 from mypt.schema.errors import InputError, UsageError
 from mypt.schema.events import EVENTS
 from mypt.schema.run import OutputConfig
 
 DEFAULT_OUT_DIR: Path = OutputConfig().out_dir
-_LOG = typer.Argument(help="Path of a log, or name of a model.", metavar="LOG|NAME", show_default=False)
+_LOG = typer.Argument(
+    help="Path of a log, or name of a model.", metavar="LOG|NAME", show_default=False, autocompletion=names_that_begin
+)
 _LAST_EVALS = 5
 
 
@@ -27,6 +31,7 @@ def register(app: typer.Typer) -> None:
     _summarize(group)
     _show(group)
     _tail(group)
+    _plot(group)
     _export(group)
 
 
@@ -39,6 +44,7 @@ def _summarize(group: typer.Typer) -> None:
                 help=f"Paths of logs, or names of models; every log in {LOG_FOLDER.as_posix()} if none is given.",
                 metavar="LOG|NAME",
                 show_default=False,
+                autocompletion=names_that_begin,
             ),
         ] = None,
         out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
@@ -109,6 +115,38 @@ def _tail(group: typer.Typer) -> None:
                 typer.echo(line)
         except KeyboardInterrupt:
             raise typer.Exit from None
+
+
+def _plot(group: typer.Typer) -> None:
+    @verb(group, "plot", example="mypt logs plot dante --out curves.png")
+    def plot(
+        logs: Annotated[
+            list[str],
+            typer.Argument(
+                help="Paths of logs, or names of models; several are drawn together.",
+                metavar="LOG|NAME...",
+                autocompletion=names_that_begin,
+            ),
+        ],
+        out: Annotated[
+            Path | None,
+            typer.Option("--out", help="Save as .png, .svg or .html instead of drawing in the terminal."),
+        ] = None,
+        over: Annotated[str, axis_option()] = "tokens",
+        out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
+    ) -> None:
+        """Draw val loss, and in a picture also train loss, learning rate, phases, gold and blocks."""
+        axis = chosen_axis(over)
+        runs = [view(name, out_dir) for name in logs]
+        empty = [run.label for run in runs if not run.curve]
+        if empty:
+            raise InputError(f"There is nothing to draw of {', '.join(empty)}.", "Wait for its first evaluation.")
+        shown = console()
+        if out is None:
+            typer.echo(terminal_plot(runs, axis, shown.width, colour=shown.color_system is not None))
+            return
+        save_plot(runs, axis, out)
+        shown.print(f"Saved {out}.", markup=False, soft_wrap=True)
 
 
 def _export(group: typer.Typer) -> None:

@@ -4,6 +4,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from mypt.record.bundle import bundle_names
 from mypt.record.commit import recover_all
 from mypt.schema.errors import MyptError
 from mypt.schema.fields import Section, extra_of
@@ -28,14 +30,23 @@ CONTEXT = {
 }
 
 
+_WIDTH: ContextVar[int | None] = ContextVar("width", default=None)
+"""What `--width` of the call in progress says."""
+
+
 def console() -> Console:
-    """The console of standard output: rich in a terminal, plain when piped."""
-    return Console(highlight=False)
+    """The console of standard output: rich in a terminal, plain when piped, as wide as the terminal or `--width`."""
+    return Console(highlight=False, width=_WIDTH.get())
 
 
 def name_argument(help: str = "Name of the model.") -> Any:  # noqa: A002 - typer's own word
     """The NAME of most verbs, as an argument."""
-    return typer.Argument(help=help, metavar="NAME", show_default=False)
+    return typer.Argument(help=help, metavar="NAME", show_default=False, autocompletion=names_that_begin)
+
+
+def names_that_begin(incomplete: str) -> list[str]:
+    """The models that a shell offers."""
+    return [name for name in bundle_names(OutputConfig().out_dir) if name.startswith(incomplete)]
 
 
 def model_name_option() -> Any:
@@ -80,7 +91,8 @@ def verb(
     def register(function: Callable[..., None]) -> None:
         fields = {n: (h, s) for h, s in (sections or {}).items() for n in s.model_fields if extra_of(s, n)["option"]}
 
-        def run(debug: bool, **values: Any) -> None:
+        def run(debug: bool, width: int | None, **values: Any) -> None:
+            _WIDTH.set(width)
             given = {n: values.pop(n) for n in fields}
             if sections is not None:
                 values["settings"] = {n: v for n, v in given.items() if v is not None and v != []}
@@ -88,7 +100,7 @@ def verb(
 
         own = [p for n, p in inspect.signature(function).parameters.items() if n != "settings"]
         options = [_option(n, heading, section) for n, (heading, section) in fields.items()]
-        run.__signature__ = inspect.Signature([*own, *options, _debug_option()])  # type: ignore[attr-defined]
+        run.__signature__ = inspect.Signature([*own, *options, _width_option(), _debug_option()])  # type: ignore[attr-defined]
         run.__doc__ = function.__doc__
         app.command(name, context_settings=CONTEXT, epilog=f"Example: {example}")(run)
 
@@ -131,6 +143,13 @@ def _metavar(annotation: Any) -> str:
     if Path in kinds:
         return "PATH"
     return "NUMBER" if float in kinds else "COUNT" if int in kinds else "TEXT"
+
+
+def _width_option() -> inspect.Parameter:
+    option = typer.Option(
+        None, "--width", help="Columns of tables; the terminal's when not given.", min=20, show_default=False
+    )
+    return inspect.Parameter("width", inspect.Parameter.KEYWORD_ONLY, default=option, annotation=int | None)
 
 
 def _debug_option() -> inspect.Parameter:
