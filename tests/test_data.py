@@ -18,7 +18,7 @@ from mypt.data.sampling import epoch_starts, shuffled
 from mypt.data.shards import open_shards
 from mypt.model.loss import next_token_loss
 from mypt.record.log import read_log
-from mypt.schema.errors import ConflictError, InputError
+from mypt.schema.errors import ConfigError, ConflictError, InputError
 from mypt.schema.events import EVENTS
 from mypt.train.stop import Stop
 from tests.conftest import TINY, Mypt, flat, tiny_text
@@ -296,6 +296,25 @@ def test_a_run_that_starts_from_another_model_keeps_its_lineage(mypt: Mypt) -> N
     assert result.exit_code == 2 and "is at step 8 with other weights" in flat(result.stderr)
     Path("checkpoints/base").rename("checkpoints/elsewhere")
     assert "started from base at step 6, which is missing" in flat(mypt("reproduce", "tuned", ok=False).stderr)
+
+
+def test_a_run_cannot_start_from_the_bundle_that_it_replaces(mypt: Mypt) -> None:
+    mypt("train", "base", "--input-file", "input.txt", *TINY, "--max-iters", "2")
+    for parent in ("base", "base_gold", "checkpoints/base"):
+        call = ["--fresh", "--input-file", "input.txt", "--init-from-model", parent]
+        assert "Give the new run a name of its own." in flat(mypt("train", "base", *call, ok=False).stderr)
+    assert CheckpointManager("base").load().state.step == 2
+
+
+def test_a_loader_from_python_takes_the_names_that_the_command_line_takes(tmp_path: Path) -> None:
+    config = config_of(vocab_size=50304)
+    domain = GPTDataLoader(config, GPT2, dataset_dir=nanogpt(tmp_path))
+    general = GPTDataLoader(config, GPT2, dataset_dir=tmp_path, eval_only=True)
+    model = GPT(config)
+    result = model.fit(data_loader=domain, eval_data_loaders={"general": general}, max_iters=2, eval_iters=1)
+    assert result.evals[-1].eval_sets()["general"] == pytest.approx(result.evals[-1].val_loss)
+    with pytest.raises(ConfigError, match="'val' cannot name an eval set"):
+        model.fit(data_loader=domain, eval_data_loaders={"val": general}, max_iters=2)
 
 
 def test_a_parent_of_another_shape_is_refused_with_every_difference(mypt: Mypt) -> None:

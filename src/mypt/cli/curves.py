@@ -4,13 +4,15 @@ import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import typer
 
 from mypt.record import human
-from mypt.record.compare import Point, RunView
 from mypt.schema.errors import UsageError
+
+if TYPE_CHECKING:
+    from mypt.record.compare import Point, RunView
 
 Axis = Literal["tokens", "steps", "time"]
 
@@ -18,7 +20,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Told apart by colour-blind readers too (Okabe and Ito 2008)."""
 TERMINAL_COLOURS = ("blue", "orange", "green", "magenta", "red", "cyan")
 PLAIN_MARKERS = "o+#=%"
-_X: dict[Axis, Callable[[Point], float]] = {
+_X: dict[Axis, "Callable[[Point], float]"] = {
     "tokens": lambda p: p.tokens,
     "steps": lambda p: p.step,
     "time": lambda p: p.seconds,
@@ -43,7 +45,7 @@ def chosen_axis(over: str) -> Axis:
     return cast(Axis, over)
 
 
-def terminal_plot(runs: Sequence[RunView], axis: Axis, width: int, *, colour: bool) -> str:
+def terminal_plot(runs: "Sequence[RunView]", axis: Axis, width: int, *, colour: bool) -> str:
     """Val losses as text, `width` columns wide; gold is marked by a star, blocks by an x.
 
     Raises:
@@ -70,7 +72,7 @@ def terminal_plot(runs: Sequence[RunView], axis: Axis, width: int, *, colour: bo
     return str(plt.build())
 
 
-def save_plot(runs: Sequence[RunView], axis: Axis, path: Path) -> None:
+def save_plot(runs: "Sequence[RunView]", axis: Axis, path: Path) -> None:
     """Val and train loss above, learning rate below, with phases, gold and blocks.
 
     Args:
@@ -105,7 +107,7 @@ def save_plot(runs: Sequence[RunView], axis: Axis, path: Path) -> None:
     plt.close(figure)
 
 
-def _draw(above: Any, below: Any, run: RunView, axis: Axis, colour: str) -> None:
+def _draw(above: Any, below: Any, run: "RunView", axis: Axis, colour: str) -> None:
     x = [_X[axis](p) for p in run.curve]
     above.plot(x, [p.val_loss for p in run.curve], color=colour, label=f"{run.label} val")
     if any(p.train_loss is not None for p in run.curve):
@@ -124,7 +126,7 @@ def _draw(above: Any, below: Any, run: RunView, axis: Axis, colour: str) -> None
         below.plot(x, [float("nan") if p.lr is None else p.lr for p in run.curve], color=colour)
 
 
-def _draw_phases(above: Any, run: RunView, axis: Axis) -> None:
+def _draw_phases(above: Any, run: "RunView", axis: Axis) -> None:
     for name, step in run.phases:
         after = next((p for p in run.curve if p.step >= step), None)
         if after is not None:

@@ -11,7 +11,6 @@ import typer
 
 from mypt.cli.curves import axis_option, chosen_axis, save_plot, terminal_plot
 from mypt.cli.verb import console, names_that_begin, out_dir_option, verb
-from mypt.record.compare import view
 from mypt.record.find import LOG_FOLDER, LogPlace, all_logs, find_log
 from mypt.schema.errors import InputError, UsageError
 from mypt.schema.events import EVENTS
@@ -136,6 +135,8 @@ def _plot(group: typer.Typer) -> None:
         out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
     ) -> None:
         """Draw val loss, and in a picture also train loss, learning rate, phases, gold and blocks."""
+        from mypt.record.compare import view
+
         axis = chosen_axis(over)
         runs = [view(name, out_dir) for name in logs]
         empty = [run.label for run in runs if not run.curve]

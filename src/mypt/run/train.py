@@ -131,6 +131,11 @@ def _prepare(manager: CheckpointManager, settings: RunSettings, call: Call, obse
     if training.init_from_model is not None:
         with observer.busy(f"Loading {training.init_from_model}"):
             parent = load_parent(training.init_from_model, manager.path.parent)
+        if Path(parent.record.path) in (p.absolute() for p in (manager.path, *manager.family())):
+            raise ConflictError(
+                f"{parent.record.path} would be set aside or replaced by the run that is to start from it.",
+                "Give the new run a name of its own.",
+            )
         config = inherited_config(settings, parent)
     config = config.model_copy(update={"device": device})
     check_freezing(config, training)

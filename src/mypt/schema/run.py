@@ -1,6 +1,7 @@
 """Settings of a run beside the model and its training: where the text comes from, where the record goes."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Self
 
@@ -15,6 +16,15 @@ Sampling = Literal["epoch", "random"]
 EVAL_SET_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,40}$"
 TAKEN_NAMES = ("val", "train", "duration_s")
 """Names that an eval set cannot have, because the log's fields of an evaluation have them."""
+
+
+def wrong_eval_set_names(names: Iterable[str]) -> list[str]:
+    """A clause on each name that an eval set cannot have."""
+    return [
+        f"{name!r} cannot name an eval set; use letters, digits, - and _, and none of {', '.join(TAKEN_NAMES)}"
+        for name in names
+        if not re.match(EVAL_SET_NAME, name) or name in TAKEN_NAMES
+    ]
 
 
 class PhaseConfig(Section):
@@ -120,11 +130,8 @@ class DataConfig(Section):
             raise ValueError("input_file is given together with dataset_dir or curriculum; give a text or shards")
         if self.use_loss_mask and not (self.dataset_dir or self.curriculum):
             raise ValueError("use_loss_mask needs a dataset_dir, for a text has no masks")
-        for name in self.every_eval_set:
-            if not re.match(EVAL_SET_NAME, name) or name in TAKEN_NAMES:
-                raise ValueError(
-                    f"{name!r} cannot name an eval set; use letters, digits, - and _, and none of {TAKEN_NAMES}"
-                )
+        if wrong := wrong_eval_set_names(self.every_eval_set):
+            raise ValueError(wrong[0])
         if self.eval_dataset_dir and "general" in self.eval_sets:
             raise ValueError("eval_sets has a set named general, which is the name of eval_dataset_dir")
         return self

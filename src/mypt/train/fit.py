@@ -12,7 +12,8 @@ from mypt.model.gpt import GPT
 from mypt.record.bundle import log_path, stored_log
 from mypt.record.log import RunLog
 from mypt.schema.errors import ConflictError
-from mypt.schema.resolve import resolve_section
+from mypt.schema.resolve import resolve_section, wrong_settings
+from mypt.schema.run import wrong_eval_set_names
 from mypt.schema.training import TrainingConfig
 from mypt.train.curriculum import RunData
 from mypt.train.devices import Precision, environment
@@ -52,6 +53,8 @@ def fit(
     if optimizer is not None:
         settings.setdefault("learning_rate", optimizer.param_groups[0]["lr"])
     training = resolve_section(TrainingConfig, settings)
+    if wrong := wrong_eval_set_names(eval_data_loaders or ()):
+        raise wrong_settings([f"{clause}." for clause in wrong])
     if checkpoint is not None and checkpoint.exists():
         raise ConflictError(
             f"The model {checkpoint.path} exists already.", "Choose another name, or go on with `mypt resume`."
