@@ -1,6 +1,7 @@
 """The log of a run: JSON events, one a line, appended and flushed, never rewritten."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ class RunLog:
         self.attempt = attempt
 
     def append(self, event: Event) -> None:
-        """Write one event as one flushed line, after closing a line that a crash left torn.
+        """Write one event as one line, flushed to the disk, after closing a line that a crash left torn.
 
         Raises:
             StorageError: the disk refused.
@@ -43,6 +44,8 @@ class RunLog:
                 if log.tell() and not _ends_whole(self.path):
                     log.write(b"\n")
                 log.write(line.encode("utf-8") + b"\n")
+                log.flush()
+                os.fsync(log.fileno())
 
 
 @dataclass
