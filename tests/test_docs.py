@@ -1,5 +1,6 @@
 """The documentation is true: commands parse, pages exist, snippets and examples run."""
 
+import json
 import os
 import re
 import runpy
@@ -8,13 +9,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+from pydantic import BaseModel
 from typer.main import get_command
 
 from mypt.cli.app import app
+from mypt.record.compare import Comparison
+from mypt.record.info import BundleDescription
+from mypt.record.overview import Overview
 from mypt.schema.fields import extra_of
 from mypt.schema.run import SECTIONS
-from tests.conftest import Mypt
+from mypt.schema.summary import Summary
+from tests.conftest import TINY, Mypt
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -153,3 +160,27 @@ def test_the_reference_is_what_the_command_line_says() -> None:
     if os.environ.get("UPDATE_SNAPSHOTS"):
         page.write_text(reference(), encoding="utf-8", newline="\n")
     assert page.read_text(encoding="utf-8") == reference(), "`UPDATE_SNAPSHOTS=1 pytest` writes it anew"
+
+
+SCHEMAS: dict[str, type[BaseModel]] = {
+    "inspect": BundleDescription,
+    "inspect-all": Overview,
+    "compare": Comparison,
+    "logs-summarize": Summary,
+}
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_the_published_schema_is_that_of_the_output(name: str, mypt: Mypt) -> None:
+    page = ROOT / "docs" / "schemas" / f"{name}.json"
+    schema = json.dumps(SCHEMAS[name].model_json_schema(mode="serialization"), indent=2) + "\n"
+    if os.environ.get("UPDATE_SNAPSHOTS"):
+        page.write_text(schema, encoding="utf-8", newline="\n")
+    assert page.read_text(encoding="utf-8") == schema, "`UPDATE_SNAPSHOTS=1 pytest` writes it anew"
+    for model in ("a", "b"):
+        mypt("train", model, "--input-file", "input.txt", *TINY, "--max-iters", "4", "--eval-interval", "2")
+    calls = {
+        "inspect": ["inspect", "a"], "inspect-all": ["inspect"], "compare": ["compare", "a", "b"],
+        "logs-summarize": ["logs", "summarize", "a"],
+    }  # fmt: skip
+    jsonschema.validate(json.loads(mypt(*calls[name], "--json").output), json.loads(schema))

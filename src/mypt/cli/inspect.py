@@ -8,7 +8,7 @@ import typer
 
 from mypt.cli.verb import chosen_name, console, model_name_option, name_argument, out_dir_option, verb
 from mypt.record.lineage import lineage
-from mypt.record.overview import SortKey, overview
+from mypt.record.overview import Overview, SortKey, overview
 from mypt.schema.errors import UsageError
 from mypt.schema.run import OutputConfig
 
@@ -58,8 +58,7 @@ def _show_all(out_dir: Path, sort: str, as_json: bool) -> None:
         raise typer.BadParameter(f"--sort takes one of {', '.join(get_args(SortKey))}, not {sort}.")
     rows = overview(out_dir, cast(SortKey, sort))
     if as_json:
-        content = {"schema_version": 1, "bundles": [row.model_dump() for row in rows]}
-        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        typer.echo(Overview(bundles=rows).model_dump_json(indent=2))
         return
     if not rows:
         raise UsageError(f"There is no bundle in {out_dir}.", "Make one with `mypt train`, or name another --out-dir.")

@@ -2,7 +2,9 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel
 
 from mypt.record.bundle import (
     CONFIG_FILE,
@@ -17,7 +19,7 @@ from mypt.record.bundle import (
     read_tokenizer,
 )
 from mypt.record.headers import TensorHeader, read_headers
-from mypt.record.lineage import lineage
+from mypt.record.lineage import Ancestor, lineage
 from mypt.record.manifest import MANIFEST_FILE, check_file, read_manifest
 from mypt.schema.arithmetic import parameter_count, parameters_by_part
 from mypt.schema.config import GPTConfig
@@ -42,6 +44,32 @@ class FileInfo:
     dtypes: tuple[str, ...]
 
 
+class BundleDescription(BaseModel):
+    """What `mypt inspect NAME --json` prints and `get_model_info` returns.
+
+    Attributes:
+        schema_version: grows when a field changes its meaning.
+        name: of the bundle.
+        path: as it was given or found.
+        config: config.json.
+        parameters: `total`, and `by_part`.
+        tokenizer: tokenizer.json without the vocabulary itself.
+        training_state: training_state.json.
+        lineage: what it descends from, oldest first.
+        files: `name`, `bytes`, `sha256` when it was saved, `dtypes` of its tensors.
+    """
+
+    schema_version: Literal[1] = 1
+    name: str
+    path: str
+    config: GPTConfig
+    parameters: dict[str, int | dict[str, int]]
+    tokenizer: dict[str, Any]
+    training_state: TrainingState
+    lineage: list[Ancestor]
+    files: list[dict[str, Any]]
+
+
 @dataclass(frozen=True)
 class BundleInfo:
     """Everything that a bundle says of itself."""
@@ -53,19 +81,18 @@ class BundleInfo:
     files: tuple[FileInfo, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """The description as plain JSON values; `schema_version` grows when a field changes its meaning."""
+        """The `BundleDescription` as plain JSON values."""
         tokenizer = self.tokenizer.model_dump(mode="json", exclude={"chars", "tokens"}, exclude_none=True)
-        return {
-            "schema_version": 1,
-            "name": self.path.name,
-            "path": str(self.path),
-            "config": self.config.model_dump(mode="json"),
-            "parameters": {"total": parameter_count(self.config), "by_part": parameters_by_part(self.config)},
-            "tokenizer": tokenizer,
-            "training_state": self.state.model_dump(mode="json"),
-            "lineage": [a.model_dump(mode="json") for a in lineage(self.path, self.state)],
-            "files": [{**asdict(f), "dtypes": list(f.dtypes)} for f in self.files],
-        }
+        return BundleDescription(
+            name=self.path.name,
+            path=str(self.path),
+            config=self.config,
+            parameters={"total": parameter_count(self.config), "by_part": parameters_by_part(self.config)},
+            tokenizer=tokenizer,
+            training_state=self.state,
+            lineage=lineage(self.path, self.state),
+            files=[{**asdict(f), "dtypes": list(f.dtypes)} for f in self.files],
+        ).model_dump(mode="json")
 
 
 def read_bundle(name: str, out_dir: Path = DEFAULT_OUT_DIR) -> BundleInfo:

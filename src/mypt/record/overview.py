@@ -37,6 +37,13 @@ class BundleRow(BaseModel):
     damage: str | None = None
 
 
+class Overview(BaseModel):
+    """What `mypt inspect --json` prints without a name; `schema_version` grows when a field changes its meaning."""
+
+    schema_version: Literal[1] = 1
+    bundles: list[BundleRow]
+
+
 def overview(out_dir: Path, sort: SortKey = "name") -> list[BundleRow]:
     """Every bundle of a folder, sorted: names and val losses upward, all else downward, what is unknown last."""
     rows = [_row(out_dir / name) for name in bundle_names(out_dir)]
