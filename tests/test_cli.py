@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mypt import __version__
 from mypt.checkpoint.manager import CheckpointManager, load_tensors
 from mypt.data.text import is_sample
 from mypt.schema.fields import extra_of
@@ -250,6 +251,10 @@ def test_inspect_shows_the_lines_of_the_spec(mypt: Mypt) -> None:
                                 "sha256": hashlib.sha256(weights).hexdigest()}  # fmt: skip
     assert json.loads(mypt("inspect", "dante_fp16", "--json").output)["files"][0]["dtypes"] == ["fp16"]
     assert mypt("inspect", "checkpoints/dante").output == out
+
+
+def test_the_version_is_printed(mypt: Mypt) -> None:
+    assert mypt("--version").output == f"mypt {__version__}\n"
 
 
 def test_inspect_alone_shows_every_bundle_and_which_is_damaged(mypt: Mypt) -> None:

@@ -34,13 +34,20 @@ def build(modules: Sequence[str] = MODULES) -> typer.Typer:
     return app
 
 
-def mypt(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
-) -> None:
-    """Train GPT models on your own text and keep a record that can be trusted."""
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         typer.echo(f"mypt {__version__}")
         raise typer.Exit
+
+
+def mypt(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_print_version),
+    ] = False,
+) -> None:
+    """Train GPT models on your own text and keep a record that can be trusted."""
+    del version
 
 
 def __getattr__(name: str) -> Any:
