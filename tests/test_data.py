@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.checkpoint import checkpoint
 
 from mypt import GPT, GPTConfig, GPTDataLoader, Tokenizer
 from mypt.checkpoint.manager import CheckpointManager, weights_sha256
@@ -20,7 +21,16 @@ from mypt.model.loss import next_token_loss
 from mypt.record.log import read_log
 from mypt.schema.errors import ConfigError, ConflictError, InputError
 from mypt.schema.events import EVENTS
+from mypt.schema.state import TrainingState
+from mypt.schema.training import TrainingConfig
+from mypt.train.curriculum import RunData
+from mypt.train.devices import Precision
+from mypt.train.evaluate import evaluate
+from mypt.train.loop import Trainer
+from mypt.train.observer import Observer
+from mypt.train.optimizer import build_optimizer
 from mypt.train.stop import Stop
+from mypt.train.timing import Timing
 from tests.conftest import TINY, Mypt, flat, tiny_text
 
 MODEL = ["--n-layer", "2", "--n-head", "2", "--n-embd", "16", "--block-size", "16", "--batch-size", "4"]
@@ -250,8 +260,29 @@ def test_phases_that_do_not_follow_one_another_are_refused(
     assert result.exit_code == 2 and complaint in flat(result.stderr)
 
 
-def test_accumulation_that_changes_on_resume_leaves_no_token_out(tmp_path: Path) -> None:
-    """The number of a micro-batch counts on from the session before, whatever its accumulation was."""
+def test_a_resume_with_another_accumulation_takes_the_next_batches(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left out of an epoch and nothing comes twice; the curriculum's phases count from their own start."""
+    nanogpt(Path("first"))
+    nanogpt(Path("second"))
+    used: list[tuple[str, int]] = []
+    real = GPTDataLoader.batch
+
+    def batch(loader: GPTDataLoader, index: int) -> Any:
+        used.append((Path(loader.record.dataset_dir or "").name, index))
+        return real(loader, index)
+
+    monkeypatch.setattr(GPTDataLoader, "batch", batch)
+    monkeypatch.setattr("mypt.run.plan.time_step", lambda _: Timing(0.01, 0.01, None))
+    mypt("train", "x", "--config-file", curriculum(Path()), "--max-iters", "12", "--max-minutes", "600")
+    assert used == [("first", i) for i in range(6)] + [("second", i) for i in range(6)]
+    used.clear()
+    mypt("train", "y", "--dataset-dir", "first", *TRAIN, "--max-iters", "4")
+    mypt("resume", "y", "--grad-accum-steps", "3", "--max-iters", "6")
+    mypt("resume", "y", "--grad-accum-steps", "1", "--max-iters", "8")
+    assert used == [("first", i) for i in range(4 + 2 * 3 + 2)]
+
+
+def test_the_number_of_a_micro_batch_counts_through_all_sessions() -> None:
     from mypt.schema.state import Environment, SessionRecord, TrainingState
     from mypt.schema.training import TrainingConfig
 
@@ -262,7 +293,6 @@ def test_accumulation_that_changes_on_resume_leaves_no_token_out(tmp_path: Path)
     )
     state = TrainingState(step=9, training_config=sessions[-1].training_config, sessions=sessions)
     assert [state.micro_batches(s) for s in (0, 1, 5, 6, 9, 12)] == [0, 2, 10, 13, 22, 25]
-    del tmp_path
 
 
 def test_a_run_that_starts_from_another_model_keeps_its_lineage(mypt: Mypt) -> None:
@@ -329,9 +359,18 @@ def test_a_parent_of_another_shape_is_refused_with_every_difference(mypt: Mypt) 
     assert "The vocabulary has no '#'" in flat(mypt("train", "x", *call, ok=False).stderr)
 
 
-def test_recomputing_activations_changes_nothing_but_memory(mypt: Mypt) -> None:
+def test_recomputing_activations_changes_nothing_but_memory(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
+    recomputed: list[object] = []
+
+    def counted(block: Any, *args: Any, **options: Any) -> Any:
+        recomputed.append(block)
+        return checkpoint(block, *args, **options)
+
+    monkeypatch.setattr("mypt.model.gpt.checkpoint", counted)
     for name, more in (("plain", []), ("saving", ["--use-checkpoint"])):
+        assert not recomputed
         mypt("train", name, "--input-file", "input.txt", *TINY, "--max-iters", "4", *more)
+    assert len(recomputed) >= 4 * 2  # two layers in each step
     assert weights_of("plain") == weights_of("saving")
 
 
@@ -346,7 +385,8 @@ def test_a_stretched_rope_equals_positions_divided_by_the_scale() -> None:
 
 def masked_dataset(folder: Path) -> Path:
     """A dataset of `mypt prepare`'s layout whose masks let every third token count."""
-    from mypt.data.shards import mask_path, shard_hash
+    from mypt.data.shards import mask_path
+    from mypt.record.manifest import file_hash
     from mypt.schema.dataset import METADATA_FILE, DatasetMetadata, ShardRecord, SplitRecord
 
     tokenizer = GPT2.file.with_special()
@@ -359,7 +399,7 @@ def masked_dataset(folder: Path) -> Path:
         (np.arange(tokens) % 3 == 0).astype(np.uint8).tofile(mask_path(path))
         record = ShardRecord(
             file=f"{split}/00000.bin", tokens=tokens, documents=1, max_id=int(ids.max()),
-            sha256=shard_hash(path), mask_sha256=shard_hash(mask_path(path)),
+            sha256=file_hash(path).sha256, mask_sha256=file_hash(mask_path(path)).sha256,
         )  # fmt: skip
         splits[split] = SplitRecord(tokens=tokens, documents=1, shards=(record,))
     metadata = DatasetMetadata(
@@ -385,6 +425,49 @@ def test_masked_positions_have_exactly_no_gradient(tmp_path: Path) -> None:
         torch.autograd.backward(next_token_loss(hidden, torch.randn(vocab_size, 16), y))
         assert hidden.grad is not None
         assert (hidden.grad[y < 0] == 0).all() and (hidden.grad[y >= 0] != 0).any(dim=-1).all()
+
+
+def test_a_masked_step_is_the_mean_over_all_its_counted_tokens(tmp_path: Path) -> None:
+    """However unevenly masks fall on micro-batches, in the loss, in the gradient and in an evaluation."""
+    config = config_of(vocab_size=50304, n_embd=8)
+    reading = Reading(use_loss_mask=True)
+    loader = GPTDataLoader(config, GPT2, dataset_dir=masked_dataset(tmp_path), reading=reading)
+    training = TrainingConfig(grad_accum_steps=2, use_amp=False)
+    model, precision = GPT(config), Precision.of(training, "cpu")
+    trainer = Trainer(
+        model, RunData(loader), build_optimizer(model, training), TrainingState(step=0, training_config=training),
+        precision, Observer(),
+    )  # fmt: skip
+    batches = trainer.batches(0)
+    counted = trainer.counted_tokens(batches)
+    assert counted == sum(int((y >= 0).sum()) for _, y in batches) < trainer.tokens_per_step / 2
+    loss = sum(trainer.micro_step(0, m, b, counted) for m, b in enumerate(batches))
+    made = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    wanted = torch.nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten(), ignore_index=-100)
+    torch.autograd.backward(wanted)
+    torch.testing.assert_close(loss, wanted.detach(), atol=1e-5, rtol=1e-5)
+    for left, right in zip(made, [p.grad for p in model.parameters()], strict=True):
+        torch.testing.assert_close(left, right, atol=1e-6, rtol=1e-4)
+    measured = evaluate(model, loader, "val", 1000, precision).loss
+    losses = [model.token_losses(x, y)[y >= 0] for x, y in loader.eval_batches("val", 1000)]
+    assert measured == pytest.approx(float(torch.cat(losses).mean()), rel=1e-5)
+
+
+def test_reading_can_be_chosen(tmp_path: Path) -> None:
+    config = config_of(vocab_size=50304)
+    folder = nanogpt(tmp_path, val=2000)
+
+    def windows(**changes: Any) -> tuple[list[int], list[int]]:
+        loader = GPTDataLoader(config, GPT2, dataset_dir=folder, reading=Reading(**changes))
+        evaluated = torch.cat([x for x, _ in loader.eval_batches("val", 2)])
+        return loader.window_starts(0).tolist(), evaluated[:, 0].tolist()
+
+    plain = windows()
+    assert windows(eval_seed=1)[0] == plain[0] and windows(eval_seed=1)[1] != plain[1]
+    assert windows(sampling="random")[0] != plain[0] and windows(seed=1)[0] != plain[0]
+    assert all(start % 8 == 0 or start == 500 - 9 for start in plain[0])  # an epoch's windows lie side by side
 
 
 def test_a_masked_run_counts_only_what_the_masks_name(mypt: Mypt) -> None:

@@ -1,5 +1,6 @@
 """`mypt prepare`: what goes in comes out, nothing depends on luck, and every fault is told."""
 
+import errno
 import gzip
 import hashlib
 import json
@@ -22,7 +23,7 @@ from mypt.data.inputs import make_plan
 from mypt.data.prepare import prepare
 from mypt.data.tokenizer import Tokenizer
 from mypt.schema.dataset import METADATA_FILE, DatasetMetadata, SplitRecord
-from mypt.schema.errors import BusyError, ConflictError, InputError, MyptError
+from mypt.schema.errors import BusyError, ConflictError, InputError, MyptError, StorageError
 from mypt.schema.prepare import PrepareConfig
 from mypt.schema.tokenizer import END_OF_TEXT, TokenizerFile
 from tests.conftest import Mypt, flat, reseal, tiny_text
@@ -398,6 +399,28 @@ def test_a_folder_that_holds_something_else_is_refused(mypt: Mypt, folder: Path)
     before = content(folder / "d")
     said = mypt(*call, "d", ok=False)
     assert said.exit_code == 2 and "complete dataset" in said.stderr and content(folder / "d") == before
+
+
+def test_a_full_disk_loses_nothing_that_was_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", documents_of(60))
+    monkeypatch.setattr(inputs, "UNIT_BYTES", 2000)
+    make(tmp_path / "whole", path)
+    real, writes = units._Aside.write, iter(range(100))
+
+    def write(file: units._Aside, content: units.Ids) -> None:
+        if next(writes) == 5:
+            raise OSError(errno.ENOSPC, "no space")
+        real(file, content)
+
+    with monkeypatch.context() as patched, pytest.raises(StorageError, match="the disk is full"):
+        patched.setattr(units._Aside, "write", write)
+        make(tmp_path / "d", path)
+    finished = {p.stem for p in (tmp_path / "d/.unfinished").glob("0*.json")}
+    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "d").glob("*/*.bin") if p.stem in finished}
+    assert kept and not (tmp_path / "d" / METADATA_FILE).exists()
+    make(tmp_path / "d", path)
+    assert content(tmp_path / "d") == content(tmp_path / "whole")
+    assert all(p.stat().st_mtime_ns == mtime for p, mtime in kept.items())
 
 
 def test_an_unfinished_dataset_of_another_plan_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,7 @@ def verb(
     """
 
     def register(function: Callable[..., None]) -> None:
+        """Make the command whose options are the function's own, those of the sections, and those of every verb."""
         fields = {n: (h, s) for h, s in (sections or {}).items() for n in s.model_fields if extra_of(s, n)["option"]}
 
         def run(debug: bool, width: int | None, **values: Any) -> None:

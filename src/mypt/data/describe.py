@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from mypt.data.shards import Shards, Split, mask_path, shard_hash
+from mypt.data.shards import Shards, Split, mask_path
 from mypt.data.tokenizer import Tokenizer
+from mypt.record.manifest import file_hash
 from mypt.schema.errors import InputError
 
 SAMPLE_TOKENS = 48
@@ -47,9 +48,9 @@ def check_shards(shards: Shards) -> list[str]:
     faults = []
     for record in _records(shards):
         path = shards.folder / record.file
-        if shard_hash(path) != record.sha256:
+        if file_hash(path).sha256 != record.sha256:
             faults.append(f"{path} was changed since it was made: its SHA-256 is another one.")
-        if record.mask_sha256 and shard_hash(mask_path(path)) != record.mask_sha256:
+        if record.mask_sha256 and file_hash(mask_path(path)).sha256 != record.mask_sha256:
             faults.append(f"{mask_path(path)} was changed since it was made: its SHA-256 is another one.")
     for tokens in shards.splits.values():
         try:

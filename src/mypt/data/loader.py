@@ -11,17 +11,17 @@ import torch
 from mypt.data.sampling import epoch_starts, random_starts
 from mypt.data.shards import Split, open_shards
 from mypt.data.text import Text, fingerprint, read_text
-from mypt.data.tokenizer import Tokenizer, check_ids
+from mypt.data.tokenizer import Tokenizer
 from mypt.data.tokens import Part, Tokens, outside_vocabulary
 from mypt.schema.config import GPTConfig
 from mypt.schema.errors import ConflictError, InputError
 from mypt.schema.run import Sampling
 from mypt.schema.state import DataRecord, SourceRecord
+from mypt.schema.training import TrainingConfig
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 TRAIN_SHARE = 0.9
-EVAL_SEED = 2357
 IGNORED = -100
 """The target of a token that does not count, as torch's cross entropy has it."""
 
@@ -42,7 +42,7 @@ class Reading:
     seed: int = 1337
     sampling: Sampling | None = None
     use_loss_mask: bool = False
-    eval_seed: int = EVAL_SEED
+    eval_seed: int = TrainingConfig.model_fields["eval_seed"].default
 
 
 class GPTDataLoader:
@@ -148,12 +148,13 @@ class GPTDataLoader:
         paths = [input_file] if isinstance(input_file, str) else list(input_file or ())
         read = text if text is not None else read_text(paths)
         ids = self.tokenizer.encode(read.content)
-        check_ids(ids, self.config.vocab_size)
         cut = 0 if self.reading.eval_only else int(len(ids) * TRAIN_SHARE)
         splits: dict[Split, Tokens] = {
-            "train": Tokens([Part("text", ids[:cut])]),
-            "val": Tokens([Part("text", ids[cut:])]),
+            "train": Tokens([Part("the training text", ids[:cut])]),
+            "val": Tokens([Part("the validation text", ids[cut:])]),
         }
+        for tokens in splits.values():
+            tokens.check_ids(self.config.vocab_size)
         return splits, DataRecord(
             sources=read.sources, fingerprint=read.fingerprint, characters=len(read.content),
             tokenization=self.tokenizer.file.token_kind, train_tokens=cut, val_tokens=len(ids) - cut,

