@@ -154,6 +154,14 @@ def test_a_dataset_of_another_tokenizer_is_refused(tmp_path: Path) -> None:
         GPTDataLoader(config_of(vocab_size=99), Tokenizer.char("abc"), dataset_dir=nanogpt(tmp_path))
 
 
+def test_a_tokenization_that_was_asked_for_is_not_passed_over(mypt: Mypt) -> None:
+    nanogpt(Path("data"))
+    result = mypt("train", "x", "--dataset-dir", "data", "--tokenization", "char", *TRAIN, ok=False)
+    said = flat(result.stderr)
+    assert result.exit_code == 2 and "tokenization char was asked for, but data was made with gpt2." in said
+    mypt("train", "x", "--dataset-dir", "data", "--preset", "tiny", *TRAIN)  # that of a preset was not asked for
+
+
 def events(name: str) -> list[dict[str, Any]]:
     content = read_log(Path(f"logs/train/{name}_eval.jsonl"))
     assert not content.passed_over
