@@ -1,6 +1,7 @@
 """`mypt inspect`."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
@@ -72,5 +73,6 @@ def _show_all(out_dir: Path, sort: str, as_json: bool) -> None:
 
 
 def _next_commands(name: str, resumable: bool) -> list[str]:
+    name = shlex.quote(name)
     lines = [f"  mypt generate {name}", f"  mypt verify {name}"]
     return ["Next:", *([f"  mypt resume {name}"] if resumable else []), *lines]

@@ -1,5 +1,6 @@
 """`mypt prepare`."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,4 +80,4 @@ def _closing_lines(out: Path, metadata: "DatasetMetadata") -> list[str]:
             f"  {name:<7}{split.documents:,} documents, {split.tokens:,} tokens, "
             f"{len(split.shards):,} shards, {human.size(split.tokens * width)}"
         )
-    return [*lines, f"Train on it with: mypt train NAME --dataset-dir {out.as_posix()}"]
+    return [*lines, f"Train on it with: mypt train NAME --dataset-dir {shlex.quote(out.as_posix())}"]
