@@ -248,7 +248,7 @@ def test_inspect_shows_the_lines_of_the_spec(mypt: Mypt) -> None:
     info = json.loads(mypt("inspect", "dante", "--json").output)
     weights = Path("checkpoints/dante/model.pt").read_bytes()
     assert info["files"][0] == {"name": "model.pt", "bytes": len(weights), "dtypes": ["fp32"],
-                                "sha256": hashlib.sha256(weights).hexdigest()}  # fmt: skip
+                                "checked": "hash", "sha256": hashlib.sha256(weights).hexdigest()}  # fmt: skip
     assert json.loads(mypt("inspect", "dante_fp16", "--json").output)["files"][0]["dtypes"] == ["fp16"]
     assert mypt("inspect", "checkpoints/dante").output == out
 

@@ -10,10 +10,16 @@ import pytest
 from rich.console import Console
 
 from mypt.cli.compare import closing_lines, comparison_tables, verdict_lines
-from mypt.cli.tables import lineage_tree, overview_table
-from mypt.record.compare import Comparison, Difference, Point, RunView, _at, compare
+from mypt.cli.tables import inspect_tables, lineage_tree, overview_table, state_lines
+from mypt.record.compare import Comparison, Difference, _at, compare
+from mypt.record.info import BundleInfo, FileInfo
 from mypt.record.lineage import Ancestor
 from mypt.record.overview import BundleRow
+from mypt.record.view import Point, RunView
+from mypt.schema.config import GPTConfig
+from mypt.schema.state import DataRecord, Environment, Progress, SourceRecord, TrainingState
+from mypt.schema.tokenizer import TokenizerFile
+from mypt.schema.training import TrainingConfig
 from tests.conftest import TINY, Mypt, flat
 
 RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "8", "--eval-interval", "4"]
@@ -129,6 +135,34 @@ def two_runs() -> Comparison:
     )  # fmt: skip
 
 
+def one_bundle() -> BundleInfo:
+    source = SourceRecord(path="/home/ada/texts/dante.txt", bytes=558_240, sha256="ab" * 32)
+    data = DataRecord(
+        sources=(source,), fingerprint="cd" * 32, characters=551_846, tokenization="char", train_tokens=496_661,
+        val_tokens=55_185,
+    )  # fmt: skip
+    where = Environment(
+        mypt="0.1.0", python="3.12.1", torch="2.13.0", numpy="2.4.6", tiktoken="0.14.0", platform="Linux", device="cpu",
+        threads=2,
+    )  # fmt: skip
+    gold = Progress().gold.model_copy(update={"step": 1750})
+    progress = Progress(
+        tokens_processed=1_536_000, best_val_loss=1.7823, best_step=1750, last_val_loss=1.7901, last_train_loss=1.6512,
+        gold=gold,
+    )  # fmt: skip
+    state = TrainingState(
+        step=2000, optimizer_file="optimizer.pt", training_config=TrainingConfig(), progress=progress, data=data,
+        environment=where, saved_at="2026-02-09T14:30:00.123456",
+    )  # fmt: skip
+    files = (
+        FileInfo("model.pt", 119_823_113, "12" * 32, "size", ("bf16", "fp32")),
+        FileInfo("config.json", 294, "34" * 32, "hash", ()),
+        FileInfo("manifest.json", 710, None, "hash", ()),
+    )
+    tokenizer = TokenizerFile(token_kind="char", vocab_size=4, chars=["a", "b", "c", "d"])
+    return BundleInfo(Path("checkpoints/dante"), GPTConfig(vocab_size=4), tokenizer, state, files)
+
+
 @pytest.mark.parametrize("width", [80, 140])
 def test_tables_fold_well(width: int) -> None:
     rows = [
@@ -145,6 +179,8 @@ def test_tables_fold_well(width: int) -> None:
     found = two_runs()
     text = shown(overview_table(rows), lineage_tree(line, 300), *comparison_tables(found, False), width=width)
     text += "\n".join([*verdict_lines(found), *closing_lines(found)]) + "\n"
+    info = one_bundle()
+    text += shown(*inspect_tables(info), *state_lines(info), width=width)
     page = Path(__file__).parent / "snapshots" / f"reading_{width}.txt"
     if os.environ.get("UPDATE_SNAPSHOTS"):
         page.write_text(text, encoding="utf-8", newline="\n")

@@ -18,7 +18,8 @@ from mypt.data.loader import Reading
 from mypt.data.sampling import epoch_starts, shuffled
 from mypt.data.shards import open_shards
 from mypt.model.loss import next_token_loss
-from mypt.record.log import read_log
+from mypt.record import log as run_log
+from mypt.record.live import find_branch, live_events
 from mypt.schema.errors import ConfigError, ConflictError, InputError
 from mypt.schema.events import EVENTS
 from mypt.schema.state import TrainingState
@@ -163,11 +164,12 @@ def test_a_tokenization_that_was_asked_for_is_not_passed_over(mypt: Mypt) -> Non
 
 
 def events(name: str) -> list[dict[str, Any]]:
-    content = read_log(Path(f"logs/train/{name}_eval.jsonl"))
-    assert not content.passed_over
-    for event in content.events:
+    passed = run_log.PassedOver()
+    found = list(run_log.events(Path(f"logs/train/{name}_eval.jsonl"), passed))
+    assert not passed.total
+    for event in found:
         EVENTS[event["event"]].model_validate(event)
-    return list(content.events)
+    return found
 
 
 def weights_of(name: str) -> str:
@@ -241,8 +243,8 @@ def test_a_curriculum_switches_at_its_border_and_resumes_in_the_right_phase(mypt
         assert CheckpointManager(name).load().state.step == stop
         mypt("resume", name)
         assert weights_of(name) == weights_of("one")
-        run = read_log(Path(f"logs/train/{name}_eval.jsonl"))
-        live = run.live(run.events[0]["run_id"])
+        log = Path(f"logs/train/{name}_eval.jsonl")
+        live = live_events(log, find_branch(log))
         assert [e["iter"] for e in live if e["event"] == "phase_switch"] == [6]
     assert mypt("reproduce", "stop6").output.splitlines()[-1].startswith("identical: all 12 steps and the weights")
     mypt("train", "one", "--config-file", config, "--max-iters", "12")  # the same call contradicts nothing

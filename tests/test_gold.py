@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mypt import CheckpointManager
+from mypt.record import log
 from mypt.record.human import gold_line
-from mypt.record.log import read_log
 from mypt.schema.events import GoldBlocked, GoldCheckpoint
 from mypt.schema.state import GoldState
 from mypt.schema.training import TrainingConfig
@@ -140,7 +140,7 @@ def test_gold_and_fp16_generate(name: str, mypt: Mypt) -> None:
 
 
 def reasons(name: str) -> list[tuple[int, str]]:
-    events = read_log(Path(f"logs/train/{name}_eval.jsonl")).events
+    events = list(log.events(Path(f"logs/train/{name}_eval.jsonl")))
     return [(e["iter"], e["reason"]) for e in events if e["event"] == "gold_blocked"]
 
 
@@ -157,7 +157,7 @@ def assert_gold_is_the_sweet_spot(name: str, blocked: list[tuple[int, str]]) -> 
     gold = CheckpointManager(f"{name}_gold").load().state
     assert gold.step == state.progress.gold.step and gold.step < min(step for step, _ in blocked)
     losses = {
-        e["iter"]: e["val_loss"] for e in read_log(Path(f"logs/train/{name}_eval.jsonl")).events if e["event"] == "eval"
+        e["iter"]: e["val_loss"] for e in log.events(Path(f"logs/train/{name}_eval.jsonl")) if e["event"] == "eval"
     }
     assert all(losses[step] < losses[gold.step] for step, _ in blocked)
     assert losses[gold.step] == min(loss for step, loss in losses.items() if step < min(blocked)[0])

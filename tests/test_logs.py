@@ -22,7 +22,7 @@ from rich.console import Console
 from mypt.cli.follower import Follower
 from mypt.cli.pages import sparkline, summary_page
 from mypt.record.live import find_branch, live_events
-from mypt.record.log import PassedOver, events, read_log
+from mypt.record.log import PassedOver, events
 from mypt.record.rows import Rows
 from mypt.record.summary import EVALUATE_GOLD, HEALTHY, summarize
 from mypt.schema.summary import Point, Summary
@@ -148,7 +148,10 @@ def test_sessions_supersede_and_runs_stay_apart(tmp_path: Path) -> None:
     assert [a.start_step for a in s.attempts] == [0, 10]
     assert [p.loss for p in s.curve] == [3.0, 2.5, 2.25]
     assert summarize(path, "other").val_loss.best == 1.0
-    assert list(live_events(path, find_branch(path))) == read_log(path).live("r")
+    live = [(e["event"], e.get("iter")) for e in live_events(path, find_branch(path))]
+    assert live == [
+        *(("training_start", None), ("eval", 10), ("training_start", None), ("eval", 20), ("eval", 30)),
+    ]
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -321,6 +324,25 @@ def test_exports_hold_the_live_evaluations(mypt: Mypt) -> None:
     refused = mypt("logs", "export", path, "--csv", path, ok=False)
     assert refused.exit_code == 2 and len(Path(path).read_text(encoding="utf-8").splitlines()) == 5
     assert mypt("logs", "export", path, ok=False).exit_code == 2
+
+
+def test_tensorboard_shows_the_live_evaluations(mypt: Mypt) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+    from tensorboard.util.tensor_util import make_ndarray  # type: ignore[import-untyped]
+
+    lines = [start(), evaluation(10, 3.0, eval_general=4.0), evaluation(20, 9.0), start(10), evaluation(20, 2.0)]
+    path = str(written(Path("x.jsonl"), *lines))
+    mypt("logs", "export", path, "--tensorboard", "tb")
+    found = EventAccumulator("tb")
+    found.Reload()
+
+    def curve(name: str) -> list[tuple[int, float]]:
+        return [(e.step, float(make_ndarray(e.tensor_proto))) for e in found.Tensors(name)]
+
+    assert curve("loss/val") == [(10, 3.0), (20, 2.0)] and curve("loss/general") == [(10, 4.0)]
+    assert {"run/lr", "run/tokens_processed"} <= set(found.Tags()["tensors"])
+    again = mypt("logs", "export", path, "--tensorboard", "tb", ok=False)
+    assert again.exit_code == 2 and "already holds" in flat(again.stderr)
 
 
 def test_what_is_not_there_is_named(mypt: Mypt) -> None:

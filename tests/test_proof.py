@@ -16,7 +16,8 @@ import torch
 from mypt.checkpoint.manager import load_tensors
 from mypt.data.tokenizer import Tokenizer
 from mypt.record.bundle import write_json
-from mypt.record.log import read_log
+from mypt.record.live import live_evals
+from mypt.record.log import events
 from tests.conftest import TINY, Mypt, reseal
 
 RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "12", "--eval-interval", "4"]
@@ -200,11 +201,15 @@ def test_three_kills_then_verify_and_reproduce(mypt: Mypt) -> None:
         "2",
     ]
     log = Path("logs/train/dante_eval.jsonl")
+
+    def logged() -> int:
+        return len(list(events(log))) if log.exists() else 0
+
     for i, pause in enumerate((0.07, 0.19, 0.31)):
         verb = ["train", "dante", *call] if i == 0 else ["resume", "dante"]
         run = subprocess.Popen([sys.executable, "-m", "mypt", *verb], stdout=subprocess.DEVNULL)
-        seen = len(read_log(log).events)
-        while len(read_log(log).events) < seen + 3 and run.poll() is None:
+        seen = logged()
+        while logged() < seen + 3 and run.poll() is None:
             time.sleep(0.01)
         time.sleep(pause)
         assert run.poll() is None, "the run ended before it could be killed"
@@ -228,12 +233,12 @@ def test_a_rewind_to_gold_goes_on_under_the_same_name_and_keeps_both_branches(my
     (kept,) = Path("checkpoints").glob("dante_2*")
     assert str(kept) in out and (kept / "model.pt").read_bytes() == last
     assert Path(f"logs/train/{kept.name}_eval.jsonl").is_file()
-    content = read_log(Path("logs/train/dante_eval.jsonl"))
+    log = Path("logs/train/dante_eval.jsonl")
     state = json.loads((BUNDLE / "training_state.json").read_text())
     assert [s["start_step"] for s in state["sessions"]] == [0, 12] and state["attempt"] == 3
-    every = [(e["attempt"], e["iter"]) for e in content.events if e["event"] == "eval"]
+    every = [(e["attempt"], e["iter"]) for e in events(log) if e["event"] == "eval"]
     assert every == [(1, 4), (1, 8), (1, 12), (2, 16), (2, 20), (3, 16)]
-    live = [(e["attempt"], e["iter"]) for e in content.live(state["run_id"]) if e["event"] == "eval"]
+    live = [(e["attempt"], e["iter"]) for e in live_evals(log, state["run_id"])]
     assert live == [(1, 4), (1, 8), (1, 12), (3, 16)]
     assert mypt("reproduce", "dante").output.splitlines()[-1].startswith("identical: all 16 steps and the weights")
     assert faults(mypt) == []

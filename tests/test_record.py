@@ -136,7 +136,7 @@ def test_console_lines_have_the_form_of_the_spec() -> None:
 
 def test_human_figures() -> None:
     assert [duration(s) for s in (4, 59, 90, 5400, 188280, 400000)] == ["4s", "59s", "2m", "1.5h", "52.3h", "4.6d"]
-    assert [count(n) for n in (950, 3450, 34406400, 7372800000)] == ["950", "3K", "34M", "7.4B"]
+    assert [count(n) for n in (950, 3450, 34406400, 7372800000)] == ["950", "3.5K", "34M", "7.4B"]
     assert [size(n) for n in (50, 1411, 39549811, 1.4e9)] == ["50 B", "1.4 KB", "39.5 MB", "1.4 GB"]
     assert [parameters(n) for n in (9600, 804096, 124439808, 1557611200)] == ["9,600", "0.80M", "124.4M", "1.56B"]
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mypt.cli.curves import Axis, axis_option, chosen_axis, save_plot, terminal_plot
-from mypt.cli.verb import console, names_that_begin, out_dir_option, verb
+from mypt.cli.verb import busy, console, names_that_begin, out_dir_option, verb
 from mypt.record import human
 from mypt.record.compare import Comparison, Difference, compare
 from mypt.schema.errors import UsageError
@@ -47,7 +47,8 @@ def register(app: typer.Typer) -> None:
         if len(names) < 2:
             raise UsageError("One run cannot be compared.", "Name two or more; `mypt inspect` lists them.")
         axis = chosen_axis(over)
-        found = compare(names, out_dir)
+        with busy("Reading the runs"):
+            found = compare(names, out_dir)
         if out is not None:
             save_comparison(found, axis, out)
         if as_json:

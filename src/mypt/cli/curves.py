@@ -12,7 +12,7 @@ from mypt.record import human
 from mypt.schema.errors import UsageError
 
 if TYPE_CHECKING:
-    from mypt.record.compare import Point, RunView
+    from mypt.record.view import Point, RunView
 
 Axis = Literal["tokens", "steps", "time"]
 

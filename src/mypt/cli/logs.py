@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from mypt.cli.curves import axis_option, chosen_axis, save_plot, terminal_plot
-from mypt.cli.verb import console, names_that_begin, out_dir_option, verb
+from mypt.cli.verb import busy, console, names_that_begin, out_dir_option, verb
 from mypt.record.find import LOG_FOLDER, LogPlace, all_logs, find_log
 from mypt.schema.errors import InputError, UsageError
 from mypt.schema.events import EVENTS
@@ -56,7 +56,8 @@ def _summarize(group: typer.Typer) -> None:
         if not places:
             raise InputError(f"There is no log in {LOG_FOLDER.as_posix()}.", "`mypt train` writes one for each model.")
         for place in places:
-            summary = read(place.path, place.run_id, place.bundle)
+            with busy(f"Reading {place.path}"):
+                summary = read(place.path, place.run_id, place.bundle)
             if as_json:
                 typer.echo(summary.model_dump_json())
             else:
@@ -135,10 +136,11 @@ def _plot(group: typer.Typer) -> None:
         out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
     ) -> None:
         """Draw val loss, and in a picture also train loss, learning rate, phases, gold and blocks."""
-        from mypt.record.compare import view
+        from mypt.record.view import view
 
         axis = chosen_axis(over)
-        runs = [view(name, out_dir) for name in logs]
+        with busy("Reading the runs"):
+            runs = [view(name, out_dir) for name in logs]
         empty = [run.label for run in runs if not run.curve]
         if empty:
             raise InputError(f"There is nothing to draw of {', '.join(empty)}.", "Wait for its first evaluation.")
@@ -159,27 +161,38 @@ def _export(group: typer.Typer) -> None:
             Path | None,
             typer.Option("--parquet", help="Parquet file to write; needs mypt[parquet].", show_default=False),
         ] = None,
+        tensorboard: Annotated[
+            Path | None,
+            typer.Option(
+                "--tensorboard",
+                help="Folder for TensorBoard's event files; needs mypt[tensorboard].",
+                show_default=False,
+            ),
+        ] = None,
         out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
     ) -> None:
-        """Write the evaluations of a run as a table, one row each, over a file that is there."""
-        from mypt.record.evals import eval_table, write_csv, write_parquet
+        """Write the evaluations of a run, one row each, over a file that is there, or as TensorBoard's curves."""
+        from mypt.record.evals import eval_table, write_csv, write_parquet, write_tensorboard
 
-        if not (csv or parquet):
-            raise UsageError("There is no file to write.", "Give --csv FILE, --parquet FILE, or both.")
+        if not (csv or parquet or tensorboard):
+            raise UsageError("There is nothing to write.", "Give --csv FILE, --parquet FILE or --tensorboard FOLDER.")
         place = find_log(log, out_dir)
-        table = eval_table(place.path, place.run_id)
-        for target, write in ((csv, write_csv), (parquet, write_parquet)):
+        with busy(f"Reading {place.path}"):
+            table = eval_table(place.path, place.run_id)
+        writers = ((csv, write_csv), (parquet, write_parquet), (tensorboard, write_tensorboard))
+        for target, write in writers:
             if target is not None:
-                written = write(table, target)
+                with busy(f"Writing {target}"):
+                    written = write(table, target)
                 console().print(f"Wrote {written:,} evaluations to {target}.", markup=False, soft_wrap=True)
 
 
 def _events(place: LogPlace, every: bool) -> Iterator[dict[str, Any]]:
     from mypt.record.live import find_branch, live_events
-    from mypt.record.summary import log_events
+    from mypt.record.log import events
 
     if every:
-        return log_events(place.path)
+        return events(place.path)
     return live_events(place.path, find_branch(place.path, place.run_id))
 
 

@@ -191,14 +191,15 @@ def inspect_tables(info: BundleInfo) -> list[Table]:
     total = sum(parts.values())
     shares = [(part, f"{n:,}", f"{n / total:.1%}") for part, n in parts.items() if n]
     files = [
-        (f.name, human.size(f.bytes), f"{f.bytes:,}", " ".join(f.dtypes), f"{f.sha256[:12]}…" if f.sha256 else "")
+        (f.name, f"{f.bytes:,}", human.size(f.bytes), " ".join(f.dtypes), f"{f.sha256[:12]}…" if f.sha256 else "",
+         f.checked)
         for f in info.files
-    ]
+    ]  # fmt: skip
     return [
         _pairs("Architecture", config),
         _rows("Parameters", ("part", "count", "share"), [*shares, ("total", f"{total:,}", "100.0%")]),
         _pairs("Tokenizer and data", _text_rows(info)),
-        _rows("Files", ("file", "size", "bytes", "dtype", "SHA-256"), files),
+        _rows("Files", ("file", "bytes", "size", "dtype", "SHA-256", "matches"), files),
     ]
 
 

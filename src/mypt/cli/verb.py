@@ -3,9 +3,11 @@
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from threading import Timer
 from typing import Any, get_args
 
 import typer
@@ -37,6 +39,23 @@ _WIDTH: ContextVar[int | None] = ContextVar("width", default=None)
 def console() -> Console:
     """The console of standard output: rich in a terminal, plain when piped, as wide as the terminal or `--width`."""
     return Console(highlight=False, width=_WIDTH.get())
+
+
+@contextmanager
+def busy(what: str) -> Iterator[None]:
+    """Say in a terminal what takes long, once it has taken a second."""
+    shown = Console(stderr=True)
+    status = shown.status(what)
+    timer = Timer(1.0, status.start)
+    if shown.is_terminal:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if timer.ident is not None:
+            timer.join()
+        status.stop()
 
 
 def name_argument(help: str = "Name of the model.") -> Any:  # noqa: A002 - typer's own word

@@ -1,8 +1,9 @@
-"""The evaluations of a run as a table in a file: CSV or parquet."""
+"""The evaluations of a run as a table in a file, CSV or parquet, or as TensorBoard's curves."""
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,46 @@ def write_parquet(table: EvalTable, target: Path) -> int:
     schema = pyarrow.schema([(name, _arrow(pyarrow, kinds)) for name, kinds in table.kinds.items()])
     with storage_errors(target, "--parquet"), parquet.ParquetWriter(_new(table, target), schema) as writer:
         return _counted(table.rows(), lambda rows: writer.write_table(pyarrow.Table.from_pylist(rows, schema)))
+
+
+def write_tensorboard(table: EvalTable, target: Path) -> int:
+    """Write a folder of event files for TensorBoard, a curve for each column; the number of evaluations.
+
+    Raises:
+        UsageError: tensorboard is not installed, or the folder holds event files, which the new curves would blur.
+    """
+    try:
+        from tensorboard.summary import Writer  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise UsageError(
+            "TensorBoard's files need tensorboard, which is not installed.",
+            "Call `pip install 'mypt[tensorboard]'`, or use --csv.",
+        ) from error
+    if any(target.glob("events.out.tfevents.*")):
+        raise UsageError(f"{target} already holds TensorBoard's event files.", "Give another folder, or remove them.")
+    with storage_errors(target, "--tensorboard"):
+        writer = Writer(str(target))
+        written = _counted(table.rows(), lambda rows: _add_scalars(writer, rows))
+        writer.close()
+    return written
+
+
+def _add_scalars(writer: Any, rows: Iterable[dict[str, Any]]) -> None:
+    for row in rows:
+        at = datetime.fromisoformat(row["timestamp"]).timestamp()
+        for name, value in row.items():
+            if isinstance(value, int | float) and not isinstance(value, bool) and name != "iter":
+                writer.add_scalar(curve_name(name), value, row["iter"], wall_time=at)
+
+
+def curve_name(column: str) -> str:
+    """The name of a column among TensorBoard's curves, grouped: `val_loss` is loss/val, `val_bpb` is bpb/val."""
+    for group in ("loss", "se", "bpb"):
+        if column.endswith(f"_{group}"):
+            return f"{group}/{column.removesuffix(f'_{group}')}"
+    if column.startswith("eval_") and column != "eval_duration_s":
+        return f"loss/{column.removeprefix('eval_')}"
+    return f"run/{column}"
 
 
 def _arrow(pyarrow: Any, kinds: frozenset[type]) -> Any:

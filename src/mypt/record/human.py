@@ -17,10 +17,11 @@ def duration(seconds: float) -> str:
 
 
 def count(number: float) -> str:
-    """`950`, `34K`, `34M`, `7.4B`: whole below a billion, as in the spec's console lines."""
+    """`950`, `3.4K`, `34M`, `7.4B`: from ten thousand to a billion whole, as in the spec's console lines."""
     for limit, divisor, unit in ((1e3, 1.0, ""), (1e6, 1e3, "K"), (1e9, 1e6, "M")):
         if number < limit:
-            return f"{number / divisor:.0f}{unit}"
+            short = unit and number < 9.95 * divisor
+            return f"{number / divisor:.1f}{unit}" if short else f"{number / divisor:.0f}{unit}"
     return f"{number / 1e9:.1f}B" if number < 1e12 else f"{number / 1e12:.1f}T"
 
 

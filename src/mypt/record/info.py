@@ -26,6 +26,9 @@ from mypt.schema.config import GPTConfig
 from mypt.schema.state import TrainingState
 from mypt.schema.tokenizer import TokenizerFile
 
+HASHED_AT_SIGHT = 8 << 20
+"""Bytes up to which a file's hash is compared whenever the bundle is looked at; `mypt verify` compares them all."""
+
 
 @dataclass(frozen=True)
 class FileInfo:
@@ -35,12 +38,15 @@ class FileInfo:
         name: of the file.
         bytes: its size.
         sha256: its hash when it was saved; None for the manifest, which holds the hashes.
+        checked: what was compared with the saved record: the `hash` of files up to `HASHED_AT_SIGHT`, the `size` of
+            larger ones.
         dtypes: those of the tensors in it.
     """
 
     name: str
     bytes: int
     sha256: str | None
+    checked: Literal["hash", "size"]
     dtypes: tuple[str, ...]
 
 
@@ -56,7 +62,8 @@ class BundleDescription(BaseModel):
         tokenizer: tokenizer.json without the vocabulary itself.
         training_state: training_state.json.
         lineage: what it descends from, oldest first.
-        files: `name`, `bytes`, `sha256` when it was saved, `dtypes` of its tensors.
+        files: `name`, `bytes`, `sha256` when it was saved, whether the hash or the size was `checked`, `dtypes` of its
+            tensors.
     """
 
     schema_version: Literal[1] = 1
@@ -108,7 +115,7 @@ def read_bundle(name: str, out_dir: Path = DEFAULT_OUT_DIR) -> BundleInfo:
     names += [OPTIMIZER_FILE] if state.optimizer_file else []
     manifest = read_manifest(path)
     for name in manifest.files:
-        check_file(path / name, content=False)
+        check_file(path / name, content=_is_hashed(path / name))
     headers = {n: read_headers(path / n) if n.endswith(".pt") else {} for n in names}
     return BundleInfo(
         path=path,
@@ -132,6 +139,11 @@ def get_model_info(name: str, out_dir: str | Path = DEFAULT_OUT_DIR) -> dict[str
     return read_bundle(name, Path(out_dir)).as_dict()
 
 
+def _is_hashed(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size <= HASHED_AT_SIGHT
+
+
 def _file_info(path: Path, headers: dict[str, TensorHeader], sha256: str | None) -> FileInfo:
     dtypes = sorted({h.dtype for h in headers.values() if h.numel > 1})
-    return FileInfo(name=path.name, bytes=path.stat().st_size, sha256=sha256, dtypes=tuple(dtypes))
+    checked: Literal["hash", "size"] = "hash" if _is_hashed(path) else "size"
+    return FileInfo(path.name, path.stat().st_size, sha256, checked, tuple(dtypes))

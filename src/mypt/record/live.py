@@ -7,8 +7,8 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from mypt.record.log import PassedOver
-from mypt.record.summary import log_events, nothing_found
+from mypt.record.log import PassedOver, events
+from mypt.schema.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def find_branch(path: Path, run_id: str | None = None) -> Branch:
     """
     starts: dict[str | None, list[float]] = {}
     latest: str | None = run_id
-    for event in log_events(path):
+    for event in events(path):
         run = event.get("run_id")
         is_start = event["event"] == "training_start"
         if run_id is None and (is_start or not starts):
@@ -47,9 +47,12 @@ def find_branch(path: Path, run_id: str | None = None) -> Branch:
 
 
 def live_events(path: Path, branch: Branch, passed: PassedOver | None = None) -> Iterator[dict[str, Any]]:
-    """The events of a run that no later session superseded, in order."""
+    """The events of a run that no later session superseded by starting before them, in order.
+
+    A switch of phase belongs to the step after it, so a session that starts right there has written its own.
+    """
     started = 0
-    for event in log_events(path, passed):
+    for event in events(path, passed):
         if event.get("run_id") != branch.run_id:
             continue
         started += event["event"] == "training_start"
@@ -57,3 +60,18 @@ def live_events(path: Path, branch: Branch, passed: PassedOver | None = None) ->
             return
         if event.get("iter", 0) <= branch.limits[started] - (event["event"] == "phase_switch"):
             yield event
+
+
+def live_evals(path: Path, run_id: str | None) -> Iterator[dict[str, Any]]:
+    """The live evaluations of a run.
+
+    Raises:
+        InputError: the log cannot be read, or has no event of the run.
+    """
+    return (e for e in live_events(path, find_branch(path, run_id)) if e["event"] == "eval")
+
+
+def nothing_found(path: Path, run_id: str | None) -> InputError:
+    """The error for a log without an event of the run."""
+    which = "event" if run_id is None else f"event of the run {run_id}"
+    return InputError(f"There is no {which} in {path}.", "Give a log that `mypt train` or `mypt resume` has written.")

@@ -10,6 +10,7 @@ from typing import Any, cast
 import orjson
 
 from mypt.record.commit import storage_errors
+from mypt.schema.errors import InputError
 from mypt.schema.events import Event
 from mypt.schema.kinds import fits, start_fits
 
@@ -81,44 +82,10 @@ class PassedOver:
             self.foreign += 1
 
 
-@dataclass(frozen=True)
-class LogContent:
-    """What a log holds.
-
-    Attributes:
-        events: every event that could be read, in order.
-        passed_over: lines that are no events: torn, foreign or binary.
-    """
-
-    events: tuple[dict[str, Any], ...]
-    passed_over: int
-
-    def attempts(self, run_id: str | None) -> list[int]:
-        """The session numbers that a run has used, in the order of its events."""
-        found = [e.get("attempt") for e in self.events if e.get("run_id") == run_id]
-        return [n for n in found if isinstance(n, int)]
-
-    def live(self, run_id: str | None) -> list[dict[str, Any]]:
-        """The events of one run without those that a later session superseded by starting before them.
-
-        A switch of phase belongs to the step after it, so a session that starts right there has written its own.
-        """
-        kept: list[dict[str, Any]] = []
-        for event in self.events:
-            if event.get("run_id") != run_id:
-                continue
-            if event["event"] == "training_start":
-                start = event["config"]["start_step"]
-                kept = [e for e in kept if e.get("iter", 0) <= start - (e["event"] == "phase_switch")]
-            kept.append(event)
-        return kept
-
-
-def read_log(path: Path) -> LogContent:
-    """Read a log whole; blank lines are nothing, and lines that are no events are counted."""
-    passed = PassedOver()
-    found = tuple(events(path, passed)) if path.is_file() else ()
-    return LogContent(found, passed.total)
+def latest_attempt(path: Path, run_id: str | None) -> int:
+    """The highest session number that a run has used in a log; 0 where there is none, or no log."""
+    found = (e.get("attempt") for e in (events(path) if path.is_file() else ()) if e.get("run_id") == run_id)
+    return max((n for n in found if isinstance(n, int)), default=0)
 
 
 def events(path: Path, passed: PassedOver | None = None) -> Iterator[dict[str, Any]]:
@@ -127,12 +94,20 @@ def events(path: Path, passed: PassedOver | None = None) -> Iterator[dict[str, A
     Args:
         path: the log.
         passed: counts the lines that are no events.
+
+    Raises:
+        InputError: the log cannot be read.
     """
     parse = LineParser(PassedOver() if passed is None else passed).parse
-    with path.open("rb", buffering=1 << 20) as log:
-        for line in log:
-            if (event := parse(line)) is not None:
-                yield event
+    try:
+        with path.open("rb", buffering=1 << 20) as log:
+            for line in log:
+                if (event := parse(line)) is not None:
+                    yield event
+    except OSError as error:
+        raise InputError(
+            f"The log {path} cannot be read: {error.strerror}.", "Give the path of a log, or the name of a model."
+        ) from error
 
 
 class LineParser:

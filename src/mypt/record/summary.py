@@ -1,17 +1,17 @@
 """A log in one page of figures, read in a single pass."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from mypt.record.live import nothing_found
 from mypt.record.lock import is_held
 from mypt.record.log import PassedOver, events
 from mypt.record.rows import Rows, finite
 from mypt.record.signs import read_signs
 from mypt.record.track import ATTEMPT, ELAPSED, GUARDS, SE, STEP, TOKENS, TRAIN, VAL, Attempt, Track
-from mypt.schema.errors import InputError
 from mypt.schema.summary import (
     ENDS,
     AttemptFigures,
@@ -50,7 +50,7 @@ def summarize(path: Path, run_id: str | None = None, bundle: Path | None = None)
     latest: Track | None = None
     passed = PassedOver()
     track = Track(None)
-    for event in log_events(path, passed):
+    for event in events(path, passed):
         if (run := event.get("run_id")) != track.run_id or not tracks:
             track = tracks.setdefault(run, Track(run))
         track.take(event)
@@ -60,26 +60,6 @@ def summarize(path: Path, run_id: str | None = None, bundle: Path | None = None)
     if chosen is None:
         raise nothing_found(path, run_id)
     return _summary(path, chosen, len(tracks), passed, bundle)
-
-
-def log_events(path: Path, passed: PassedOver | None = None) -> Iterator[dict[str, Any]]:
-    """The events of a log that has to be there.
-
-    Raises:
-        InputError: it is not, or cannot be read.
-    """
-    try:
-        yield from events(path, passed)
-    except OSError as error:
-        raise InputError(
-            f"The log {path} cannot be read: {error.strerror}.", "Give the path of a log, or the name of a model."
-        ) from error
-
-
-def nothing_found(path: Path, run_id: str | None) -> InputError:
-    """The error for a log without an event of the run."""
-    which = "event" if run_id is None else f"event of the run {run_id}"
-    return InputError(f"There is no {which} in {path}.", "Give a log that `mypt train` or `mypt resume` has written.")
 
 
 def _summary(path: Path, track: Track, runs: int, passed: PassedOver, bundle: Path | None) -> Summary:

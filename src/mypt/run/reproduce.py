@@ -10,10 +10,10 @@ from mypt.checkpoint.manager import CheckpointManager, carry_over, weights_sha25
 from mypt.model.gpt import GPT
 from mypt.record.bundle import log_of
 from mypt.record.changes import Change, changed_environment
-from mypt.record.log import read_log
+from mypt.record.live import live_evals
 from mypt.run.data import recorded_data, recorded_eval_sets
 from mypt.run.parent import recorded_parent
-from mypt.schema.errors import BundleError
+from mypt.schema.errors import BundleError, InputError
 from mypt.schema.events import Eval
 from mypt.schema.state import Progress, SessionRecord, TrainingState
 from mypt.train.curriculum import RunData
@@ -125,9 +125,7 @@ def reproduce(name: str, out_dir: Path, steps: int | None, observer: ReproduceOb
     device = resolve_device(loaded.model.config.device)
     data = recorded_data(state, loaded.model.config, loaded.tokenizer, None, observer)
     last = min(steps or state.step, state.step)
-    log_file = log_of(manager.path, state)
-    log = read_log(log_file).live(state.run_id) if log_file else []
-    comparison = _Comparison({e["iter"]: e for e in log if e["event"] == "eval"}, observer)
+    comparison = _Comparison(_logged(log_of(manager.path, state), state), observer)
     model = GPT(loaded.model.config, state.sessions[0].training_config.seed)
     if state.parent is not None:
         recorded_parent(state.parent).give_weights(model)
@@ -138,6 +136,14 @@ def reproduce(name: str, out_dir: Path, steps: int | None, observer: ReproduceOb
     same = hashes[0] == hashes[1] and progress.gold == state.progress.gold if hashes else None
     differences = changed_environment(state.sessions[0].environment, environment(device))
     return Verdict(comparison.rows, last, whole, same, hashes, differences)
+
+
+def _logged(log: Path | None, state: TrainingState) -> dict[int, dict[str, Any]]:
+    """The evaluations that the run logged, by step; none where its log is gone."""
+    try:
+        return {e["iter"]: e for e in live_evals(log, state.run_id)} if log else {}
+    except InputError:
+        return {}
 
 
 def _check_record(manager: CheckpointManager, state: TrainingState) -> None:

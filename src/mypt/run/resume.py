@@ -9,7 +9,7 @@ from mypt.checkpoint.manager import CheckpointManager, Loaded
 from mypt.data.text import source_path
 from mypt.record.bundle import log_of, log_path, read_config, read_state, stored_log
 from mypt.record.changes import Change, changed_environment, changed_settings
-from mypt.record.log import RunLog, read_log
+from mypt.record.log import RunLog, latest_attempt
 from mypt.run.data import recorded_data, recorded_text
 from mypt.schema.config import GPTConfig
 from mypt.schema.errors import BundleError, ConflictError, DeviceError, UsageError
@@ -84,7 +84,7 @@ def prepare_resume(
     if not state.exact_resume:
         observer.notice(f"The weights were saved as {state.model_dtype}, so this resume is not exact.")
     log_file = settings.output.log_file or log_of(manager.path, state) or log_path(manager.name)
-    attempt = max([state.attempt, *read_log(log_file).attempts(state.run_id)])
+    attempt = max(state.attempt, latest_attempt(log_file, state.run_id))
     sets = {name: loader.record for name, loader in data.eval_sets.items()}
     update = {"log_file": stored_log(log_file, manager.path), "attempt": attempt, "eval_sets": sets}
     state = state.model_copy(update=update)

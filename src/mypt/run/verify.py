@@ -9,9 +9,9 @@ import torch
 from mypt.checkpoint.manager import load_tensors
 from mypt.model.gpt import GPT
 from mypt.record.bundle import MODEL_FILE, OPTIMIZER_FILE, log_of, read_config, read_state, read_tokenizer
-from mypt.record.log import read_log
+from mypt.record.live import live_evals
 from mypt.record.manifest import MANIFEST_FILE, check_file, read_manifest
-from mypt.schema.errors import MyptError
+from mypt.schema.errors import InputError, MyptError
 from mypt.train.optimizer import apply_settings
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -152,16 +152,19 @@ def _log(path: Path) -> str:
         raise _UncheckedError("the run kept no log")
     if not log.is_file():
         raise _UncheckedError(f"{log} is not here")
-    evals = [e for e in read_log(log).live(state.run_id) if e["event"] == "eval" and e["iter"] <= state.step]
-    if not evals or state.progress.last_val_loss is None:
+    try:
+        losses = [e["val_loss"] for e in live_evals(log, state.run_id) if e["iter"] <= state.step]
+    except InputError as error:
+        raise _UncheckedError(error.what.rstrip(".")) from error
+    if not losses or state.progress.last_val_loss is None:
         raise _UncheckedError("no evaluation was logged yet")
     recorded = round(state.progress.last_val_loss, 6)
-    if recorded not in [e["val_loss"] for e in evals]:
+    if recorded not in losses:
         raise _FaultError(f"{log} has no val loss of {recorded} up to step {state.step}")
-    best = min(e["val_loss"] for e in evals)
+    best = min(losses)
     if state.progress.best_val_loss is not None and round(state.progress.best_val_loss, 6) > best:
         raise _FaultError(f"{log} has a better val loss, {best}, than the recorded best")
-    return f"{len(evals)} evaluations up to step {state.step}"
+    return f"{len(losses)} evaluations up to step {state.step}"
 
 
 def _gold(path: Path) -> str:

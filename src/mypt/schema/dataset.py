@@ -11,7 +11,7 @@ METADATA_FILE = "dataset_metadata.json"
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class ShardRecord(_Record):

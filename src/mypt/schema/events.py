@@ -23,10 +23,14 @@ def timestamp() -> str:
 class Event(BaseModel):
     """One line of the log."""
 
-    model_config = ConfigDict(extra="allow", protected_namespaces=())
+    model_config = ConfigDict(extra="allow", protected_namespaces=(), defer_build=True)
 
 
-class RunConfigRecord(BaseModel):
+class _Part(BaseModel):
+    model_config = ConfigDict(protected_namespaces=(), defer_build=True)
+
+
+class RunConfigRecord(_Part):
     """`config` of `training_start`: the settings in force; `warmup_iters` as a count, `use_amp` as in effect."""
 
     max_iters: int
@@ -56,7 +60,7 @@ class RunConfigRecord(BaseModel):
     init_from_model: str | None = None
 
 
-class ModelRecord(BaseModel):
+class ModelRecord(_Part):
     """`model` of `training_start`."""
 
     total_params: int

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 class FileHash(BaseModel):
     """Size and SHA-256 of one file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     bytes: int
     sha256: str
@@ -15,7 +15,7 @@ class FileHash(BaseModel):
 class Manifest(BaseModel):
     """Every other file of the bundle by its name, and the step that they all belong to."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     step: int
     files: dict[str, FileHash]

@@ -7,7 +7,7 @@ from mypt.schema.training import TrainingConfig
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class SourceRecord(_Record):

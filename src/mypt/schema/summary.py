@@ -2,14 +2,18 @@
 
 from typing import Generic, Literal, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 T = TypeVar("T")
 ENDS = 5
 """How many of a long list are told from its start, and how many from its end."""
 
 
-class Few(BaseModel, Generic[T]):
+class _Figures(BaseModel):
+    model_config = ConfigDict(defer_build=True)  # a verb that does not summarize needs none of them
+
+
+class Few(_Figures, Generic[T]):
     """A list that may be long: its length, and the items at both ends. A short one is whole in `first`."""
 
     count: int = 0
@@ -17,14 +21,14 @@ class Few(BaseModel, Generic[T]):
     last: list[T] = []
 
 
-class Point(BaseModel):
+class Point(_Figures):
     """A val loss at a step."""
 
     step: int
     loss: float
 
 
-class LossFigures(BaseModel):
+class LossFigures(_Figures):
     """The course of one loss; None where it was no number.
 
     Attributes:
@@ -40,7 +44,7 @@ class LossFigures(BaseModel):
     change_pct: float | None
 
 
-class AttemptFigures(BaseModel):
+class AttemptFigures(_Figures):
     """One session of a run: from a `training_start` to the next.
 
     Attributes:
@@ -58,14 +62,14 @@ class AttemptFigures(BaseModel):
     reason: str | None
 
 
-class Phase(BaseModel):
+class Phase(_Figures):
     """A phase of the curriculum, and the last step before its own first."""
 
     name: str
     after_step: int
 
 
-class Blocked(BaseModel):
+class Blocked(_Figures):
     """A better val loss that a guard kept from becoming gold."""
 
     step: int
@@ -73,7 +77,7 @@ class Blocked(BaseModel):
     reason: str
 
 
-class GoldFigures(BaseModel):
+class GoldFigures(_Figures):
     """What became gold and what did not; `blocked_by` counts by guard."""
 
     count: int
@@ -83,7 +87,7 @@ class GoldFigures(BaseModel):
     blocked_by: dict[str, int]
 
 
-class Time(BaseModel):
+class Time(_Figures):
     """Where the seconds went, over all sessions; training and saving are known of a session that completed."""
 
     elapsed_s: float
@@ -92,7 +96,7 @@ class Time(BaseModel):
     saving_s: float | None
 
 
-class Rates(BaseModel):
+class Rates(_Figures):
     """Tokens a second between evaluations, which count as part of the time."""
 
     overall: float | None
@@ -100,7 +104,7 @@ class Rates(BaseModel):
     last_quarter: float | None
 
 
-class Spike(BaseModel):
+class Spike(_Figures):
     """A val loss above the one before it by more than chance and 5 %."""
 
     step: int
@@ -108,7 +112,7 @@ class Spike(BaseModel):
     loss: float
 
 
-class Stall(BaseModel):
+class Stall(_Figures):
     """A gap between two evaluations that is long against the usual one."""
 
     step: int
@@ -116,7 +120,7 @@ class Stall(BaseModel):
     usual_s: float
 
 
-class Signs(BaseModel):
+class Signs(_Figures):
     """What deserves a look.
 
     Attributes:
@@ -134,7 +138,7 @@ class Signs(BaseModel):
     overfit_after: int | None
 
 
-class PassedOverFigures(BaseModel):
+class PassedOverFigures(_Figures):
     """Lines of the whole log that are no events."""
 
     torn: int
@@ -142,7 +146,7 @@ class PassedOverFigures(BaseModel):
     binary: int
 
 
-class Summary(BaseModel):
+class Summary(_Figures):
     """One run of a log.
 
     Attributes:

@@ -25,7 +25,7 @@ class TokenizerFile(BaseModel):
         special: tokens that no text is encoded to, such as `<|user|>`; their ids follow all others.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     token_kind: Tokenization
     vocab_size: int
