@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mypt import GPT, GPTConfig, GPTDataLoader, Tokenizer
+from mypt.checkpoint.manager import AnyOptimizer
 from mypt.data.shards import Split
 from mypt.schema.errors import ConfigError, InputError
 from mypt.schema.training import TrainingConfig
 from mypt.train.curriculum import RunData
 from mypt.train.devices import Precision
 from mypt.train.evaluate import evaluate
+from mypt.train.muon import orthogonalized
 from mypt.train.optimizer import build_optimizer
 from mypt.train.schedule import learning_rate_at
 from tests.conftest import tiny_text
@@ -111,6 +113,67 @@ def test_any_split_into_micro_batches_gives_the_same_gradient(monkeypatch: pytes
     for accum in (2, 3, 6):
         for left, right in zip(whole, gradient(windows, accum), strict=True):
             torch.testing.assert_close(left, right, atol=1e-6, rtol=1e-5)
+
+
+def moved(model: GPT, optimizer: AnyOptimizer, steps: int = 4) -> list[torch.Tensor]:
+    """The weights after some steps along gradients of their own."""
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(steps):
+        for p in model.parameters():
+            p.grad = torch.randn(p.shape, generator=generator)
+        optimizer.step()
+        optimizer.zero_grad()
+    return [p.detach().clone() for p in model.parameters()]
+
+
+def test_adamw_is_torchs_own_to_the_bit() -> None:
+    config, training = config_of(bias=True), TrainingConfig(learning_rate=0.01, weight_decay=0.3)
+    ours, theirs = GPT(config), GPT(config)
+    groups = [
+        {"params": [p for p in theirs.parameters() if p.dim() == 2], "weight_decay": 0.3},
+        {"params": [p for p in theirs.parameters() if p.dim() == 1], "weight_decay": 0.0},
+    ]
+    reference = torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.99), eps=1e-8, fused=True)
+    for a, b in zip(moved(ours, build_optimizer(ours, training)), moved(theirs, reference), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_muon_moves_each_hidden_matrix_as_the_plain_formula_does() -> None:
+    training = TrainingConfig(learning_rate=0.02, weight_decay=0.1, optimizer="muon")
+    model, plain = (GPT(config_of(mlp_type="swiglu")) for _ in range(2))
+    moved(model, build_optimizer(model, training))
+    generator = torch.Generator().manual_seed(3)
+    momentum = {n: torch.zeros_like(p) for n, p in plain.named_parameters()}
+    weights = {n: p.detach().clone() for n, p in plain.named_parameters()}
+    for _ in range(4):
+        for n, p in plain.named_parameters():
+            grad = torch.randn(p.shape, generator=generator)
+            momentum[n] = 0.9 * momentum[n] + 0.1 * grad
+            ahead = 0.9 * momentum[n] + 0.1 * grad
+            parts = 3 if "qkv" in n else 1
+            for w, g in zip(weights[n].chunk(parts), ahead.chunk(parts), strict=True):
+                w.mul_(1 - 0.02 * 0.1)
+                if w.dim() == 2:
+                    w.sub_(0.02 * 0.2 * max(w.shape) ** 0.5 * newton_schulz(g))
+    for name, p in model.named_parameters():
+        if name.startswith("blocks.") and p.dim() == 2:
+            torch.testing.assert_close(p.detach(), weights[name], atol=2e-6, rtol=1e-4)
+
+
+def newton_schulz(matrix: torch.Tensor) -> torch.Tensor:
+    """Five rounds in fp64, of one matrix as it stands."""
+    x: torch.Tensor = matrix.double() / matrix.double().norm()
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return x.float()
+
+
+def test_orthogonalized_matrices_have_singular_values_near_one() -> None:
+    generator = torch.Generator().manual_seed(1)
+    spread = torch.randn(6, 24, 40, generator=generator) * torch.logspace(-2, 2, 6)[:, None, None]
+    values = torch.linalg.svdvals(orthogonalized(spread))
+    assert values.min() > 0.5 and values.max() < 1.3
 
 
 def test_the_optimizer_decays_matrices_only_and_knows_every_weight() -> None:

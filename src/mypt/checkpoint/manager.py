@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -28,6 +28,25 @@ from mypt.record.commit import recover, replacing
 from mypt.record.manifest import check_file, damaged, write_manifest
 from mypt.schema.errors import StorageError
 from mypt.schema.state import TrainingState
+
+
+class AnyOptimizer(Protocol):
+    """What training and bundles need of an optimizer; torch's have it."""
+
+    param_groups: list[dict[str, Any]]
+
+    def step(self) -> Any:
+        """Move the weights by their gradients."""
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resume needs."""
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any:
+        """Take over what `state_dict` gave."""
+
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -94,7 +113,7 @@ class CheckpointManager:
         model: GPT,
         tokenizer: Tokenizer,
         state: TrainingState,
-        optimizer: torch.optim.Optimizer | None = None,
+        optimizer: AnyOptimizer | None = None,
         scaler: dict[str, Any] | None = None,
     ) -> None:
         """Replace the bundle by the given state, whole or not at all.
@@ -144,7 +163,7 @@ class CheckpointManager:
             raise damaged(path, f"does not fit {CONFIG_FILE}: {error}") from error
         return Loaded(model.to(device), tokenizer, read_state(self.path))
 
-    def load_optimizer(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    def load_optimizer(self, optimizer: AnyOptimizer) -> dict[str, Any]:
         """Put the saved state into an optimizer of the same model; its settings, such as decay, stay its own.
 
         Returns:
@@ -172,7 +191,7 @@ def weights_sha256(model: GPT) -> str:
     return digest.hexdigest()
 
 
-def carry_over(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+def carry_over(state: dict[str, Any], optimizer: AnyOptimizer) -> None:
     """Load the state of another optimizer of the same model; settings, such as decay, stay the optimizer's own."""
     settings = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
     optimizer.load_state_dict(state)

@@ -4,9 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from mypt.checkpoint.manager import CheckpointManager, carry_over, weights_sha256
+from mypt.checkpoint.manager import AnyOptimizer, CheckpointManager, carry_over, weights_sha256
 from mypt.model.gpt import GPT
 from mypt.record.bundle import log_of
 from mypt.record.changes import Change, changed_environment
@@ -18,9 +16,10 @@ from mypt.schema.events import Eval
 from mypt.schema.state import Progress, SessionRecord, TrainingState
 from mypt.train.curriculum import RunData
 from mypt.train.devices import Precision, environment, resolve_device
+from mypt.train.freezing import apply_settings
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
-from mypt.train.optimizer import apply_settings, build_optimizer
+from mypt.train.optimizer import build_optimizer
 from mypt.train.stop import Stop
 
 
@@ -158,7 +157,7 @@ def _check_record(manager: CheckpointManager, state: TrainingState) -> None:
 def _run_sessions(model: GPT, data: RunData, state: TrainingState, last: int, comparison: _Comparison) -> Progress:
     """Each session from where it took over to where the next one did, with its own settings."""
     ends = [s.start_step for s in state.sessions[1:]] + [state.step]
-    optimizer: torch.optim.Optimizer | None = None
+    optimizer: AnyOptimizer | None = None
     scaler: dict[str, Any] = {}
     progress = Progress()
     for number, (session, end) in enumerate(zip(state.sessions, ends, strict=True), start=1):

@@ -19,9 +19,10 @@ from mypt.schema.state import TrainingState
 from mypt.schema.training import TrainingConfig
 from mypt.train.curriculum import RunData
 from mypt.train.devices import Precision, environment, resolve_device
+from mypt.train.freezing import apply_settings
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
-from mypt.train.optimizer import apply_settings, build_optimizer
+from mypt.train.optimizer import build_optimizer
 from mypt.train.start import open_session
 
 

@@ -22,9 +22,10 @@ from mypt.run.resume import prepare_resume
 from mypt.schema.errors import ConflictError, ExportError
 from mypt.schema.run import RunSettings
 from mypt.train.devices import Precision, environment, resolve_device
+from mypt.train.freezing import apply_settings, check_freezing
 from mypt.train.loop import FitResult, Trainer
 from mypt.train.observer import Observer
-from mypt.train.optimizer import apply_settings, build_optimizer, check_freezing
+from mypt.train.optimizer import build_optimizer
 from mypt.train.start import first_state, open_session
 from mypt.train.stop import stop_on_signals
 

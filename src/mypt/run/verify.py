@@ -12,7 +12,8 @@ from mypt.record.bundle import MODEL_FILE, OPTIMIZER_FILE, log_of, read_config, 
 from mypt.record.live import live_evals
 from mypt.record.manifest import MANIFEST_FILE, check_file, read_manifest
 from mypt.schema.errors import InputError, MyptError
-from mypt.train.optimizer import apply_settings
+from mypt.train.freezing import apply_settings
+from mypt.train.optimizer import build_optimizer
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -132,17 +133,14 @@ def _optimizer(path: Path) -> str:
         raise _UncheckedError("an export has none")
     with torch.device("meta"):
         model = GPT(read_config(path))
-    apply_settings(model, read_state(path).training_config)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    parameters = [p for d in (2, 1) for p in trained if p.dim() == d]  # as the optimizer groups them
-    states = load_tensors(path / OPTIMIZER_FILE)["optimizer"]["state"]
-    if len(states) != len(parameters):
-        raise _FaultError(f"it holds {len(states)} states for {len(parameters)} parameters")
-    for i, parameter in enumerate(parameters):
-        for name in ("exp_avg", "exp_avg_sq"):
-            if name in states[i] and states[i][name].shape != parameter.shape:
-                raise _FaultError(f"{name} {i} has shape {tuple(states[i][name].shape)}, not {tuple(parameter.shape)}")
-    return f"{len(states)} states"
+    training = read_state(path).training_config
+    apply_settings(model, training)
+    states = load_tensors(path / OPTIMIZER_FILE)["optimizer"]
+    try:
+        build_optimizer(model, training).load_state_dict(states)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _FaultError(str(error)) from error
+    return f"{len(states['state'])} states"
 
 
 def _log(path: Path) -> str:

@@ -36,8 +36,13 @@ class TrainingConfig(Section):
         "cosine", "Course of the learning rate after the warm-up: cosine to 10 %, constant, or linear to zero.",
         on_resume="trajectory",
     )  # fmt: skip
+    optimizer: Literal["adamw", "muon"] = setting(
+        "adamw", "What moves the weights: adamw, or muon for the matrices inside the layers and adamw for the rest, "
+        "which learns more from a step.",
+        on_resume="refused",
+    )  # fmt: skip
     weight_decay: float = setting(
-        0.1, "AdamW's decay of matrices; norms and biases are never decayed.", on_resume="trajectory", ge=0
+        0.1, "The optimizer's decay of matrices; norms and biases are never decayed.", on_resume="trajectory", ge=0
     )
     grad_clip: float = setting(
         1.0, "Largest norm of the whole gradient; 0 turns clipping off.", on_resume="trajectory", ge=0

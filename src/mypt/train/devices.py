@@ -5,10 +5,12 @@ import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from typing import cast
 
 import torch
 
 from mypt import __version__
+from mypt.checkpoint.manager import AnyOptimizer
 from mypt.schema.errors import DeviceError
 from mypt.schema.state import Environment
 from mypt.schema.training import TrainingConfig
@@ -77,6 +79,15 @@ class Precision:
         kind = torch.device(device).type
         scale = enabled and dtype is torch.float16 and kind == "cuda"
         return cls(device, enabled, dtype, torch.amp.GradScaler(kind, enabled=scale))
+
+    def unscale(self, optimizer: AnyOptimizer) -> None:
+        """Take the loss scale off the gradients."""
+        self.scaler.unscale_(cast(torch.optim.Optimizer, optimizer))
+
+    def step(self, optimizer: AnyOptimizer) -> None:
+        """Move the weights, unless the loss scale has made a gradient overflow."""
+        self.scaler.step(cast(torch.optim.Optimizer, optimizer))
+        self.scaler.update()
 
     def autocast(self) -> AbstractContextManager[object]:
         """A context in which matrix products use the chosen precision."""

@@ -17,9 +17,10 @@ from mypt.schema.run import wrong_eval_set_names
 from mypt.schema.training import TrainingConfig
 from mypt.train.curriculum import RunData
 from mypt.train.devices import Precision, environment
+from mypt.train.freezing import apply_settings
 from mypt.train.loop import FitResult, Trainer
 from mypt.train.observer import Observer, PrintObserver
-from mypt.train.optimizer import apply_settings, build_optimizer
+from mypt.train.optimizer import build_optimizer
 from mypt.train.start import first_state, open_session
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from mypt.checkpoint.manager import CheckpointManager
+from mypt.checkpoint.manager import AnyOptimizer, CheckpointManager
 from mypt.data.loader import IGNORED, Batch
 from mypt.model.gpt import GPT
 from mypt.record.log import RunLog
@@ -64,7 +64,7 @@ class Trainer:
 
     model: GPT
     data: RunData
-    optimizer: torch.optim.Optimizer
+    optimizer: AnyOptimizer
     state: TrainingState
     precision: Precision
     observer: Observer
@@ -149,15 +149,14 @@ class Trainer:
 
     def gradient_norm(self) -> torch.Tensor:
         """L2 norm of the whole gradient, its loss scale taken off."""
-        self.precision.scaler.unscale_(self.optimizer)
+        self.precision.unscale(self.optimizer)
         return torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
 
     def update(self, norm: torch.Tensor) -> None:
         """Clip the gradient of the given norm, move the weights, forget the gradient."""
         if self.training.grad_clip:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.training.grad_clip, norm)
-        self.precision.scaler.step(self.optimizer)
-        self.precision.scaler.update()
+        self.precision.step(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
 
     def _finite(self, loss: torch.Tensor, norm: torch.Tensor) -> bool:
