@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mypt.model.dropout import Dropout, attention_with_dropout, dropout
 from mypt.model.generate import generate
 from mypt.model.gpt import GPT
-from mypt.model.loss import CHUNK_FROM_VOCAB, next_token_loss
+from mypt.model.loss import CHUNK_FROM_VOCAB, IGNORED, next_token_loss
 from mypt.record.headers import read_headers
 from mypt.schema.arithmetic import parameter_count, parameters_by_part
 from mypt.schema.config import GPTConfig
@@ -19,9 +20,9 @@ from tests.conftest import reseal
 
 SMALL = {"batch_size": 2, "block_size": 24, "vocab_size": 61, "n_embd": 48, "n_head": 4, "n_layer": 3, "dropout": 0.0}
 STYLES = [
-    {"pos_encoding": p, "mlp_type": m, "norm_type": n, "bias": b, "tie_weights": t}
-    for p, m, n, b, t in itertools.product(
-        ("learned", "rope"), ("gelu", "swiglu"), ("layernorm", "rmsnorm"), (True, False), (True, False)
+    {"pos_encoding": p, "mlp_type": m, "norm_type": n, "bias": b, "tie_weights": t, "token_conv": c}
+    for p, m, n, b, t, c in itertools.product(
+        ("learned", "rope"), ("gelu", "swiglu"), ("layernorm", "rmsnorm"), (True, False), (True, False), (1, 4)
     )
 ]
 
@@ -178,3 +179,50 @@ def test_headers_are_read_as_torch_wrote_them(tmp_path: Path) -> None:
         assert headers[name].shape == tuple(weight.shape)
         assert headers[name].dtype == ("fp16" if "norm" in name else "fp32")
     assert headers["lm_head.weight"].storage == headers["token_embedding.weight"].storage
+
+
+def test_dropout_drops_its_share_keeps_the_mean_and_follows_the_seed() -> None:
+    x = torch.ones(200, 501, requires_grad=True)
+    torch.manual_seed(4)
+    y = dropout(x, 0.2)
+    torch.manual_seed(4)
+    assert torch.equal(y, dropout(x, 0.2)) and not torch.equal(y, dropout(x, 0.2))
+    kept = y != 0
+    assert abs(float(kept.float().mean()) - 0.8) < 0.005 and torch.allclose(y[kept], torch.tensor(1.25), rtol=1e-4)
+    (grad,) = torch.autograd.grad(y.sum(), x)
+    assert torch.equal(grad, y)
+    columns = kept.float().mean(dim=0)  # every place is as likely as any other
+    assert columns.min() > 0.65 and columns.max() < 0.95
+    assert dropout(x, 0.0) is x and not Dropout(0.5).eval()(x).isnan().any() and Dropout(0.5).eval()(x) is x
+
+
+def test_attention_written_out_is_torchs() -> None:
+    generator = torch.Generator().manual_seed(2)
+    q, k, v = (torch.randn(2, 3, 9, 8, generator=generator) for _ in range(3))
+    torch.testing.assert_close(
+        attention_with_dropout(q, k, v, 0.0), F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    )
+    torch.manual_seed(1)
+    y = attention_with_dropout(q, k, v, 0.4)
+    v[:, :, 5:] = 7.0
+    torch.manual_seed(1)
+    torch.testing.assert_close(attention_with_dropout(q, k, v, 0.4)[:, :, :5], y[:, :, :5])
+
+
+@pytest.mark.parametrize("tokens", [7, 700])
+def test_the_chunked_loss_in_half_precision_is_near_the_whole_one(tokens: int) -> None:
+    generator = torch.Generator().manual_seed(5)
+    hidden = torch.randn(1, tokens, 16, generator=generator).requires_grad_()
+    weight = (0.3 * torch.randn(5000, 16, generator=generator)).requires_grad_()
+    targets = torch.randint(0, 5000, (1, tokens), generator=generator)
+    targets[0, 3] = IGNORED
+
+    def measured(half: bool) -> tuple[Tensor, ...]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss = next_token_loss(hidden, weight, targets)
+        return (loss, *torch.autograd.grad(loss, (hidden, weight)))
+
+    for near, exact in zip(measured(True), measured(False), strict=True):
+        assert near.dtype == torch.float32 and not near.isnan().any()
+        assert (near - exact).norm() < 0.01 * exact.norm()
+    assert not measured(True)[1][0, 3].any()

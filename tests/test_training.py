@@ -13,11 +13,14 @@ from mypt import GPT, GPTConfig, GPTDataLoader, Tokenizer
 from mypt.checkpoint.manager import AnyOptimizer
 from mypt.data.shards import Split
 from mypt.schema.errors import ConfigError, InputError
+from mypt.schema.state import TrainingState
 from mypt.schema.training import TrainingConfig
 from mypt.train.curriculum import RunData
 from mypt.train.devices import Precision
 from mypt.train.evaluate import evaluate
-from mypt.train.muon import orthogonalized
+from mypt.train.loop import Trainer
+from mypt.train.muon import Muon, orthogonalized
+from mypt.train.observer import Observer
 from mypt.train.optimizer import build_optimizer
 from mypt.train.schedule import learning_rate_at
 from tests.conftest import tiny_text
@@ -89,9 +92,6 @@ def test_an_evaluation_is_the_mean_over_its_tokens() -> None:
 
 def test_any_split_into_micro_batches_gives_the_same_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Accumulating k micro-batches equals one batch of all their windows."""
-    from mypt.schema.state import TrainingState
-    from mypt.train.loop import Trainer
-    from mypt.train.observer import Observer
 
     def gradient(windows: torch.Tensor, accum: int) -> list[torch.Tensor]:
         config = config_of(batch_size=len(windows) // accum)
@@ -112,6 +112,22 @@ def test_any_split_into_micro_batches_gives_the_same_gradient(monkeypatch: pytes
     whole = gradient(windows, 1)
     for accum in (2, 3, 6):
         for left, right in zip(whole, gradient(windows, accum), strict=True):
+            torch.testing.assert_close(left, right, atol=1e-6, rtol=1e-5)
+
+
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gradient(tokens_at_once: int) -> list[torch.Tensor]:
+        monkeypatch.setattr("mypt.train.devices.CPU_TOKENS", tokens_at_once)
+        config, training = config_of(batch_size=5), TrainingConfig(use_amp=False)
+        model, loader = GPT(config), loader_of(config)
+        state, precision = TrainingState(step=0, training_config=training), Precision.of(training, "cpu")
+        trainer = Trainer(model, RunData(loader), build_optimizer(model, training), state, precision, Observer())
+        loss = trainer.micro_step(0, 0, loader.batch(0), trainer.tokens_per_step)
+        return [loss, *(p.grad for p in model.parameters() if p.grad is not None)]
+
+    whole = gradient(40)
+    for tokens_at_once in (1, 8, 17, 39):
+        for left, right in zip(whole, gradient(tokens_at_once), strict=True):
             torch.testing.assert_close(left, right, atol=1e-6, rtol=1e-5)
 
 
@@ -141,7 +157,10 @@ def test_adamw_is_torchs_own_to_the_bit() -> None:
 def test_muon_moves_each_hidden_matrix_as_the_plain_formula_does() -> None:
     training = TrainingConfig(learning_rate=0.02, weight_decay=0.1, optimizer="muon")
     model, plain = (GPT(config_of(mlp_type="swiglu")) for _ in range(2))
-    moved(model, build_optimizer(model, training))
+    optimizer = build_optimizer(model, training)
+    assert isinstance(optimizer.rules[0], Muon)
+    optimizer.rules[0].dtype = torch.float32
+    moved(model, optimizer)
     generator = torch.Generator().manual_seed(3)
     momentum = {n: torch.zeros_like(p) for n, p in plain.named_parameters()}
     weights = {n: p.detach().clone() for n, p in plain.named_parameters()}
@@ -172,8 +191,9 @@ def newton_schulz(matrix: torch.Tensor) -> torch.Tensor:
 def test_orthogonalized_matrices_have_singular_values_near_one() -> None:
     generator = torch.Generator().manual_seed(1)
     spread = torch.randn(6, 24, 40, generator=generator) * torch.logspace(-2, 2, 6)[:, None, None]
-    values = torch.linalg.svdvals(orthogonalized(spread))
-    assert values.min() > 0.5 and values.max() < 1.3
+    for dtype in (torch.float32, torch.bfloat16):
+        values = torch.linalg.svdvals(orthogonalized(spread.to(dtype)).float())
+        assert values.min() > 0.5 and values.max() < 1.3
 
 
 def test_the_optimizer_decays_matrices_only_and_knows_every_weight() -> None:

@@ -13,6 +13,7 @@ from mypt.data.shards import Split, open_shards
 from mypt.data.text import Text, fingerprint, read_text
 from mypt.data.tokenizer import Tokenizer
 from mypt.data.tokens import Part, Tokens, outside_vocabulary
+from mypt.model.loss import IGNORED
 from mypt.schema.config import GPTConfig
 from mypt.schema.errors import ConflictError, InputError
 from mypt.schema.run import Sampling
@@ -22,8 +23,6 @@ from mypt.schema.training import TrainingConfig
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 TRAIN_SHARE = 0.9
-IGNORED = -100
-"""The target of a token that does not count, as torch's cross entropy has it."""
 
 
 @dataclass(frozen=True)

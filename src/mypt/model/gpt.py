@@ -1,14 +1,15 @@
 """The network: embeddings, blocks, a norm and the output layer."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mypt.model.layers import Block, LayerCache, build_norm
+from mypt.model.dropout import Dropout
+from mypt.model.layers import Block, Cache, TokenConv, build_norm
 from mypt.model.loss import next_token_loss, token_losses
 from mypt.model.positions import RotaryEmbedding
 from mypt.schema.config import GPTConfig
@@ -30,7 +31,7 @@ class GPT(nn.Module):
     |-----------------------------------------|--------------------------------------|
     | embeddings, linear layers, output layer | normal, std 0.02                     |
     | the projections into the residual       | normal, std 0.02 / sqrt(2 x n_layer) |
-    | biases                                  | 0                                    |
+    | biases, the convolution over tokens     | 0                                    |
     | norms                                   | 1, their biases 0                    |
 
     Args:
@@ -46,7 +47,8 @@ class GPT(nn.Module):
         learned = config.pos_encoding == "learned"
         self.position_embedding = nn.Embedding(config.block_size, config.n_embd) if learned else None
         self.rope = None if learned else RotaryEmbedding(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.token_conv = TokenConv(config) if config.token_conv > 1 else None
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.norm = build_norm(config)
         self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
@@ -54,7 +56,7 @@ class GPT(nn.Module):
             self.lm_head.weight = self.token_embedding.weight
         self._init_weights(seed)
 
-    def forward(self, tokens: Tensor, cache: Sequence[LayerCache] | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
         """Logits (B, T, V) for the token after each of `tokens` (B, T)."""
         logits: Tensor = self.lm_head(self.hidden(tokens, cache))
         return logits
@@ -67,13 +69,15 @@ class GPT(nn.Module):
         """Next-token cross entropy of each token (B, T), in nats, for evaluation."""
         return token_losses(self.hidden(tokens), self.lm_head.weight, targets)
 
-    def hidden(self, tokens: Tensor, cache: Sequence[LayerCache] | None = None) -> Tensor:
+    def hidden(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
         """Hidden states (B, T, C) before the output layer; `cache` holds the tokens already seen."""
-        start = 0 if cache is None or cache[0].k is None else cache[0].k.size(2)
+        start = 0 if cache is None else cache.length
         T = tokens.size(1)
         if start + T > self.config.block_size:
             raise ValueError(f"{start + T} tokens do not fit into block_size {self.config.block_size}")
         x = self.token_embedding(tokens)  # (B, T, C)
+        if self.token_conv is not None:
+            x = self.token_conv(x, cache)
         if self.position_embedding is not None:
             x = x + self.position_embedding.weight[start : start + T]
         x = self.dropout(x)
@@ -81,13 +85,13 @@ class GPT(nn.Module):
             if self.use_checkpoint and torch.is_grad_enabled():
                 x = checkpoint(block, x, start, self.rope, use_reentrant=False)
             else:
-                x = block(x, start, self.rope, None if cache is None else cache[i])
+                x = block(x, start, self.rope, None if cache is None else cache.layers[i])
         out: Tensor = self.norm(x)
         return out
 
-    def empty_cache(self) -> list[LayerCache]:
+    def empty_cache(self) -> Cache:
         """A cache to pass to `forward` for generation token by token."""
-        return [LayerCache() for _ in self.blocks]
+        return Cache(self.config.n_layer)
 
     def num_params(self) -> int:
         """Number of parameters; shared weights count once."""
@@ -145,10 +149,10 @@ class GPT(nn.Module):
         residual = ("attn.proj.weight", "mlp.down.weight")
         with torch.no_grad():
             for name, p in self.named_parameters():
-                if p.dim() >= 2:
+                if p.dim() >= 2 and not name.startswith("token_conv"):
                     std = INIT_STD / math.sqrt(2 * self.config.n_layer) if name.endswith(residual) else INIT_STD
                     p.normal_(0.0, std, generator=generator)
-                elif name.endswith("bias"):
+                elif name.endswith("bias") or name.startswith("token_conv"):
                     p.zero_()
                 else:
                     p.fill_(1.0)

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mypt.model.dropout import Dropout, attention_with_dropout
 from mypt.model.positions import RotaryEmbedding
 from mypt.schema.config import GPTConfig
 
@@ -24,6 +25,44 @@ class LayerCache:
         return self.k, self.v
 
 
+class Cache:
+    """What generation keeps of the tokens already seen: keys and values by layer, and the last embeddings."""
+
+    def __init__(self, n_layer: int) -> None:
+        self.layers = [LayerCache() for _ in range(n_layer)]
+        self.recent: Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        """Tokens already seen."""
+        k = self.layers[0].k
+        return 0 if k is None else k.size(2)
+
+
+class TokenConv(nn.Module):
+    """Adds to each token's embedding those of the tokens just before it, each channel with a weight of its own.
+
+    A causal depthwise convolution that leaves the token itself as it is (So et al. 2021, Primer, section 4.1, has it
+    after the projections of attention). It spares the first layers the finding of their neighbours.
+    """
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(config.token_conv - 1, config.n_embd))
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """Map embeddings x (B, T, C) to (B, T, C); `cache` holds those before them."""
+        back, T = self.weight.size(0), x.size(1)
+        before = None if cache is None else cache.recent
+        before = x.new_zeros(x.size(0), back, x.size(2)) if before is None else before
+        run = torch.cat([before, x], dim=1)  # (B, back + T, C)
+        if cache is not None:
+            cache.recent = run[:, -back:]
+        for i in range(back):
+            x = torch.addcmul(x, run[:, back - 1 - i : back - 1 - i + T], self.weight[i])
+        return x
+
+
 class CausalSelfAttention(nn.Module):
     """Multi-head attention in which a token sees itself and those before it (Vaswani et al. 2017)."""
 
@@ -33,7 +72,7 @@ class CausalSelfAttention(nn.Module):
         self.dropout = config.dropout
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
         self.proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
-        self.resid_dropout = nn.Dropout(config.dropout)
+        self.resid_dropout = Dropout(config.dropout)
 
     def forward(
         self, x: Tensor, start: int = 0, rope: RotaryEmbedding | None = None, cache: LayerCache | None = None
@@ -47,10 +86,14 @@ class CausalSelfAttention(nn.Module):
             q, k = rope(q, start), rope(k, start)
         if cache is not None:
             k, v = cache.extend(k, v)
-        mask = None if start == 0 or T == 1 else _mask_after(start, T, x.device)
-        y = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0, is_causal=start == 0
-        )  # (B, nh, T, hs)
+        share = self.dropout if self.training else 0.0
+        if share and x.device.type == "cpu":
+            y = attention_with_dropout(q, k, v, share)
+        else:
+            mask = None if start == 0 or T == 1 else _mask_after(start, T, x.device)
+            y = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, dropout_p=share, is_causal=start == 0
+            )  # (B, nh, T, hs)
         y = y.transpose(1, 2).contiguous().view(B, T, C)
         out: Tensor = self.resid_dropout(self.proj(y))
         return out
@@ -63,7 +106,7 @@ class GeluMLP(nn.Module):
         super().__init__()
         self.up = nn.Linear(config.n_embd, config.mlp_hidden, bias=config.bias)
         self.down = nn.Linear(config.mlp_hidden, config.n_embd, bias=config.bias)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, C) to (B, T, C), token by token."""
@@ -79,7 +122,7 @@ class SwiGLUMLP(nn.Module):
         self.gate = nn.Linear(config.n_embd, config.mlp_hidden, bias=config.bias)
         self.up = nn.Linear(config.n_embd, config.mlp_hidden, bias=config.bias)
         self.down = nn.Linear(config.mlp_hidden, config.n_embd, bias=config.bias)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, C) to (B, T, C), token by token."""

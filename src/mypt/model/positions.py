@@ -1,5 +1,7 @@
 """Rotary position encoding."""
 
+from typing import Any
+
 import torch
 
 from mypt.schema.config import GPTConfig
@@ -30,9 +32,30 @@ class RotaryEmbedding(torch.nn.Module):
 
     def forward(self, x: torch.Tensor, start: int) -> torch.Tensor:
         """Rotate x (B, nh, T, hs), whose first position is `start`."""
-        T, hs = x.shape[-2:]
+        T = x.size(-2)
         cos = self.cos[start : start + T].to(x.dtype)
         sin = self.sin[start : start + T].to(x.dtype)
-        half = hs // 2
-        turned = torch.cat([-x[..., half:], x[..., :half]], dim=-1)
-        return x * cos + turned * sin
+        turned: torch.Tensor = _Turn.apply(x, cos, sin)  # type: ignore[no-untyped-call]
+        return turned
+
+
+class _Turn(torch.autograd.Function):
+    """The rotation, whose gradient is the rotation back; as torch would derive it, it takes twice the time."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turned(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _turned(grads[0], cos, -sin), None, None
+
+
+def _turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    half = x.size(-1) // 2
+    y = x * cos
+    y[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
+    y[..., half:].addcmul_(x[..., :half], sin[..., half:])
+    return y

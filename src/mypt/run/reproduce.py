@@ -15,7 +15,7 @@ from mypt.schema.errors import BundleError, InputError
 from mypt.schema.events import Eval
 from mypt.schema.state import Progress, SessionRecord, TrainingState
 from mypt.train.curriculum import RunData
-from mypt.train.devices import Precision, environment, resolve_device
+from mypt.train.devices import Precision, environment, keep_freed_memory, resolve_device
 from mypt.train.freezing import apply_settings
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
@@ -116,6 +116,7 @@ def reproduce(name: str, out_dir: Path, steps: int | None, observer: ReproduceOb
         ConflictError: the text is not the recorded one any more.
         InputError: the text is not to be found.
     """
+    keep_freed_memory()
     manager = CheckpointManager.find(name, out_dir)
     with observer.busy("Reading the record"):
         loaded = manager.load()

@@ -21,7 +21,7 @@ from mypt.run.plan import check_room, plan_run
 from mypt.run.resume import prepare_resume
 from mypt.schema.errors import ConflictError, ExportError
 from mypt.schema.run import RunSettings
-from mypt.train.devices import Precision, environment, resolve_device
+from mypt.train.devices import Precision, environment, keep_freed_memory, resolve_device
 from mypt.train.freezing import apply_settings, check_freezing
 from mypt.train.loop import FitResult, Trainer
 from mypt.train.observer import Observer
@@ -82,6 +82,7 @@ def train(call: Call, observer: Observer) -> Outcome:
         BundleError: the recorded run cannot be read.
         StorageError: the disk refused.
     """
+    keep_freed_memory()
     settings, out_dir = call.settings, call.settings.output.out_dir
     manager_of = CheckpointManager.find if call.must_exist else CheckpointManager
     manager = manager_of(call.name, out_dir)

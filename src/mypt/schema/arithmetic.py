@@ -19,6 +19,7 @@ def parameters_by_part(config: GPTConfig) -> dict[str, int]:
     return {
         "token embedding": V * C,
         "position embedding": config.block_size * C if config.pos_encoding == "learned" else 0,
+        "token convolution": (config.token_conv - 1) * C,
         "attention": L * attention,
         "feed-forward": L * mlp,
         "norms": (2 * L + 1) * norm,
@@ -38,7 +39,7 @@ def flops_per_token(config: GPTConfig) -> int:
     for attention (Chowdhery et al. 2022, PaLM, appendix B).
     """
     parts = parameters_by_part(config)
-    multiplying = parameter_count(config) - parts["position embedding"]
+    multiplying = parameter_count(config) - parts["position embedding"] - parts["token convolution"]
     if not config.tie_weights:
         multiplying -= parts["token embedding"]
     return 6 * multiplying + 12 * config.n_layer * config.n_embd * config.block_size

@@ -53,6 +53,11 @@ class GPTConfig(Section):
         1.0, "Positions are divided by this before rope, to stretch a model's context; 1 leaves them.",
         on_resume="refused", gt=0,
     )  # fmt: skip
+    token_conv: int = setting(
+        1, "Add to each token's embedding those of the tokens just before it, channel by channel with learned weights, "
+        "so many tokens in all; 1 adds none.",
+        unit="tokens", on_resume="refused", ge=1, le=64,
+    )  # fmt: skip
     tie_weights: bool = setting(False, "Let the output layer share the token embedding's weights.", on_resume="refused")
 
     @model_validator(mode="after")

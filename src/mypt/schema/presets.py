@@ -25,11 +25,12 @@ _GPT2: dict[str, Any] = {
 
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(
-        "Characters, 0.8M parameters: two minutes on a laptop.",
+        "Characters, 0.4M parameters: ten seconds on a laptop.",
         {
-            "tokenization": "char", "batch_size": 12, "block_size": 64, "n_embd": 128, "n_head": 4, "n_layer": 4,
-            "dropout": 0.0, "max_iters": 2000, "eval_interval": 250, "eval_iters": 200,
-            "learning_rate": 1e-3, "warmup_iters": 100, "use_amp": False,
+            "tokenization": "char", "batch_size": 12, "block_size": 64, "n_embd": 128, "n_head": 4, "n_layer": 2,
+            "dropout": 0.0, "pos_encoding": "rope", "mlp_type": "swiglu", "token_conv": 4, "optimizer": "muon",
+            "max_iters": 350, "eval_interval": 50, "eval_iters": 10, "learning_rate": 0.02, "warmup_iters": 10,
+            "lr_schedule": "linear", "weight_decay": 0.0, "use_amp": False,
         },
     ),
     "small": Preset(

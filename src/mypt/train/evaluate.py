@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from mypt.data.loader import IGNORED, GPTDataLoader
+from mypt.data.loader import GPTDataLoader
 from mypt.data.shards import Split
 from mypt.model.gpt import GPT
+from mypt.model.loss import IGNORED
 from mypt.train.devices import Precision
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from mypt.checkpoint.manager import AnyOptimizer, CheckpointManager
-from mypt.data.loader import IGNORED, Batch
+from mypt.data.loader import Batch
 from mypt.model.gpt import GPT
+from mypt.model.loss import IGNORED
 from mypt.record.log import RunLog
 from mypt.schema.errors import DivergedError
 from mypt.schema.events import BatchSkipped, Eval, Event, TrainingComplete, timestamp
@@ -17,7 +18,7 @@ from mypt.schema.training import TrainingConfig
 from mypt.train import report
 from mypt.train.clock import Clock
 from mypt.train.curriculum import RunData
-from mypt.train.devices import Precision
+from mypt.train.devices import Precision, rows_at_once
 from mypt.train.evaluate import Measured, evaluate
 from mypt.train.gold import Losses, decide_gold
 from mypt.train.observer import Observer
@@ -141,7 +142,12 @@ class Trainer:
     def micro_step(self, step: int, micro: int, batch: Batch, counted: int) -> torch.Tensor:
         """Add one micro-batch's gradient; its loss counts by its share of all tokens of the step."""
         seed_torch(self.training.seed, step, micro)
-        x, y = (t.to(self.model.device) for t in batch)
+        rows = rows_at_once(self.model.config, self.model.device)
+        parts = zip(*(torch.split(t.to(self.model.device), rows) for t in batch), strict=True)
+        return torch.stack([self._backward(x, y, counted) for x, y in parts]).sum()
+
+    def _backward(self, x: torch.Tensor, y: torch.Tensor, counted: int) -> torch.Tensor:
+        """Add the gradient of some windows (b, T), and return their share of the step's loss."""
         with self.precision.autocast():
             loss = self.model.loss(x, y) / counted
         torch.autograd.backward(self.precision.scaler.scale(loss))
@@ -150,14 +156,17 @@ class Trainer:
     def gradient_norm(self) -> torch.Tensor:
         """L2 norm of the whole gradient, its loss scale taken off."""
         self.precision.unscale(self.optimizer)
-        return torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        return torch.nn.utils.get_total_norm(self._gradients())
 
     def update(self, norm: torch.Tensor) -> None:
         """Clip the gradient of the given norm, move the weights, forget the gradient."""
         if self.training.grad_clip:
-            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.training.grad_clip, norm)
+            torch._foreach_mul_(self._gradients(), (self.training.grad_clip / (norm + 1e-6)).clamp(max=1.0))
         self.precision.step(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
+
+    def _gradients(self) -> list[torch.Tensor]:
+        return [p.grad for p in self.model.parameters() if p.grad is not None]
 
     def _finite(self, loss: torch.Tensor, norm: torch.Tensor) -> bool:
         """Whether a step may move the weights; fp16's loss scale looks after gradients that overflow."""

@@ -46,7 +46,7 @@ class Muon:
         self.sources = list(params)
         self.momentum = [torch.zeros_like(p) for p in self.params]
         device = self.params[0].device
-        self.dtype = torch.bfloat16 if device.type == "cuda" and has_hardware_for("cuda", "bf16") else torch.float32
+        self.dtype = torch.bfloat16 if has_hardware_for(str(device), "bf16") else torch.float32
         self.by_shape: dict[tuple[int, int], list[_Piece]] = {}
         for number, (p, parts) in enumerate(zip(params, pieces, strict=True)):
             rows, columns = p.size(0) // parts, p.size(1)
