@@ -1,4 +1,4 @@
-"""Training steps beside nanoGPT's: milliseconds a step, memory, and the mean loss, each in a process of its own, in turn.
+"""Training steps beside nanoGPT's: milliseconds a step, memory and mean loss, each in a process of its own, in turn.
 
 python benchmarks/steps.py --text tinyshakespeare.txt --nanogpt ../nanoGPT --shape small
 python benchmarks/steps.py --text tinyshakespeare.txt --nanogpt ../nanoGPT --shape default
@@ -168,7 +168,7 @@ def floor(settings: dict[str, Any], vocab: int) -> float:
         times = []
         for _ in range(8):
             began = time.perf_counter()
-            x @ w.T, g @ w, g.T @ x  # noqa: B018
+            x @ w.T, g @ w, g.T @ x
             times.append(time.perf_counter() - began)
         total += shapes.count((inner, outer)) * median(times)
     return parts * total

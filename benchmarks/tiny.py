@@ -1,4 +1,4 @@
-"""`mypt train --preset tiny` beside nanoGPT's recipe for a CPU: seconds of the whole command, and the loss that it ends at.
+"""`mypt train --preset tiny` beside nanoGPT's recipe for a CPU: seconds of the whole command, and the loss at its end.
 
 python benchmarks/tiny.py --text tinyshakespeare.txt --nanogpt ../nanoGPT
 """

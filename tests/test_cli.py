@@ -59,7 +59,7 @@ def test_command_line_over_config_file_over_preset_over_default(tmp_path: Path) 
     assert values["max_iters"] == 1000 and settings.given["max_iters"] == "command line"  # given, though the default
     assert values["n_layer"] == 3 and values["n_embd"] == 384
     assert values["block_size"] == PRESETS["tiny"].settings["block_size"]
-    assert values["weight_decay"] == 0.1 and "weight_decay" not in settings.given
+    assert values["grad_clip"] == 1.0 and "grad_clip" not in settings.given
     assert settings.description == {"name": "n", "description": "d"}
 
 

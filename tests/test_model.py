@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mypt.model.dropout import Dropout, attention_with_dropout, dropout
+from mypt.model.attention import attention
+from mypt.model.dropout import Dropout, dropout
+from mypt.model.gelu import gelu
 from mypt.model.generate import generate
 from mypt.model.gpt import GPT
 from mypt.model.loss import CHUNK_FROM_VOCAB, IGNORED, next_token_loss
@@ -196,17 +198,18 @@ def test_dropout_drops_its_share_keeps_the_mean_and_follows_the_seed() -> None:
     assert dropout(x, 0.0) is x and not Dropout(0.5).eval()(x).isnan().any() and Dropout(0.5).eval()(x) is x
 
 
-def test_attention_written_out_is_torchs() -> None:
+def test_attention_with_dropout_has_the_mean_of_torchs_and_sees_nothing_ahead() -> None:
     generator = torch.Generator().manual_seed(2)
-    q, k, v = (torch.randn(2, 3, 9, 8, generator=generator) for _ in range(3))
-    torch.testing.assert_close(
-        attention_with_dropout(q, k, v, 0.0), F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    )
+    q, k, v = (torch.randn(1, 2, 9, 8, generator=generator) for _ in range(3))
     torch.manual_seed(1)
-    y = attention_with_dropout(q, k, v, 0.4)
+    mean = torch.stack([attention(q, k, v, None, 0.2) for _ in range(4000)]).mean(dim=0)
+    wanted = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    assert (mean - wanted).abs().max() < 0.06 and (attention(q, k, v, None, 0.0) - wanted).abs().max() < 1e-6
+    torch.manual_seed(1)
+    y = attention(q, k, v, None, 0.4)
     v[:, :, 5:] = 7.0
     torch.manual_seed(1)
-    torch.testing.assert_close(attention_with_dropout(q, k, v, 0.4)[:, :, :5], y[:, :, :5])
+    assert torch.equal(attention(q, k, v, None, 0.4)[:, :, :5], y[:, :, :5])
 
 
 @pytest.mark.parametrize("tokens", [7, 700])
@@ -226,3 +229,14 @@ def test_the_chunked_loss_in_half_precision_is_near_the_whole_one(tokens: int) -
         assert near.dtype == torch.float32 and not near.isnan().any()
         assert (near - exact).norm() < 0.01 * exact.norm()
     assert not measured(True)[1][0, 3].any()
+
+
+def test_gelu_and_its_slope_are_torchs() -> None:
+    x = (6 * torch.randn(3, 700, 100, generator=torch.Generator().manual_seed(6))).requires_grad_()
+    theirs = F.gelu(x, approximate="tanh")
+    ours = gelu(x)
+    torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-6)
+    slopes = [torch.autograd.grad(y.sum(), x)[0] for y in (ours, theirs)]
+    torch.testing.assert_close(*slopes, atol=5e-6, rtol=1e-6)
+    with torch.no_grad():
+        assert torch.equal(gelu(x), theirs)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mypt import GPT, GPTConfig, GPTDataLoader, Tokenizer
 from mypt.checkpoint.manager import AnyOptimizer
 from mypt.data.shards import Split
+from mypt.schema.arithmetic import flops_per_token
 from mypt.schema.errors import ConfigError, InputError
 from mypt.schema.state import TrainingState
 from mypt.schema.training import TrainingConfig
@@ -22,6 +23,7 @@ from mypt.train.loop import Trainer
 from mypt.train.muon import Muon, orthogonalized
 from mypt.train.observer import Observer
 from mypt.train.optimizer import build_optimizer
+from mypt.train.pace import pace
 from mypt.train.schedule import learning_rate_at
 from tests.conftest import tiny_text
 
@@ -117,7 +119,7 @@ def test_any_split_into_micro_batches_gives_the_same_gradient(monkeypatch: pytes
 
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     def gradient(tokens_at_once: int) -> list[torch.Tensor]:
-        monkeypatch.setattr("mypt.train.devices.CPU_TOKENS", tokens_at_once)
+        monkeypatch.setattr("mypt.schema.arithmetic.CPU_TOKENS", tokens_at_once)
         config, training = config_of(batch_size=5), TrainingConfig(use_amp=False)
         model, loader = GPT(config), loader_of(config)
         state, precision = TrainingState(step=0, training_config=training), Precision.of(training, "cpu")
@@ -129,6 +131,18 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(monkeypatch: pytest.Monk
     for tokens_at_once in (1, 8, 17, 39):
         for left, right in zip(whole, gradient(tokens_at_once), strict=True):
             torch.testing.assert_close(left, right, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("device", "share"), [("cpu", None), ("NVIDIA A100-SXM4-80GB", 312), ("NVIDIA H200", 989), ("Tesla T4", None)]
+)
+def test_the_pace_is_told_in_arithmetic_and_as_a_share_of_known_peaks(device: str, share: float | None) -> None:
+    config = config_of()
+    found = pace(3_000_000, 1.5, config, device)
+    assert found.tokens_per_sec == 2_000_000
+    assert found.tflops == pytest.approx(2.0 * flops_per_token(config) / 1e6)
+    assert found.mfu == (None if share is None else pytest.approx(found.tflops / share))
+    assert pace(0, 0.0, config, device).tflops == 0
 
 
 def moved(model: GPT, optimizer: AnyOptimizer, steps: int = 4) -> list[torch.Tensor]:

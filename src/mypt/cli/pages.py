@@ -79,6 +79,9 @@ def _course(s: Summary) -> Iterator[tuple[str, str]]:
         quarters = [(r.first_quarter, "in the first quarter"), (r.last_quarter, "in the last")]
         parts = [f"{human.count(rate)} {when}" for rate, when in quarters if rate is not None]
         yield "tokens/s", f"{human.count(r.overall)} with evaluating" + "".join(f", {p}" for p in parts)
+    if r.tflops is not None:
+        share = "" if r.mfu is None else f", {r.mfu:.1%} of the device's peak (MFU)"
+        yield "arithmetic", f"{r.tflops:.2f} TFLOP/s in training steps{share}"
     if len(s.phases) > 1:
         yield "phases", ", ".join(f"{escape(p.name)} after step {p.after_step:,}" for p in s.phases)
     if s.curve:

@@ -1,6 +1,5 @@
-"""Dropout whose mask is drawn fast on a CPU, and attention with it."""
+"""Dropout whose mask is drawn fast on a CPU."""
 
-import math
 from typing import Any
 
 import torch
@@ -38,17 +37,6 @@ def dropout(x: Tensor, share: float) -> Tensor:
         return F.dropout(x, share)
     dropped: Tensor = _Dropout.apply(x, round(share * LEVELS))  # type: ignore[no-untyped-call]
     return dropped
-
-
-def attention_with_dropout(q: Tensor, k: Tensor, v: Tensor, share: float) -> Tensor:
-    """Causal attention (B, nh, T, hs) that drops a share of its weights, written out.
-
-    torch's fast attention has no dropout on a CPU, and its other one uses the slow masks.
-    """
-    T, hs = q.shape[-2:]
-    hidden = torch.full((T, T), -math.inf, dtype=q.dtype, device=q.device).triu(1)
-    weights = torch.softmax(torch.matmul(q, k.mT).mul_(1 / math.sqrt(hs)).add_(hidden), dim=-1)  # (B, nh, T, T)
-    return torch.matmul(dropout(weights, share), v)
 
 
 class _Dropout(torch.autograd.Function):

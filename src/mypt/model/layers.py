@@ -4,7 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mypt.model.dropout import Dropout, attention_with_dropout
+from mypt.model.attention import attention
+from mypt.model.dropout import Dropout
+from mypt.model.gelu import gelu
 from mypt.model.positions import RotaryEmbedding
 from mypt.schema.config import GPTConfig
 
@@ -86,21 +88,15 @@ class CausalSelfAttention(nn.Module):
             q, k = rope(q, start), rope(k, start)
         if cache is not None:
             k, v = cache.extend(k, v)
-        share = self.dropout if self.training else 0.0
-        if share and x.device.type == "cpu":
-            y = attention_with_dropout(q, k, v, share)
-        else:
-            mask = None if start == 0 or T == 1 else _mask_after(start, T, x.device)
-            y = F.scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, dropout_p=share, is_causal=start == 0
-            )  # (B, nh, T, hs)
+        mask = None if start == 0 or T == 1 else _mask_after(start, T, x.device)
+        y = attention(q, k, v, mask, self.dropout if self.training else 0.0)  # (B, nh, T, hs)
         y = y.transpose(1, 2).contiguous().view(B, T, C)
         out: Tensor = self.resid_dropout(self.proj(y))
         return out
 
 
 class GeluMLP(nn.Module):
-    """GPT-2's feed-forward layer: 4 x wider, GELU in its tanh form (Hendrycks and Gimpel 2016)."""
+    """GPT-2's feed-forward layer: 4 x wider, GELU."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -110,7 +106,7 @@ class GeluMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, C) to (B, T, C), token by token."""
-        out: Tensor = self.dropout(self.down(F.gelu(self.up(x), approximate="tanh")))
+        out: Tensor = self.dropout(self.down(gelu(self.up(x))))
         return out
 
 

@@ -81,7 +81,7 @@ def _summary(path: Path, track: Track, runs: int, passed: PassedOver, bundle: Pa
         tokens=max(tokens, end.get("total_tokens", 0), end.get("tokens_processed", 0)),
         evaluations=len(evals),
         time=_time(track, end),
-        tokens_per_s=_rates(evals, {i for i, a in enumerate(track.attempts, 1) if a.start_step == 0}),
+        tokens_per_s=_rates(evals, {i for i, a in enumerate(track.attempts, 1) if a.start_step == 0}, end),
         val_loss=_figures(evals, VAL, SE),
         train_loss=None if train.best is None else train,
         eval_sets={name.removeprefix("eval_"): _figures(rows, 1) for name, rows in track.sets.items() if len(rows)},
@@ -135,12 +135,13 @@ def _number(value: float) -> float | None:
     return value if isfinite(value) else None
 
 
-def _rates(evals: Rows, fresh: set[int]) -> Rates:
+def _rates(evals: Rows, fresh: set[int], end: dict[str, Any]) -> Rates:
     """Rates of all evaluations, and of the first and the last quarter of them.
 
     Args:
         evals: the table of `Track.evals`.
         fresh: sessions that began with nothing, whose first evaluation counts from there.
+        end: the closing event, which knows the arithmetic.
     """
     columns = [evals.column(c) for c in (ELAPSED, TOKENS, ATTEMPT)]
     quarter = max(2, len(evals) // 4)
@@ -148,6 +149,8 @@ def _rates(evals: Rows, fresh: set[int]) -> Rates:
         overall=_rate(columns, fresh),
         first_quarter=_rate([c[:quarter] for c in columns], fresh),
         last_quarter=_rate([c[-quarter:] for c in columns], set()),
+        tflops=end.get("tflops"),
+        mfu=end.get("mfu"),
     )
 
 

@@ -56,6 +56,8 @@ class RunConfigRecord(_Part):
     dropout: float | None = None
     seed: int | None = None
     preset: str | None = None
+    optimizer: str | None = None
+    rows_at_once: int | None = None
     device: str | None = None
     init_from_model: str | None = None
 
@@ -94,6 +96,9 @@ class Eval(Event):
         val_se: standard error of `val_loss`.
         val_bpb: `val_loss` in bits per byte of text.
         train_se: standard error of `train_loss`.
+        tokens_per_sec: of this session's training time so far.
+        tflops: the same in 10^12 floating point operations a second.
+        mfu: share of the device's dense bf16 peak; None where that is not known.
     """
 
     event: Literal["eval"] = "eval"
@@ -110,6 +115,9 @@ class Eval(Event):
     val_se: Loss | None = None
     val_bpb: Loss | None = None
     train_se: Loss | None = None
+    tokens_per_sec: int | None = None
+    tflops: Annotated[float | None, _rounded(4)] = None
+    mfu: Annotated[float | None, _rounded(4)] = None
 
     def eval_sets(self) -> dict[str, float]:
         """The losses of further eval sets, by name."""
@@ -161,6 +169,8 @@ class TrainingComplete(Event):
     training_s: Seconds | None = None
     eval_s: Seconds | None = None
     save_s: Seconds | None = None
+    tflops: Annotated[float | None, _rounded(4)] = None
+    mfu: Annotated[float | None, _rounded(4)] = None
 
 
 class GoldCheckpoint(Event):

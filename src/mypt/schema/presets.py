@@ -27,10 +27,10 @@ PRESETS: dict[str, Preset] = {
     "tiny": Preset(
         "Characters, 0.4M parameters: ten seconds on a laptop.",
         {
-            "tokenization": "char", "batch_size": 12, "block_size": 64, "n_embd": 128, "n_head": 4, "n_layer": 2,
+            "tokenization": "char", "batch_size": 16, "block_size": 64, "n_embd": 128, "n_head": 4, "n_layer": 2,
             "dropout": 0.0, "pos_encoding": "rope", "mlp_type": "swiglu", "token_conv": 4, "optimizer": "muon",
-            "max_iters": 350, "eval_interval": 50, "eval_iters": 10, "learning_rate": 0.02, "warmup_iters": 10,
-            "lr_schedule": "linear", "weight_decay": 0.0, "use_amp": False,
+            "max_iters": 300, "eval_interval": 50, "eval_iters": 10, "learning_rate": 0.015, "warmup_iters": 10,
+            "lr_schedule": "linear", "weight_decay": 0.0,
         },
     ),
     "small": Preset(

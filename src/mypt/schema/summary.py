@@ -97,11 +97,21 @@ class Time(_Figures):
 
 
 class Rates(_Figures):
-    """Tokens a second between evaluations, which count as part of the time."""
+    """Tokens a second between evaluations, which count as part of the time.
+
+    Attributes:
+        overall: of all evaluations.
+        first_quarter: of the first quarter of them.
+        last_quarter: of the last quarter.
+        tflops: 10^12 floating point operations a second of the last session's training time alone.
+        mfu: its share of the device's dense bf16 peak; None where that is not known.
+    """
 
     overall: float | None
     first_quarter: float | None
     last_quarter: float | None
+    tflops: float | None = None
+    mfu: float | None = None
 
 
 class Spike(_Figures):

@@ -13,13 +13,11 @@ import torch
 
 from mypt import __version__
 from mypt.checkpoint.manager import AnyOptimizer
-from mypt.schema.config import GPTConfig
+from mypt.data.loader import Batch
 from mypt.schema.errors import DeviceError
 from mypt.schema.state import Environment
 from mypt.schema.training import TrainingConfig
 
-CPU_TOKENS = 1024
-"""Measured on 2 cores at the default shape: 1024 and 2048 take about the same time, all 8192 half as much again."""
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -61,13 +59,12 @@ def has_hardware_for(device: str, amp_dtype: str) -> bool:
     return kind == "cpu" and amp_dtype == "bf16" and _cpu_has_bf16()
 
 
-def rows_at_once(config: GPTConfig, device: torch.device) -> int:
-    """Windows of a micro-batch that go through the model together.
-
-    On a CPU so few that their activations stay near its caches; the gradient is that of the whole, in less memory
-    and less time. It follows from the shape alone, so that a resume computes as the run before it did.
-    """
-    return max(1, CPU_TOKENS // config.block_size) if device.type == "cpu" else config.batch_size
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """A batch where the model is; a GPU fetches it while it still computes."""
+    if device.type != "cuda":
+        return batch[0].to(device), batch[1].to(device)
+    x, y = (t.pin_memory().to(device, non_blocking=True) for t in batch)
+    return x, y
 
 
 def keep_freed_memory() -> None:
@@ -103,6 +100,7 @@ class Precision:
     @classmethod
     def of(cls, training: TrainingConfig, device: str) -> "Precision":
         """The precision that the settings ask for and the device has."""
+        torch.backends.cuda.matmul.allow_tf32 = True  # what is left to fp32 on a GPU; without effect elsewhere
         enabled = training.use_amp and has_hardware_for(device, training.amp_dtype)
         dtype = torch_dtype(training.amp_dtype)
         kind = torch.device(device).type
@@ -132,9 +130,14 @@ def environment(device: str) -> Environment:
         numpy=version("numpy"),
         tiktoken=version("tiktoken"),
         platform=platform.platform(),
-        device=torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+        device=hardware(device),
         threads=torch.get_num_threads(),
     )
+
+
+def hardware(device: str) -> str:
+    """The name of a GPU, or the device's own where it has no other."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
 def peak_memory(device: str) -> int | None:

@@ -11,6 +11,7 @@ from mypt.data.loader import Batch
 from mypt.model.gpt import GPT
 from mypt.model.loss import IGNORED
 from mypt.record.log import RunLog
+from mypt.schema.arithmetic import rows_at_once
 from mypt.schema.errors import DivergedError
 from mypt.schema.events import BatchSkipped, Eval, Event, TrainingComplete, timestamp
 from mypt.schema.state import TrainingState
@@ -18,10 +19,11 @@ from mypt.schema.training import TrainingConfig
 from mypt.train import report
 from mypt.train.clock import Clock
 from mypt.train.curriculum import RunData
-from mypt.train.devices import Precision, rows_at_once
+from mypt.train.devices import Precision, hardware, on_device
 from mypt.train.evaluate import Measured, evaluate
 from mypt.train.gold import Losses, decide_gold
 from mypt.train.observer import Observer
+from mypt.train.pace import Pace, pace
 from mypt.train.schedule import learning_rate_at
 from mypt.train.stop import Stop
 
@@ -106,7 +108,7 @@ class Trainer:
             if stopped:
                 self._log(report.training_stopped(self.state, self.clock, stopped))
                 return FitResult(self.state, self.evals, stopped=stopped)
-        complete = report.training_complete(self.state, self.clock, self.tokens_per_step)
+        complete = report.training_complete(self.state, self.clock, self.pace())
         self._log(complete)
         return FitResult(self.state, self.evals, complete)
 
@@ -128,6 +130,11 @@ class Trainer:
             self._leave_out(step, loss, norm)
         return loss
 
+    def pace(self) -> Pace:
+        """The session's own, up to the state's step."""
+        tokens = (self.state.step - self.training.start_step) * self.tokens_per_step
+        return pace(tokens, self.clock.training, self.model.config, hardware(str(self.model.device)))
+
     def batches(self, step: int) -> list[Batch]:
         """The step's micro-batches, each numbered from the beginning of its phase."""
         loader = self.data.phase_at(step).loader
@@ -141,9 +148,9 @@ class Trainer:
 
     def micro_step(self, step: int, micro: int, batch: Batch, counted: int) -> torch.Tensor:
         """Add one micro-batch's gradient; its loss counts by its share of all tokens of the step."""
-        seed_torch(self.training.seed, step, micro)
-        rows = rows_at_once(self.model.config, self.model.device)
-        parts = zip(*(torch.split(t.to(self.model.device), rows) for t in batch), strict=True)
+        seed_torch(self.training.seed, step, micro, self.model.device)
+        rows = rows_at_once(self.model.config)
+        parts = zip(*(torch.split(t, rows) for t in on_device(batch, self.model.device)), strict=True)
         return torch.stack([self._backward(x, y, counted) for x, y in parts]).sum()
 
     def _backward(self, x: torch.Tensor, y: torch.Tensor, counted: int) -> torch.Tensor:
@@ -156,7 +163,8 @@ class Trainer:
     def gradient_norm(self) -> torch.Tensor:
         """L2 norm of the whole gradient, its loss scale taken off."""
         self.precision.unscale(self.optimizer)
-        return torch.nn.utils.get_total_norm(self._gradients())
+        norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self._gradients())))
+        return norm
 
     def update(self, norm: torch.Tensor) -> None:
         """Clip the gradient of the given norm, move the weights, forget the gradient."""
@@ -166,7 +174,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _gradients(self) -> list[torch.Tensor]:
-        return [p.grad for p in self.model.parameters() if p.grad is not None]
+        return [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
 
     def _finite(self, loss: torch.Tensor, norm: torch.Tensor) -> bool:
         """Whether a step may move the weights; fp16's loss scale looks after gradients that overflow."""
@@ -237,7 +245,7 @@ class Trainer:
         progress = self.state.progress.after_eval(step, train_loss, val_loss, measured["val"].bpb)
         self.state = self.state.model_copy(update={"progress": progress})
         lr, phase = self.optimizer.param_groups[0]["lr"], self.data.phase_at(step - 1)
-        event = report.evaluation(self.state, measured, self.clock, lr, phase.name)
+        event = report.evaluation(self.state, measured, self.clock, self.pace(), lr, phase.name)
         self.evals.append(event)
         self._log(event)
         self.observer.evaluated(event, self.training.max_iters, self._eta())
@@ -294,7 +302,11 @@ class Trainer:
             self.log.append(event)
 
 
-def seed_torch(seed: int, step: int, micro: int) -> None:
-    """Seed torch's generators for one micro-step, so that its dropout depends on nothing before it."""
+def seed_torch(seed: int, step: int, micro: int, device: torch.device) -> None:
+    """Seed the generator of a device for one micro-step, so that its dropout depends on nothing before it."""
     mixed = np.random.SeedSequence((seed, step, micro)).generate_state(1, np.uint64)[0]
-    torch.manual_seed(int(mixed) & (2**63 - 1))
+    seeded = int(mixed) & (2**63 - 1)
+    if device.type == "cpu":  # torch.manual_seed would walk through the stack for the sake of other devices
+        torch.default_generator.manual_seed(seeded)
+    else:
+        torch.manual_seed(seeded)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from mypt.schema.arithmetic import parameter_count
+from mypt.schema.arithmetic import parameter_count, rows_at_once
 from mypt.schema.config import GPTConfig
 from mypt.schema.events import (
     Eval,
@@ -20,6 +20,7 @@ from mypt.schema.events import (
 from mypt.schema.state import TrainingState
 from mypt.train.clock import Clock
 from mypt.train.gold import Decision
+from mypt.train.pace import Pace
 
 if TYPE_CHECKING:
     from mypt.train.evaluate import Measured
@@ -52,6 +53,7 @@ def training_start(at: str, config: GPTConfig, state: TrainingState, use_amp: bo
             tokenization=data.tokenization if data else None,
             sampling=data.sampling if data else None,
             dropout=config.dropout,
+            rows_at_once=rows_at_once(config),
             preset=state.preset,
             device=config.device,
         ),
@@ -62,13 +64,16 @@ def training_start(at: str, config: GPTConfig, state: TrainingState, use_amp: bo
     )
 
 
-def evaluation(state: TrainingState, measured: Mapping[str, "Measured"], clock: Clock, lr: float, phase: str) -> Eval:
+def evaluation(
+    state: TrainingState, measured: Mapping[str, "Measured"], clock: Clock, pace: Pace, lr: float, phase: str
+) -> Eval:
     """The event of an evaluation at the state's step.
 
     Args:
         state: already brought up to the step.
         measured: every set that was measured, by name; `train` and `val` among them.
         clock: of the session.
+        pace: of the session.
         lr: learning rate of the step.
         phase: the step's phase.
     """
@@ -90,6 +95,9 @@ def evaluation(state: TrainingState, measured: Mapping[str, "Measured"], clock: 
         val_se=measured["val"].se,
         val_bpb=measured["val"].bpb,
         train_se=measured["train"].se,
+        tokens_per_sec=round(pace.tokens_per_sec),
+        tflops=pace.tflops,
+        mfu=pace.mfu,
         **losses,
         **errors,
         **bits,
@@ -129,7 +137,7 @@ def training_stopped(state: TrainingState, clock: Clock, reason: str) -> Trainin
     )
 
 
-def training_complete(state: TrainingState, clock: Clock, tokens_per_step: int) -> TrainingComplete:
+def training_complete(state: TrainingState, clock: Clock, pace: Pace) -> TrainingComplete:
     """The closing event of a run; rates are of this session's training time alone."""
     progress = state.progress
     steps = state.step - state.training_config.start_step
@@ -142,7 +150,7 @@ def training_complete(state: TrainingState, clock: Clock, tokens_per_step: int) 
         total_steps=state.step,
         total_tokens=progress.tokens_processed,
         steps_per_sec=rate,
-        tokens_per_sec=round(rate * tokens_per_step),
+        tokens_per_sec=round(pace.tokens_per_sec),
         final_train_loss=progress.last_train_loss,
         final_val_loss=progress.last_val_loss,
         best_val_loss=progress.best_val_loss if progress.gold.step is None else progress.gold.val_loss,
@@ -152,4 +160,6 @@ def training_complete(state: TrainingState, clock: Clock, tokens_per_step: int) 
         training_s=clock.training,
         eval_s=clock.evaluating,
         save_s=clock.saving,
+        tflops=pace.tflops,
+        mfu=pace.mfu,
     )

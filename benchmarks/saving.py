@@ -1,0 +1,53 @@
+"""What saving costs the training loop: a bundle of 30M parameters, beside the steps between two saves.
+
+python benchmarks/saving.py
+"""
+
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from mypt import GPT, CheckpointManager, GPTConfig, GPTDataLoader, Tokenizer
+from mypt.schema.state import TrainingState
+from mypt.schema.training import TrainingConfig
+from mypt.train.curriculum import RunData
+from mypt.train.devices import Precision, keep_freed_memory
+from mypt.train.loop import Trainer
+from mypt.train.observer import Observer
+from mypt.train.optimizer import build_optimizer
+
+SHAPE = {"n_layer": 6, "n_head": 10, "n_embd": 640}
+STEPS, SAVES = 3, 5
+
+
+def main() -> None:
+    keep_freed_memory()
+    text = "nel mezzo del cammin di nostra vita " * 5000
+    tokenizer = Tokenizer.char(text)
+    config = GPTConfig(**SHAPE, vocab_size=tokenizer.vocab_size, device="cpu")
+    training = TrainingConfig()
+    model = GPT(config)
+    optimizer = build_optimizer(model, training)
+    state = TrainingState(step=0, optimizer_file="optimizer.pt", training_config=training)
+    data = RunData(GPTDataLoader(config, tokenizer, text=text))
+    trainer = Trainer(model, data, optimizer, state, Precision.of(training, "cpu"), Observer())
+    steps, saves = [], []
+    for step in range(STEPS):
+        began = time.perf_counter()
+        trainer.train_step(step)
+        steps.append(time.perf_counter() - began)
+    with tempfile.TemporaryDirectory() as folder:
+        manager = CheckpointManager("saved", Path(folder))
+        for _ in range(SAVES):
+            began = time.perf_counter()
+            manager.save(model, tokenizer, state, optimizer)
+            saves.append(time.perf_counter() - began)
+    step_s, save_s, interval = median(steps), median(saves), training.eval_interval
+    print(f"{model.num_params():,} parameters: a step {step_s:.2f} s, a bundle {save_s:.2f} s")
+    share = 2 * save_s / (interval * step_s + 2 * save_s)
+    print(f"two bundles (last and gold) every {interval} steps: {share:.1%} of the loop (goal 5 %)")
+
+
+if __name__ == "__main__":
+    main()

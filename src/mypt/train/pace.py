@@ -1,0 +1,40 @@
+"""How fast a session trains, in tokens and in arithmetic, and what share of the device's peak that is."""
+
+from dataclasses import dataclass
+
+from mypt.schema.arithmetic import flops_per_token
+from mypt.schema.config import GPTConfig
+
+PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "RTX 4090": 165.0, "RTX 3090": 71.0}
+"""Dense bf16 peaks from NVIDIA's data sheets, by a part of the name that the driver gives."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Rates of a session's training time, without evaluations and saves.
+
+    Attributes:
+        tokens_per_sec: tokens learned from.
+        tflops: 10^12 floating point operations a second, as `flops_per_token` counts them.
+        mfu: `tflops` over the device's dense bf16 peak (Chowdhery et al. 2022, PaLM, appendix B); None where that is
+            not known.
+    """
+
+    tokens_per_sec: float
+    tflops: float
+    mfu: float | None
+
+
+def pace(tokens: int, seconds: float, config: GPTConfig, device: str) -> Pace:
+    """The pace of so many tokens in so many seconds.
+
+    Args:
+        tokens: learned from.
+        seconds: that it took; 0 gives rates of 0.
+        config: the model.
+        device: name of the hardware, such as `NVIDIA A100-SXM4-80GB`.
+    """
+    rate = tokens / seconds if seconds else 0.0
+    tflops = rate * flops_per_token(config) / 1e12
+    peak = next((peak for name, peak in PEAK_TFLOPS.items() if name in device), None)
+    return Pace(rate, tflops, None if peak is None else tflops / peak)
