@@ -1,7 +1,9 @@
 """What a step learns from, at which rate, and what an evaluation measures."""
 
+import json
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mypt import GPT, GPTConfig, GPTDataLoader, Tokenizer
-from mypt.checkpoint.manager import AnyOptimizer
+from mypt.checkpoint.manager import AnyOptimizer, CheckpointManager, weights_sha256
 from mypt.data.shards import Split
 from mypt.schema.arithmetic import flops_per_token
 from mypt.schema.errors import ConfigError, InputError
 from mypt.schema.state import TrainingState
 from mypt.schema.training import TrainingConfig
+from mypt.train.compile import choose
 from mypt.train.curriculum import RunData
 from mypt.train.devices import Precision
 from mypt.train.evaluate import evaluate
@@ -25,7 +28,7 @@ from mypt.train.observer import Observer
 from mypt.train.optimizer import build_optimizer
 from mypt.train.pace import pace
 from mypt.train.schedule import learning_rate_at
-from tests.conftest import tiny_text
+from tests.conftest import TINY, Mypt, flat, tiny_text
 
 TOKENIZER = Tokenizer.char(tiny_text())
 SHAPE = {"block_size": 8, "n_embd": 16, "n_head": 2, "n_layer": 1, "vocab_size": TOKENIZER.vocab_size, "device": "cpu"}
@@ -275,3 +278,38 @@ def test_half_precision_is_used_only_where_the_hardware_has_it(monkeypatch: pyte
         assert Precision.of(TrainingConfig(), "cpu").enabled is has
         assert not Precision.of(TrainingConfig(use_amp=False), "cpu").enabled
         assert not Precision.of(TrainingConfig(amp_dtype="fp16"), "cpu").enabled
+
+
+@pytest.mark.parametrize(
+    ("setting", "device", "seconds", "on"),
+    [
+        ("auto", "cpu", 1e6, False), ("auto", "mps", 1e6, False), ("auto", "cuda", 60.0, False),
+        ("auto", "cuda:1", 3600.0, True), ("on", "cpu", 1.0, True), ("off", "cuda", 1e6, False),
+    ],
+)  # fmt: skip
+def test_compiling_is_chosen_by_device_and_length_unless_it_is_set(
+    setting: str, device: str, seconds: float, on: bool
+) -> None:
+    choice = choose(TrainingConfig.model_validate({"torch_compile": setting}), device, seconds)
+    assert choice.on == on and choice.reason
+
+
+def test_a_compiled_run_is_recorded_and_one_that_cannot_compile_goes_on_as_it_is(
+    mypt: Mypt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = ["--input-file", "input.txt", *TINY, "--max-iters", "4", "--dropout", "0.1", "--torch-compile"]
+    mypt("train", "plain", *call, "off")
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function: real(function, backend="eager"))
+    mypt("train", "compiled", *call, "on")
+    assert "identical" in mypt("reproduce", "compiled").output
+
+    def fail(_: object) -> object:
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(torch, "compile", lambda _: fail)
+    assert "torch.compile failed" in flat(mypt("train", "failed", *call, "on").output)
+    weights = [weights_sha256(CheckpointManager(n).load().model) for n in ("plain", "compiled", "failed")]
+    assert weights[0] == weights[1] == weights[2]
+    start = json.loads(Path("logs/train/plain_eval.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    assert (start["config"]["torch_compile"], start["config"]["torch_compile_reason"]) == ("off", "as it was set")

@@ -14,6 +14,7 @@ from mypt.run.parent import recorded_parent
 from mypt.schema.errors import BundleError, InputError
 from mypt.schema.events import Eval
 from mypt.schema.state import Progress, SessionRecord, TrainingState
+from mypt.train.compile import CompiledLoss
 from mypt.train.curriculum import RunData
 from mypt.train.devices import Precision, environment, keep_freed_memory, resolve_device
 from mypt.train.freezing import apply_settings
@@ -184,4 +185,7 @@ def _trainer_of(session: SessionRecord, model: GPT, data: RunData, end: int, com
     precision = Precision.of(training, str(model.device))
     apply_settings(model, training)
     optimizer = build_optimizer(model, training)
-    return Trainer(model, data, optimizer, state, precision, comparison, stop=Stop(at_step=end))
+    trainer = Trainer(model, data, optimizer, state, precision, comparison, stop=Stop(at_step=end))
+    if training.torch_compile == "on":
+        trainer.loss = CompiledLoss(model, comparison.notice)
+    return trainer

@@ -119,6 +119,7 @@ def _carry_out(
         raise ConflictError(f"Another process has made {manager.path} meanwhile.", "Choose another name.")
     if call.from_gold:
         _keep_copy(manager, trainer, observer)
+    trainer.settle_compile(plan.training_s)
     trainer.stop.began = call.began
     with stop_on_signals(trainer.stop):
         result = trainer.run()

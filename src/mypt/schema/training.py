@@ -55,6 +55,11 @@ class TrainingConfig(Section):
     amp_dtype: Literal["bf16", "fp16"] = setting(
         "bf16", "The half precision that use_amp computes in.", on_resume="trajectory"
     )
+    torch_compile: Literal["auto", "on", "off"] = setting(
+        "auto", "Compile the model with torch.compile; auto decides by the device and the time that training takes, "
+        "and the decision holds for the run.",
+        on_resume="trajectory",
+    )  # fmt: skip
     save_dtype: Literal["fp32", "bf16", "fp16"] = setting(
         "fp32", "Precision of the saved weights; below fp32 a resume is no longer exact, and is recorded so.",
         on_resume="trajectory",

@@ -1,6 +1,6 @@
 """The training loop: step, evaluate, log, save."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +18,7 @@ from mypt.schema.state import TrainingState
 from mypt.schema.training import TrainingConfig
 from mypt.train import report
 from mypt.train.clock import Clock
+from mypt.train.compile import Choice, CompiledLoss, choose
 from mypt.train.curriculum import RunData
 from mypt.train.devices import Precision, hardware, on_device
 from mypt.train.evaluate import Measured, evaluate
@@ -76,6 +77,20 @@ class Trainer:
     stop: Stop = field(default_factory=Stop)
     evals: list[Eval] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        """Start without torch.compile."""
+        self.compiled = Choice(False, "never asked")
+        self.loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = self.model.loss
+
+    def settle_compile(self, training_s: float) -> None:
+        """Decide on torch.compile for so many seconds of training, and put the decision into the record."""
+        self.compiled = choose(self.training, str(self.model.device), training_s)
+        self.loss = CompiledLoss(self.model, self.observer.notice) if self.compiled.on else self.model.loss
+        training = self.training.model_copy(update={"torch_compile": "on" if self.compiled.on else "off"})
+        *before, session = self.state.sessions
+        sessions = (*before, session.model_copy(update={"training_config": training}))
+        self.state = self.state.model_copy(update={"training_config": training, "sessions": sessions})
+
     @property
     def training(self) -> TrainingConfig:
         """The settings in force."""
@@ -91,7 +106,8 @@ class Trainer:
         self.clock = Clock()
         first, last = self.state.step, self.training.max_iters
         amp = self.precision.enabled
-        self._log(report.training_start(self.clock.started_at, self.model.config, self.state, amp))
+        reason = self.compiled.reason
+        self._log(report.training_start(self.clock.started_at, self.model.config, self.state, amp, reason))
         self.observer.started(first, last, self.tokens_per_step)
         self.model.train()
         for step in range(first, last):
@@ -156,7 +172,7 @@ class Trainer:
     def _backward(self, x: torch.Tensor, y: torch.Tensor, counted: int) -> torch.Tensor:
         """Add the gradient of some windows (b, T), and return their share of the step's loss."""
         with self.precision.autocast():
-            loss = self.model.loss(x, y) / counted
+            loss = self.loss(x, y) / counted
         torch.autograd.backward(self.precision.scaler.scale(loss))
         return loss.detach()
 

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from mypt.train.evaluate import Measured
 
 
-def training_start(at: str, config: GPTConfig, state: TrainingState, use_amp: bool) -> TrainingStart:
+def training_start(
+    at: str, config: GPTConfig, state: TrainingState, use_amp: bool, compile_reason: str
+) -> TrainingStart:
     """The event that says with which settings and which model a session starts.
 
     Args:
@@ -34,6 +36,7 @@ def training_start(at: str, config: GPTConfig, state: TrainingState, use_amp: bo
         config: the architecture.
         state: the settings and the data.
         use_amp: whether half precision is in effect, not only asked for.
+        compile_reason: why the model is compiled or not.
     """
     training, data = state.training_config, state.data
     settings = training.model_dump(include=set(RunConfigRecord.model_fields) - {"warmup_iters", "use_amp"})
@@ -54,6 +57,7 @@ def training_start(at: str, config: GPTConfig, state: TrainingState, use_amp: bo
             sampling=data.sampling if data else None,
             dropout=config.dropout,
             rows_at_once=rows_at_once(config),
+            torch_compile_reason=compile_reason,
             preset=state.preset,
             device=config.device,
         ),
