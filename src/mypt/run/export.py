@@ -102,16 +102,17 @@ def export_fp16(
     Raises:
         ExportError: naming the tensor and the value that fp16 cannot hold.
     """
-    exact = {n: w.detach().clone() for n, w in model.state_dict().items()}
-    rounded = {n: w.half().to(w.dtype) for n, w in exact.items()}
-    rounding = _largest_rounding(exact, rounded)
+    weights = model.state_dict()
+    rounding = _largest_rounding(weights)
     precision = Precision.of(state.training_config, str(model.device))
     after = None
     if loader is not None:
         iters = state.training_config.eval_iters
         if val_loss_before is None:
             val_loss_before = evaluate(model, loader, "val", iters, precision).loss
-        model.load_state_dict(rounded)
+        exact = {n: w.clone() for n, w in weights.items()}
+        for weight in weights.values():
+            weight.copy_(weight.half())
         after = evaluate(model, loader, "val", iters, precision).loss
         model.load_state_dict(exact)
     fp16 = state.model_copy(update={"optimizer_file": None, "exact_resume": False, "model_dtype": "fp16"})
@@ -123,16 +124,17 @@ def export_fp16(
     )  # fmt: skip
 
 
-def _largest_rounding(exact: dict[str, torch.Tensor], rounded: dict[str, torch.Tensor]) -> Rounding:
-    largest = Rounding(0.0, next(iter(exact)))
-    for name, weight in exact.items():
-        if not torch.isfinite(rounded[name]).all():
-            worst = weight[~torch.isfinite(rounded[name])].flatten()[0].item()
+def _largest_rounding(weights: dict[str, torch.Tensor]) -> Rounding:
+    largest = Rounding(0.0, next(iter(weights)))
+    for name, weight in weights.items():
+        rounded = weight.half().to(weight.dtype)
+        if not torch.isfinite(rounded).all():
+            worst = weight[~torch.isfinite(rounded)].flatten()[0].item()
             raise ExportError(
                 f"{name} holds {worst:.6g}, and fp16 can hold nothing beyond 65504.",
                 "Deploy the bundle itself; a weight of that size usually means that the run diverged.",
             )
-        error = float((weight - rounded[name]).abs().max())
+        error = float((weight - rounded).abs().max())
         if error > largest.error:
             largest = Rounding(error, name)
     return largest

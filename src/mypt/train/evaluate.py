@@ -10,6 +10,7 @@ from mypt.data.loader import GPTDataLoader
 from mypt.data.shards import Split
 from mypt.model.gpt import GPT
 from mypt.model.loss import IGNORED
+from mypt.schema.arithmetic import rows_at_once
 from mypt.train.devices import Precision
 
 
@@ -56,14 +57,22 @@ def evaluate(
     model.eval()
     losses, tokens, text_bytes = [], [], 0
     for x, y in loader.eval_batches(split, eval_iters):
-        with precision.autocast():
-            of_tokens = model.token_losses(x.to(model.device), y.to(model.device))  # (B, T)
+        of_tokens = losses_of(model, x, y, precision)  # (B, T)
         losses.append(of_tokens.double().sum(dim=1) if of_tokens.device.type != "mps" else of_tokens.sum(dim=1))
         tokens.append((y != IGNORED).sum(dim=1))
         text_bytes += int(loader.text_bytes(y))
         progress()
     model.train(was_training)
     return _summary(torch.cat(losses).double().cpu(), torch.cat(tokens).double(), text_bytes)
+
+
+@torch.no_grad()
+def losses_of(model: GPT, x: torch.Tensor, y: torch.Tensor, precision: Precision) -> torch.Tensor:
+    """Loss of each token (B, T), on the model's device, in parts as training goes through them."""
+    rows = rows_at_once(model.config)
+    parts = zip(*(torch.split(t.to(model.device), rows) for t in (x, y)), strict=True)
+    with precision.autocast():
+        return torch.cat([model.token_losses(a, b) for a, b in parts])
 
 
 def _summary(losses: torch.Tensor, tokens: torch.Tensor, text_bytes: int) -> Measured:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import sqrt
 
 import torch
@@ -44,7 +45,6 @@ class Muon:
     def __init__(self, params: Sequence[Tensor], pieces: Sequence[int]) -> None:
         self.params = [p.detach() for p in params]
         self.sources = list(params)
-        self.momentum = [torch.zeros_like(p) for p in self.params]
         device = self.params[0].device
         self.dtype = torch.bfloat16 if has_hardware_for(str(device), "bf16") else torch.float32
         self.by_shape: dict[tuple[int, int], list[_Piece]] = {}
@@ -53,6 +53,11 @@ class Muon:
             shape = (min(rows, columns), max(rows, columns))
             found = [_Piece(number, i * rows, (i + 1) * rows, rows > columns) for i in range(parts)]
             self.by_shape.setdefault(shape, []).extend(found)
+
+    @cached_property
+    def momentum(self) -> list[Tensor]:
+        """Running means of the gradients."""
+        return [torch.zeros_like(p) for p in self.params]
 
     @torch.no_grad()
     def step(self, lr: float, weight_decay: float) -> None:

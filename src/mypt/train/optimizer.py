@@ -5,6 +5,7 @@ Python for each tensor at each step. These call the same fused kernels, and keep
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -29,9 +30,21 @@ class AdamW:
 
     def __init__(self, params: Sequence[Tensor]) -> None:
         self.params = list(params)
-        self.steps = torch.zeros((), dtype=torch.float32, device=self.params[0].device)
-        self.first = [torch.zeros_like(p, requires_grad=False) for p in params]
-        self.second = [torch.zeros_like(p, requires_grad=False) for p in params]
+
+    @cached_property
+    def steps(self) -> Tensor:
+        """Steps taken."""
+        return torch.zeros((), dtype=torch.float32, device=self.params[0].device)
+
+    @cached_property
+    def first(self) -> list[Tensor]:
+        """Running means of the gradients."""
+        return [torch.zeros_like(p, requires_grad=False) for p in self.params]
+
+    @cached_property
+    def second(self) -> list[Tensor]:
+        """Running means of their squares."""
+        return [torch.zeros_like(p, requires_grad=False) for p in self.params]
 
     @torch.no_grad()
     def step(self, lr: float, weight_decay: float) -> None:

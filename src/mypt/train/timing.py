@@ -8,6 +8,7 @@ from statistics import median
 import torch
 
 from mypt.train.devices import peak_memory
+from mypt.train.evaluate import losses_of
 from mypt.train.loop import Trainer
 from mypt.train.optimizer import build_optimizer
 
@@ -31,17 +32,21 @@ class Timing:
 
 
 def time_step(trainer: Trainer) -> Timing:
-    """Time one micro-batch, one update and one batch of evaluation; the trainer is left as it was."""
-    weights = {n: w.clone() for n, w in trainer.model.state_dict().items()}
+    """Time one micro-batch, one update and one batch of evaluation; the trainer is left as it was.
+
+    The update is that of another optimizer at a learning rate of 0, so that no weight moves and none has to be kept.
+    """
     optimizer, scaler = trainer.optimizer, trainer.precision.scaler.state_dict()
     trainer.optimizer = build_optimizer(trainer.model, trainer.training)
+    for group in trainer.optimizer.param_groups:
+        group["lr"] = 0.0
     batch, counted = trainer.data.phase_at(trainer.state.step).loader.batch(0), trainer.tokens_per_step
     trainer.model.train()
     try:
         micro_s, update_s, eval_s = _time(
             trainer,
             lambda: trainer.micro_step(trainer.state.step, 0, batch, counted),
-            lambda: trainer.update(trainer.gradient_norm()),
+            lambda: _update(trainer),
             lambda: _eval_batch(trainer),
         )
         step_s = trainer.training.grad_accum_steps * micro_s + update_s
@@ -49,15 +54,20 @@ def time_step(trainer: Trainer) -> Timing:
     finally:
         trainer.optimizer.zero_grad(set_to_none=True)
         trainer.optimizer = optimizer
-        trainer.model.load_state_dict(weights)
         if scaler:
             trainer.precision.scaler.load_state_dict(scaler)
 
 
+def _update(trainer: Trainer) -> None:
+    """Move no weight; a gradient that is not finite would turn even that into nan."""
+    norm = trainer.gradient_norm()
+    if torch.isfinite(norm):
+        trainer.update(norm)
+
+
 def _eval_batch(trainer: Trainer) -> float:
     x, y = next(trainer.data.primary.eval_batches("val", 1))
-    with torch.no_grad(), trainer.precision.autocast():
-        return float(trainer.model.token_losses(x.to(trainer.model.device), y.to(trainer.model.device)).sum())
+    return float(losses_of(trainer.model, x, y, trainer.precision).sum())
 
 
 def _time(trainer: Trainer, *works: Callable[[], object]) -> list[float]:
