@@ -195,6 +195,7 @@ def test_dropout_drops_its_share_keeps_the_mean_and_follows_the_seed() -> None:
     assert torch.equal(grad, y)
     columns = kept.float().mean(dim=0)  # every place is as likely as any other
     assert columns.min() > 0.65 and columns.max() < 0.95
+    assert dropout(x, 0.999999).isfinite().all()
     assert dropout(x, 0.0) is x and not Dropout(0.5).eval()(x).isnan().any() and Dropout(0.5).eval()(x) is x
 
 
@@ -225,6 +226,7 @@ def test_the_chunked_loss_in_half_precision_is_near_the_whole_one(tokens: int) -
             loss = next_token_loss(hidden, weight, targets)
         return (loss, *torch.autograd.grad(loss, (hidden, weight)))
 
+    assert not torch.equal(measured(True)[1], measured(False)[1])  # half precision is in effect
     for near, exact in zip(measured(True), measured(False), strict=True):
         assert near.dtype == torch.float32 and not near.isnan().any()
         assert (near - exact).norm() < 0.01 * exact.norm()

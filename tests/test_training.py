@@ -127,7 +127,16 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(monkeypatch: pytest.Monk
         model, loader = GPT(config), loader_of(config)
         state, precision = TrainingState(step=0, training_config=training), Precision.of(training, "cpu")
         trainer = Trainer(model, RunData(loader), build_optimizer(model, training), state, precision, Observer())
+        parts: list[int] = []
+        whole_loss = trainer.loss
+
+        def counted(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            parts.append(len(x))
+            return whole_loss(x, y)
+
+        trainer.loss = counted
         loss = trainer.micro_step(0, 0, loader.batch(0), trainer.tokens_per_step)
+        assert sum(parts) == 5 and max(parts) == min(5, max(1, tokens_at_once // 8))
         return [loss, *(p.grad for p in model.parameters() if p.grad is not None)]
 
     whole = gradient(40)

@@ -35,7 +35,7 @@ def dropout(x: Tensor, share: float) -> Tensor:
         return x
     if x.device.type != "cpu":
         return F.dropout(x, share)
-    dropped: Tensor = _Dropout.apply(x, round(share * LEVELS))  # type: ignore[no-untyped-call]
+    dropped: Tensor = _Dropout.apply(x, min(round(share * LEVELS), LEVELS - 1))  # type: ignore[no-untyped-call]
     return dropped
 
 

@@ -42,6 +42,7 @@ class _ChunkedLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+        """Sum over the tokens of hidden (BT, C) with weight (V, C) and targets (BT); products in `dtype`."""
         low, layer = hidden.to(dtype), weight.to(dtype)
         loss = torch.zeros((), device=hidden.device)
         of_hidden, of_weight = torch.empty_like(low), torch.zeros_like(weight, dtype=torch.float32)
