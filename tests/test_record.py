@@ -5,15 +5,22 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Callable
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
 
 from mypt import CheckpointManager, get_model_info
+from mypt.checkpoint.manager import weights_sha256
 from mypt.record import commit
 from mypt.record.commit import recover, replacing
 from mypt.record.human import count, duration, eval_lines, parameters, size
+from mypt.record.info import read_bundle
 from mypt.record.log import RunLog
+from mypt.record.overview import overview
+from mypt.record.view import view
+from mypt.run.verify import verify_bundle
 from mypt.schema.errors import StorageError, UsageError
 from mypt.schema.events import EVENTS, Eval, timestamp
 from mypt.schema.state import TrainingState
@@ -205,6 +212,51 @@ def test_a_crash_between_two_renames_is_mended(bundle: Path) -> None:
     bundle.rename(bundle.with_name(".name.old"))
     assert recover(bundle) and not recover(bundle)
     assert content_of(bundle) == {"a": "old a", "b": "old b"}
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "inspect NAME": lambda path: read_bundle(str(path)).state.step,
+    "inspect": lambda path: [(r.step, r.damage) for r in overview(path.parent)],
+    "compare": lambda path: (view(str(path), path.parent).results["step"], view(str(path), path.parent).missing),
+    "verify": lambda path: [(c.ok, c.found) for c in verify_bundle(path) if c.name != "step fits log"],
+    "load": lambda path: weights_sha256(CheckpointManager.find(str(path)).load().model),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_save_in_the_middle_of_reading_is_no_damage(
+    mypt: Mypt, run: Path, monkeypatch: pytest.MonkeyPatch, reader: str
+) -> None:
+    """At each single look at a file in turn, another save of the run falls just before it."""
+    old, new, read, look = Path("old"), Path("new"), READERS[reader], Path.is_file
+    shutil.copytree(run, old)
+    mypt("resume", "dante", "--max-iters", "12")
+    shutil.copytree(run, new)
+
+    def put(source: Path) -> None:
+        with replacing(run) as folder:
+            shutil.copytree(source, folder, dirs_exist_ok=True)
+
+    looks = 0
+
+    def looking(path: Path, saves_at: int) -> bool:
+        nonlocal looks
+        if path.parent == run and (looks := looks + 1) == saves_at:
+            put(new)
+        return look(path)
+
+    found: list[object] = []
+    while looks >= len(found):
+        put(old)
+        looks = 0
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "is_file", partialmethod(looking, len(found)))
+            found.append(read(run))
+    expected = [read(run)]
+    put(new)
+    expected.append(read(run))
+    assert len(found) > 4 and expected[0] != expected[1] and all(f in expected for f in found)
+    assert (found[0], found[2], found[-1]) == (expected[0], expected[1], expected[0])
 
 
 def test_files_and_folder_are_flushed_before_the_switch(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from mypt.record.bundle import (
     read_tokenizer,
     write_json,
 )
-from mypt.record.commit import recover, replacing
+from mypt.record.commit import recover, replacing, undisturbed
 from mypt.record.manifest import check_file, damaged, write_manifest
 from mypt.schema.errors import StorageError
 from mypt.schema.state import TrainingState
@@ -148,20 +148,7 @@ class CheckpointManager:
         Raises:
             BundleError: a file is missing or damaged, or the weights do not fit config.json.
         """
-        config, path = read_config(self.path), self.path / MODEL_FILE
-        model = GPT(config)
-        tokenizer = Tokenizer(read_tokenizer(self.path))
-        if tokenizer.vocab_size > config.vocab_size:
-            raise damaged(
-                self.path / TOKENIZER_FILE,
-                f"has {tokenizer.vocab_size} tokens, but the model knows {config.vocab_size}",
-            )
-        weights: dict[str, Tensor] = load_tensors(path)
-        try:
-            model.load_weights(weights)
-        except (ValueError, AttributeError) as error:
-            raise damaged(path, f"does not fit {CONFIG_FILE}: {error}") from error
-        return Loaded(model.to(device), tokenizer, read_state(self.path))
+        return undisturbed(lambda path: _load(path, device), self.path)
 
     def load_optimizer(self, optimizer: AnyOptimizer) -> dict[str, Any]:
         """Put the saved state into an optimizer of the same model; its settings, such as decay, stay its own.
@@ -212,6 +199,23 @@ def load_tensors(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch raises a different error for nearly every way to be damaged
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise damaged(path, f"is damaged: {reason}") from error
+
+
+def _load(path: Path, device: str) -> Loaded:
+    config = read_config(path)
+    model = GPT(config)
+    tokenizer = Tokenizer(read_tokenizer(path))
+    if tokenizer.vocab_size > config.vocab_size:
+        raise damaged(
+            path / TOKENIZER_FILE,
+            f"has {tokenizer.vocab_size} tokens, but the model knows {config.vocab_size}",
+        )
+    weights: dict[str, Tensor] = load_tensors(path / MODEL_FILE)
+    try:
+        model.load_weights(weights)
+    except (ValueError, AttributeError) as error:
+        raise damaged(path / MODEL_FILE, f"does not fit {CONFIG_FILE}: {error}") from error
+    return Loaded(model.to(device), tokenizer, read_state(path))
 
 
 def _save_tensors(content: dict[str, Any], path: Path) -> None:

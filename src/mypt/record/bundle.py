@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from mypt.record.commit import recover
+from mypt.record.commit import recover, undisturbed
 from mypt.record.manifest import MANIFEST_FILE, check_file, damaged, read_manifest
 from mypt.schema.config import GPTConfig
 from mypt.schema.errors import UsageError
@@ -102,10 +102,7 @@ def read_tokenizer(bundle: Path) -> TokenizerFile:
 
 def read_state(bundle: Path) -> TrainingState:
     """training_state.json of a bundle."""
-    state = _read(bundle / STATE_FILE, TrainingState)
-    if state.step != (saved := read_manifest(bundle).step):
-        raise damaged(bundle / MANIFEST_FILE, f"is of step {saved} and the training state of step {state.step}")
-    return state
+    return undisturbed(_read_state, bundle)
 
 
 def write_json(path: Path, content: BaseModel) -> None:
@@ -113,6 +110,13 @@ def write_json(path: Path, content: BaseModel) -> None:
     exclude_none = isinstance(content, TokenizerFile)
     text = json.dumps(content.model_dump(mode="json", exclude_none=exclude_none), indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+def _read_state(bundle: Path) -> TrainingState:
+    state = _read(bundle / STATE_FILE, TrainingState)
+    if state.step != (saved := read_manifest(bundle).step):
+        raise damaged(bundle / MANIFEST_FILE, f"is of step {saved} and the training state of step {state.step}")
+    return state
 
 
 def _read(path: Path, model: type[_Model]) -> _Model:

@@ -6,15 +6,18 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-from mypt.schema.errors import StorageError
+from mypt.schema.errors import BundleError, MyptError, StorageError
 
 RECOVER_TRIES = 10
 RECOVER_PAUSE_S = 0.05
 """A process that is alive takes far less than these pauses from its first rename to its second."""
+READ_TRIES = 20
+_Found = TypeVar("_Found")
 _REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -65,6 +68,35 @@ def replacing(target: Path) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
             if target.exists():
                 shutil.rmtree(old, ignore_errors=True)
+
+
+def undisturbed(read: Callable[[Path], _Found], target: Path) -> _Found:
+    """What `read(target)` gives, read again whenever a save replaced `target` in the middle of it.
+
+    Raises:
+        BundleError: a save came in between every time; or what `read` raises of a `target` that stayed.
+    """
+    for _ in range(READ_TRIES):
+        before = _identity(target)
+        try:
+            found = read(target)
+        except (MyptError, OSError):
+            if _identity(target) == before:
+                raise
+        else:
+            if _identity(target) == before:
+                return found
+    raise BundleError(
+        f"{target} was saved anew each of the {READ_TRIES} times that it was read.", "Call again when the run is done."
+    )
+
+
+def _identity(target: Path) -> tuple[int, int] | None:
+    try:
+        found = target.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def recover(target: Path) -> bool:

@@ -18,6 +18,7 @@ from mypt.record.bundle import (
     read_state,
     read_tokenizer,
 )
+from mypt.record.commit import undisturbed
 from mypt.record.headers import TensorHeader, read_headers
 from mypt.record.lineage import Ancestor, lineage
 from mypt.record.manifest import MANIFEST_FILE, check_file, read_manifest
@@ -109,7 +110,20 @@ def read_bundle(name: str, out_dir: Path = DEFAULT_OUT_DIR) -> BundleInfo:
         UsageError: there is no such bundle.
         BundleError: a file of it is missing or damaged.
     """
-    path = bundle_path(name, out_dir)
+    return undisturbed(_read, bundle_path(name, out_dir))
+
+
+def get_model_info(name: str, out_dir: str | Path = DEFAULT_OUT_DIR) -> dict[str, Any]:
+    """What a bundle says of itself, as plain dictionaries; loads no tensor and no torch.
+
+    Example:
+        >>> get_model_info("dante")["training_state"]["training_config"]["max_iters"]  # doctest: +SKIP
+        1000
+    """
+    return read_bundle(name, Path(out_dir)).as_dict()
+
+
+def _read(path: Path) -> BundleInfo:
     state = read_state(path)
     names = [MODEL_FILE, CONFIG_FILE, TOKENIZER_FILE, STATE_FILE]
     names += [OPTIMIZER_FILE] if state.optimizer_file else []
@@ -127,16 +141,6 @@ def read_bundle(name: str, out_dir: Path = DEFAULT_OUT_DIR) -> BundleInfo:
             _file_info(path / MANIFEST_FILE, {}, None),
         ),
     )
-
-
-def get_model_info(name: str, out_dir: str | Path = DEFAULT_OUT_DIR) -> dict[str, Any]:
-    """What a bundle says of itself, as plain dictionaries; loads no tensor and no torch.
-
-    Example:
-        >>> get_model_info("dante")["training_state"]["training_config"]["max_iters"]  # doctest: +SKIP
-        1000
-    """
-    return read_bundle(name, Path(out_dir)).as_dict()
 
 
 def _is_hashed(path: Path) -> bool:

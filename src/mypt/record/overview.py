@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from mypt.record.bundle import CONFIG_FILE, bundle_names, read_config, read_state
+from mypt.record.commit import undisturbed
 from mypt.record.manifest import check_file, read_manifest
 from mypt.schema.arithmetic import parameter_count
 from mypt.schema.errors import BundleError
@@ -46,7 +47,7 @@ class Overview(BaseModel):
 
 def overview(out_dir: Path, sort: SortKey = "name") -> list[BundleRow]:
     """Every bundle of a folder, sorted: names and val losses upward, all else downward, what is unknown last."""
-    rows = [_row(out_dir / name) for name in bundle_names(out_dir)]
+    rows = [undisturbed(_row, out_dir / name) for name in bundle_names(out_dir)]
     key = {"val": "best_val_loss", "bpb": "best_val_bpb", "tokens": "tokens_processed", "saved": "saved_at"}
     values = {row.name: getattr(row, key.get(sort, sort)) for row in rows}
     known = [row for row in rows if values[row.name] is not None]

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from mypt.record.bundle import bundle_path, log_of, log_path, read_config, read_state, read_tokenizer
+from mypt.record.commit import undisturbed
 from mypt.record.live import find_branch, live_events
 from mypt.record.log import PassedOver
 from mypt.schema.errors import BundleError, InputError, MyptError, UsageError
@@ -69,6 +70,16 @@ def view(name: str, out_dir: Path) -> RunView:
         if log_path(name).is_file():
             return _from_log(RunView(label=name, missing=[f"{name} has no bundle."]), log_path(name), None)
         raise
+    run, log, run_id = undisturbed(_from_bundle, path)
+    log = log or log_path(path.name)
+    if not log.is_file():
+        run.missing.append(f"The log {log} is not here.")
+        return run
+    return _from_log(run, log, run_id)
+
+
+def _from_bundle(path: Path) -> tuple[RunView, Path | None, str | None]:
+    """What a bundle itself says, the log it names, and the run it is of."""
     run, log, run_id = RunView(label=path.name), None, None
     try:
         state = read_state(path)
@@ -88,11 +99,7 @@ def view(name: str, out_dir: Path) -> RunView:
             read(run, path)
         except MyptError as error:
             run.missing.append(error.what)
-    log = log or log_path(path.name)
-    if not log.is_file():
-        run.missing.append(f"The log {log} is not here.")
-        return run
-    return _from_log(run, log, run_id)
+    return run, log, run_id
 
 
 def _config_facts(run: RunView, path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from mypt.checkpoint.manager import load_tensors
 from mypt.model.gpt import GPT
 from mypt.record.bundle import MODEL_FILE, OPTIMIZER_FILE, log_of, read_config, read_state, read_tokenizer
+from mypt.record.commit import undisturbed
 from mypt.record.live import live_evals
 from mypt.record.manifest import MANIFEST_FILE, check_file, read_manifest
 from mypt.schema.errors import InputError, MyptError
@@ -55,7 +56,7 @@ def verify_bundle(path: Path) -> list[Check]:
         "step fits log": _log,
         "gold fits record": _gold,
     }
-    return [_run(path, name, check) for name, check in checks.items()]
+    return undisturbed(lambda path: [_run(path, name, check) for name, check in checks.items()], path)
 
 
 def _run(path: Path, name: str, check: Callable[[Path], str]) -> Check:
