@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mypt import CheckpointManager
 from mypt.record import log
-from mypt.record.human import gold_line
+from mypt.record.lines import gold_line
 from mypt.schema.events import GoldBlocked, GoldCheckpoint
 from mypt.schema.state import GoldState
 from mypt.schema.training import TrainingConfig

@@ -15,8 +15,9 @@ from mypt import CheckpointManager, get_model_info
 from mypt.checkpoint.manager import weights_sha256
 from mypt.record import commit
 from mypt.record.commit import recover, replacing
-from mypt.record.human import count, duration, eval_lines, parameters, size
+from mypt.record.human import count, duration, parameters, size
 from mypt.record.info import read_bundle
+from mypt.record.lines import eval_lines
 from mypt.record.log import RunLog
 from mypt.record.overview import overview
 from mypt.record.view import view

@@ -1,6 +1,5 @@
 """The command `mypt`: its verbs, each in a file of its own."""
 
-import gc
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -18,9 +17,6 @@ MODULES = (
 )  # fmt: skip
 """In the order of `mypt --help`. Each registers the verb, or the group of verbs, of its name, except for:"""
 OTHER_WORDS = {"resume": "train", "export-fp16": "export"}
-
-COLLECT_AFTER = 50_000
-"""New objects between two garbage collections. Python's own 700 costs a light verb a tenth of its time."""
 
 
 def build(modules: Sequence[str] = MODULES) -> typer.Typer:
@@ -62,7 +58,6 @@ def __getattr__(name: str) -> Any:
 
 def main() -> None:
     """Run the command line, in UTF-8 whatever the system's own encoding."""
-    gc.set_threshold(COLLECT_AFTER)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")

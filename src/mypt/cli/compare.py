@@ -14,9 +14,7 @@ from mypt.cli.verb import busy, console, names_that_begin, out_dir_option, verb
 from mypt.record import human
 from mypt.record.compare import Comparison, Difference, compare
 from mypt.schema.errors import UsageError
-from mypt.schema.run import OutputConfig
-
-DEFAULT_OUT_DIR: Path = OutputConfig().out_dir
+from mypt.schema.output import DEFAULT_OUT_DIR
 
 
 def register(app: typer.Typer) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mypt.cli.tables import config_costs_table, settings_tables
+from mypt.cli.settings import config_costs_table, settings_tables
 from mypt.cli.verb import console, verb
 from mypt.schema.resolve import resolve_settings
 

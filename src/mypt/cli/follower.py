@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mypt.record import human
 from mypt.record.follow import ENDS, follow, whole_bytes
+from mypt.record.lines import eval_lines, gold_line
 from mypt.record.live import find_branch, live_events
 from mypt.schema.events import Eval, GoldBlocked, GoldCheckpoint
 
@@ -55,11 +55,11 @@ class Follower:
                 done = max(1, event["iter"] - self._start_step)
                 goal = self._max_iters or event["iter"]
                 left = event["elapsed_s"] / done * max(0, goal - event["iter"])
-                yield from human.eval_lines(Eval.model_validate(event), max(1, goal), left)
+                yield from eval_lines(Eval.model_validate(event), max(1, goal), left)
             case "gold_checkpoint":
-                yield human.gold_line(GoldCheckpoint.model_validate(event))
+                yield gold_line(GoldCheckpoint.model_validate(event))
             case "gold_blocked":
-                yield human.gold_line(GoldBlocked.model_validate(event))
+                yield gold_line(GoldBlocked.model_validate(event))
             case "training_stopped":
                 yield f"Training stopped at step {event['iter']} ({event['reason']})."
             case "training_complete":

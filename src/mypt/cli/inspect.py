@@ -11,9 +11,7 @@ from mypt.cli.verb import chosen_name, console, model_name_option, name_argument
 from mypt.record.lineage import lineage
 from mypt.record.overview import Overview, SortKey, overview
 from mypt.schema.errors import UsageError
-from mypt.schema.run import OutputConfig
-
-DEFAULT_OUT_DIR: Path = OutputConfig().out_dir
+from mypt.schema.output import DEFAULT_OUT_DIR
 
 
 def register(app: typer.Typer) -> None:

@@ -14,9 +14,8 @@ from mypt.cli.verb import busy, console, names_that_begin, out_dir_option, verb
 from mypt.record.find import LOG_FOLDER, LogPlace, all_logs, find_log
 from mypt.schema.errors import InputError, UsageError
 from mypt.schema.events import EVENTS
-from mypt.schema.run import OutputConfig
+from mypt.schema.output import DEFAULT_OUT_DIR
 
-DEFAULT_OUT_DIR: Path = OutputConfig().out_dir
 _LOG = typer.Argument(
     help="Path of a log, or name of a model.", metavar="LOG|NAME", show_default=False, autocompletion=names_that_begin
 )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mypt.cli.tables import preset_costs, presets_table
+from mypt.cli.settings import preset_costs, presets_table
 from mypt.cli.verb import console, verb
 from mypt.schema.presets import PRESETS
 

@@ -5,11 +5,9 @@ from typing import Annotated
 
 import typer
 
-from mypt.cli.tables import changes_table
+from mypt.cli.settings import changes_table
 from mypt.cli.verb import FAILURE, chosen_name, console, model_name_option, name_argument, out_dir_option, verb
-from mypt.schema.run import OutputConfig
-
-DEFAULT_OUT_DIR: Path = OutputConfig().out_dir
+from mypt.schema.output import DEFAULT_OUT_DIR
 
 
 def register(app: typer.Typer) -> None:

@@ -11,127 +11,11 @@ from rich.tree import Tree
 
 from mypt.record import human
 from mypt.record.bundle import log_of, nearby
-from mypt.record.changes import Change
 from mypt.record.info import BundleInfo
 from mypt.record.lineage import Ancestor
 from mypt.record.overview import BundleRow
-from mypt.record.plan import Plan
-from mypt.schema.arithmetic import flops_per_token, parameter_count, parameters_by_part, training_memory
-from mypt.schema.fields import extra_of
-from mypt.schema.presets import PRESETS
-from mypt.schema.resolve import resolve_settings
-from mypt.schema.run import SECTIONS, RunSettings
+from mypt.schema.arithmetic import parameters_by_part
 from mypt.schema.state import DataRecord
-
-_MEANING = {
-    "harmless": "harmless",
-    "trajectory": "changes the trajectory",
-    "refused": "refused",
-}
-
-
-def plan_table(plan: Plan) -> Table:
-    """What a run is about to do and what it takes."""
-    data, config, training = plan.data, plan.config, plan.training
-    measured = f", {human.size(plan.memory_measured)} measured" if plan.memory_measured else ""
-    total = plan.training_s + plan.evaluating_s
-    rows = [
-        ("data", _data_size(data)),
-        ("coverage", f"the run sees the training text {plan.coverage:.3g} times"),
-        ("model", _model_line(plan)),
-        ("computing", f"{config.device} in {plan.precision}, {plan.tokens_per_step:,} tokens a step"),
-        ("memory", f"about {human.size(plan.memory_estimate)} estimated{measured}"),
-        ("disk", f"{human.size(plan.disk_needed)} needed, {human.size(plan.disk_free)} free"),
-        (
-            "steps",
-            f"{plan.first_step:,} to {training.max_iters:,}; evaluates and saves every {training.eval_interval:,}",
-        ),
-        (
-            "time",
-            f"about {human.duration(total)}: {human.duration(plan.training_s)} training at "
-            f"{plan.step_s * 1000:,.0f} ms a step (measured), {human.duration(plan.evaluating_s)} evaluating",
-        ),
-    ]
-    if plan.evaluating_s > plan.training_s:
-        rows.append(("hint", "evaluating takes longer than training: a smaller --eval-iters costs only precision"))
-    return _pairs(f"Plan for {escape(plan.name)}", rows)
-
-
-def changes_table(changes: Sequence[Change]) -> Table:
-    """What differs from the recorded run."""
-    table = Table(title="Changed since the record", title_justify="left", box=SIMPLE_HEAD)
-    for heading in ("setting", "recorded", "now", "what it means"):
-        table.add_column(heading, overflow="fold")
-    for c in changes:
-        table.add_row(c.name, escape(str(c.recorded)), escape(str(c.now)), _MEANING[c.meaning])
-    return table
-
-
-def presets_table() -> Table:
-    """The shipped presets with what they cost."""
-    table = Table(title="Presets", title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("name", no_wrap=True)
-    for heading in ("parameters", "memory", "work per token"):
-        table.add_column(heading, justify="right")
-    table.add_column("what it is for")
-    for name in PRESETS:
-        row = preset_costs(name)
-        table.add_row(
-            name,
-            ("about " if row["vocab_size_follows_text"] else "") + human.parameters(row["parameters"]),
-            human.size(row["memory_bytes"]),
-            human.flop(row["flops_per_token"]),
-            PRESETS[name].help,
-        )
-    return table
-
-
-def preset_costs(name: str) -> dict[str, Any]:
-    """A preset's settings and costs; a char vocabulary, which the text decides, is taken as 100 characters."""
-    settings = resolve_settings({}, preset=name)
-    follows = settings.data.tokenization != "gpt2"
-    config = settings.model.model_copy(update={"vocab_size": 100}) if follows else settings.model
-    return {
-        "name": name,
-        "description": PRESETS[name].help,
-        "settings": PRESETS[name].settings,
-        "vocab_size_follows_text": follows,
-        "parameters": parameter_count(config),
-        "memory_bytes": training_memory(config),
-        "flops_per_token": flops_per_token(config),
-    }
-
-
-def settings_tables(settings: RunSettings) -> list[Table]:
-    """Every setting with its value and where it comes from."""
-    tables = []
-    for heading, section in zip(SECTIONS, settings.sections(), strict=True):
-        names = [n for n in type(section).model_fields if extra_of(type(section), n)["config"]]
-        values = section.model_dump(mode="json")
-        rows = [(n, _plain(values[n]), settings.given.get(n, "default")) for n in names]
-        table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD)
-        for title in ("setting", "value", "from"):
-            table.add_column(title, overflow="fold")
-        for row in rows:
-            table.add_row(*(escape(cell) for cell in row))
-        tables.append(table)
-    return tables
-
-
-def config_costs_table(settings: RunSettings) -> Table:
-    """What a run with these settings is, as far as the config alone tells."""
-    model, training = settings.model, settings.training
-    tokens = model.batch_size * model.block_size * training.grad_accum_steps
-    rows = [
-        ("parameters", human.parameters(parameter_count(model))),
-        ("tokens a step", f"{tokens:,}"),
-        ("tokens in all", human.count(tokens * training.max_iters)),
-        ("work in all", human.flop(flops_per_token(model) * tokens * training.max_iters)),
-        ("memory", f"about {human.size(training_memory(model))}"),
-    ]
-    if "vocab_size" not in settings.given and settings.data.tokenization != "gpt2":
-        rows.append(("note", "the vocabulary follows the text, so these figures are too large"))
-    return _pairs("What it comes to", rows)
 
 
 def dataset_tables(description: Mapping[str, Any]) -> list[Table]:
@@ -155,10 +39,13 @@ def dataset_tables(description: Mapping[str, Any]) -> list[Table]:
         )
         for name, s in d["splits"].items()
     ]
-    tables = [_pairs("Dataset", rows), _rows("Splits", ("split", "tokens", "documents", "shards", "size"), splits)]
+    tables = [
+        pairs_table("Dataset", rows),
+        rows_table("Splits", ("split", "tokens", "documents", "shards", "size"), splits),
+    ]
     if d["sources"]:
         sources = [(s["path"], human.size(s["bytes"]), s["sha256"][:12] + "…") for s in d["sources"]]
-        tables.append(_rows("Sources", ("file", "size", "SHA-256"), sources))
+        tables.append(rows_table("Sources", ("file", "size", "SHA-256"), sources))
     return tables
 
 
@@ -186,7 +73,7 @@ def checks_table(checks: Sequence[tuple[str, str, bool | None, str]]) -> Table:
 
 def inspect_tables(info: BundleInfo) -> list[Table]:
     """Architecture, parameters by part, tokenizer and data, and files of a bundle."""
-    config = [(n, _plain(v)) for n, v in info.config.model_dump().items()]
+    config = [(n, plain(v)) for n, v in info.config.model_dump().items()]
     parts = parameters_by_part(info.config)
     total = sum(parts.values())
     shares = [(part, f"{n:,}", f"{n / total:.1%}") for part, n in parts.items() if n]
@@ -196,10 +83,10 @@ def inspect_tables(info: BundleInfo) -> list[Table]:
         for f in info.files
     ]  # fmt: skip
     return [
-        _pairs("Architecture", config),
-        _rows("Parameters", ("part", "count", "share"), [*shares, ("total", f"{total:,}", "100.0%")]),
-        _pairs("Tokenizer and data", _text_rows(info)),
-        _rows("Files", ("file", "bytes", "size", "dtype", "SHA-256", "matches"), files),
+        pairs_table("Architecture", config),
+        rows_table("Parameters", ("part", "count", "share"), [*shares, ("total", f"{total:,}", "100.0%")]),
+        pairs_table("Tokenizer and data", _text_rows(info)),
+        rows_table("Files", ("file", "bytes", "size", "dtype", "SHA-256", "matches"), files),
     ]
 
 
@@ -207,7 +94,7 @@ def state_lines(info: BundleInfo) -> list[str]:
     """The spec's lines on the training state, then what the record holds beyond them."""
     state, progress = info.state, info.state.progress
     lines = ["=== TRAINING STATE ===", f"Last recorded training step: {state.step}", "Training configuration:"]
-    lines += [f"  {n}: {_plain(v)}" for n, v in state.training_config.model_dump().items()]
+    lines += [f"  {n}: {plain(v)}" for n, v in state.training_config.model_dump().items()]
     if progress.best_val_loss is not None:
         lines.append(f"Best val loss: {progress.best_val_loss:.4f} at step {progress.best_step}")
     if progress.last_val_loss is not None and progress.last_train_loss is not None:
@@ -230,7 +117,7 @@ def _text_rows(info: BundleInfo) -> list[tuple[str, str]]:
     if data is not None:
         kind = "shards" if data.dataset_dir else "text"
         rows += [(kind, f"{s.path} ({human.size(s.bytes)})") for s in data.sources]
-        rows.append(("size", _data_size(data)))
+        rows.append(("size", data_size(data)))
         rows.append(("fingerprint", data.fingerprint))
     return rows
 
@@ -268,25 +155,15 @@ def lineage_tree(line: Sequence[Ancestor], gold_step: int | None) -> Tree:
     return tree
 
 
-def _or_dash(value: Any, shown: Callable[[Any], str]) -> str:
-    return "-" if value is None else shown(value)
-
-
-def _data_size(data: DataRecord) -> str:
+def data_size(data: DataRecord) -> str:
+    """`1,115,394 characters, 1,115,394 tokens (...)`."""
     characters = f"{data.characters:,} characters, " if data.characters is not None else ""
     tokens = f"{data.train_tokens + data.val_tokens:,} tokens"
     return f"{characters}{tokens} ({data.train_tokens:,} train, {data.val_tokens:,} val)"
 
 
-def _model_line(plan: Plan) -> str:
-    c = plan.config
-    return (
-        f"{human.parameters(plan.parameters)} parameters: {c.n_layer} layers, {c.n_head} heads, {c.n_embd} wide, "
-        f"context {c.block_size}, vocabulary {c.vocab_size:,}"
-    )
-
-
-def _pairs(title: str, rows: Iterable[tuple[str, str]]) -> Table:
+def pairs_table(title: str, rows: Iterable[tuple[str, str]]) -> Table:
+    """Names and values under a title."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_header=False)
     table.add_column("name", no_wrap=True)
     table.add_column("value", overflow="fold")
@@ -295,7 +172,8 @@ def _pairs(title: str, rows: Iterable[tuple[str, str]]) -> Table:
     return table
 
 
-def _rows(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+def rows_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Rows of a name and figures under a title and headings."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     table.add_column(headings[0], no_wrap=True)
     for heading in headings[1:]:
@@ -305,6 +183,10 @@ def _rows(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) ->
     return table
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
     """As it stands in the JSON file: true, null, 0.0003, rope."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _or_dash(value: Any, shown: Callable[[Any], str]) -> str:
+    return "-" if value is None else shown(value)

@@ -18,7 +18,7 @@ from mypt.record.bundle import bundle_names
 from mypt.record.commit import recover_all
 from mypt.schema.errors import MyptError
 from mypt.schema.fields import Section, extra_of
-from mypt.schema.run import OutputConfig
+from mypt.schema.output import DEFAULT_OUT_DIR, OutputConfig
 
 Settings = dict[str, Any]
 """The settings that were given in a call, by field name; what was not given is not in it."""
@@ -65,7 +65,7 @@ def name_argument(help: str = "Name of the model.") -> Any:  # noqa: A002 - type
 
 def names_that_begin(incomplete: str) -> list[str]:
     """The models that a shell offers."""
-    return [name for name in bundle_names(OutputConfig().out_dir) if name.startswith(incomplete)]
+    return [name for name in bundle_names(DEFAULT_OUT_DIR) if name.startswith(incomplete)]
 
 
 def model_name_option() -> Any:

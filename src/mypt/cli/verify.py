@@ -11,9 +11,7 @@ from mypt.cli.tables import checks_table
 from mypt.cli.verb import FAILURE, console, out_dir_option, verb
 from mypt.record.bundle import bundle_names, bundle_path
 from mypt.schema.errors import UsageError
-from mypt.schema.run import OutputConfig
-
-DEFAULT_OUT_DIR: Path = OutputConfig().out_dir
+from mypt.schema.output import DEFAULT_OUT_DIR
 
 
 def register(app: typer.Typer) -> None:

@@ -8,9 +8,10 @@ from typing import SupportsFloat
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mypt.cli.tables import changes_table, plan_table
+from mypt.cli.settings import changes_table, plan_table
 from mypt.record import human
 from mypt.record.changes import Change
+from mypt.record.lines import eval_lines, gold_line
 from mypt.record.plan import Plan
 from mypt.run.reproduce import Compared, ReproduceObserver
 from mypt.schema.events import Eval, GoldBlocked, GoldCheckpoint
@@ -104,12 +105,12 @@ class ConsoleObserver(Observer):
     def evaluated(self, event: Eval, max_iters: int, eta_seconds: float) -> None:
         """The spec's two lines."""
         self._last = time.perf_counter()
-        for line in human.eval_lines(event, max_iters, eta_seconds):
+        for line in eval_lines(event, max_iters, eta_seconds):
             self.notice(line)
 
     def gold_decided(self, event: GoldCheckpoint | GoldBlocked) -> None:
         """The spec's line."""
-        self.notice(human.gold_line(event))
+        self.notice(gold_line(event))
 
     def saved(self, step: int) -> None:
         """Remember what is safe."""

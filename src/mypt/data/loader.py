@@ -16,8 +16,7 @@ from mypt.data.tokens import Part, Tokens, outside_vocabulary
 from mypt.model.loss import IGNORED
 from mypt.schema.config import GPTConfig
 from mypt.schema.errors import ConflictError, InputError
-from mypt.schema.run import Sampling
-from mypt.schema.state import DataRecord, SourceRecord
+from mypt.schema.state import DataRecord, Sampling, SourceRecord
 from mypt.schema.training import TrainingConfig
 
 Batch = tuple[torch.Tensor, torch.Tensor]

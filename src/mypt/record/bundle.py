@@ -12,11 +12,11 @@ from mypt.record.commit import recover, undisturbed
 from mypt.record.manifest import MANIFEST_FILE, check_file, damaged, read_manifest
 from mypt.schema.config import GPTConfig
 from mypt.schema.errors import UsageError
-from mypt.schema.resolve import explain_validation
+from mypt.schema.explain import explain_validation
+from mypt.schema.output import DEFAULT_OUT_DIR
 from mypt.schema.state import TrainingState
 from mypt.schema.tokenizer import TokenizerFile
 
-DEFAULT_OUT_DIR = Path("checkpoints")
 MODEL_FILE = "model.pt"
 OPTIMIZER_FILE = "optimizer.pt"
 CONFIG_FILE = "config.json"

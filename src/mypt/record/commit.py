@@ -1,6 +1,5 @@
 """Whole or absent: a folder is written aside, flushed to disk, and switched into place in one move."""
 
-import ctypes
 import errno
 import os
 import shutil
@@ -181,6 +180,8 @@ def _switch(new: Path, target: Path, old: Path) -> None:
 
 def _exchange(a: Path, b: Path) -> bool:
     """Swap two names atomically; False where the system or the file system cannot."""
+    import ctypes  # readers of bundles need none of it
+
     try:
         libc = ctypes.CDLL(None, use_errno=True)
         if sys.platform == "linux":

@@ -5,23 +5,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel
-
 from mypt.record.view import Facts, Point, RunView, view
+from mypt.schema.base import Described
 
 NOISE = 2.0
 """Standard errors by which two losses have to differ before one is called better."""
 Verdict = Literal["comparable", "comparable in bits per byte only", "not comparable"]
 
 
-class Difference(BaseModel):
+class Difference(Described):
     """One field whose values are not all equal; None where a run does not tell."""
 
     field: str
     values: list[Any]
 
 
-class Comparison(BaseModel):
+class Comparison(Described):
     """What `mypt compare --json` prints.
 
     Attributes:

@@ -1,8 +1,4 @@
-"""Figures for people: durations, counts, bytes, and the two lines that an evaluation prints."""
-
-import re
-
-from mypt.schema.events import Eval, GoldBlocked, GoldCheckpoint
+"""Figures for people: durations, counts, bytes."""
 
 
 def duration(seconds: float) -> str:
@@ -47,31 +43,3 @@ def size(number: float) -> str:
         if number < limit:
             return f"{number / divisor:.0f} {unit}" if unit == "B" else f"{number / divisor:.1f} {unit}"
     return f"{number / 1e9:.1f} GB" if number < 1e12 else f"{number / 1e12:.1f} TB"
-
-
-def eval_lines(event: Eval, max_iters: int, eta_seconds: float) -> tuple[str, str]:
-    """The spec's two-line summary of an evaluation.
-
-    Args:
-        event: the evaluation as it is logged.
-        max_iters: the step that the run trains to.
-        eta_seconds: estimated time to that step.
-    """
-    clock = event.timestamp[11:19]
-    first = (
-        f"step {event.iter}/{max_iters} ({event.iter / max_iters:.1%}) | {clock} | {duration(event.elapsed_s)}"
-        f" | ETA {duration(eta_seconds)} | {count(event.tokens_processed)} tokens"
-    )
-    losses = {**event.eval_sets(), "train": event.train_loss}
-    second = f"  val {event.val_loss:.4f} | lr {event.lr:.2e} | phase: {event.phase}"
-    return first, second + "".join(f" | {name} {loss:.4f}" for name, loss in losses.items() if loss is not None)
-
-
-def gold_line(event: GoldCheckpoint | GoldBlocked) -> str:
-    """The spec's line on a gold decision."""
-    if isinstance(event, GoldCheckpoint):
-        return f"  🏆 New GOLD checkpoint! val_loss={event.val_loss:.4f} at step {event.iter}"
-    guard, _, why = event.reason.partition(": ")
-    best = "none" if event.best_val_loss is None else f"{event.best_val_loss:.4f}"
-    why = re.sub(r"(threshold=\d+)\.0x", r"\1x", why)
-    return f"  ⚠️  GOLD blocked: val {event.val_loss:.4f} < best {best} but {guard} ({why})"

@@ -4,11 +4,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel
-
 from mypt.record.bundle import (
     CONFIG_FILE,
-    DEFAULT_OUT_DIR,
     MODEL_FILE,
     OPTIMIZER_FILE,
     STATE_FILE,
@@ -23,7 +20,9 @@ from mypt.record.headers import TensorHeader, read_headers
 from mypt.record.lineage import Ancestor, lineage
 from mypt.record.manifest import MANIFEST_FILE, check_file, read_manifest
 from mypt.schema.arithmetic import parameter_count, parameters_by_part
+from mypt.schema.base import Described
 from mypt.schema.config import GPTConfig
+from mypt.schema.output import DEFAULT_OUT_DIR
 from mypt.schema.state import TrainingState
 from mypt.schema.tokenizer import TokenizerFile
 
@@ -51,7 +50,7 @@ class FileInfo:
     dtypes: tuple[str, ...]
 
 
-class BundleDescription(BaseModel):
+class BundleDescription(Described):
     """What `mypt inspect NAME --json` prints and `get_model_info` returns.
 
     Attributes:

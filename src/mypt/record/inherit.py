@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from mypt.record.bundle import CONFIG_FILE, bundle_path, read_config
+from mypt.schema.output import OutputConfig
 from mypt.schema.resolve import resolve_settings
-from mypt.schema.run import OutputConfig, RunSettings
+from mypt.schema.run import RunSettings
 
 
 def settings_of_call(

@@ -3,14 +3,13 @@
 import shlex
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from mypt.record.bundle import read_state
+from mypt.schema.base import Described
 from mypt.schema.errors import BundleError
 from mypt.schema.state import ParentRecord, TrainingState
 
 
-class Ancestor(BaseModel):
+class Ancestor(Described):
     """One run in the line, oldest first.
 
     Attributes:

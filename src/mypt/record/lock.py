@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from mypt.record.commit import storage_errors, tidy
 from mypt.schema.errors import BusyError
 from mypt.schema.events import timestamp
@@ -24,6 +22,8 @@ def locked(target: Path, notice: Callable[[str], None], *family: Path) -> Iterat
     Raises:
         BusyError: another process holds it; its pid and host are named.
     """
+    from filelock import FileLock, Timeout  # readers only ask whether somebody writes
+
     owner_file = _owner_file(target)
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -3,18 +3,17 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel
-
 from mypt.record.bundle import CONFIG_FILE, bundle_names, read_config, read_state
 from mypt.record.commit import undisturbed
 from mypt.record.manifest import check_file, read_manifest
 from mypt.schema.arithmetic import parameter_count
+from mypt.schema.base import Described
 from mypt.schema.errors import BundleError
 
 SortKey = Literal["name", "parameters", "step", "val", "bpb", "tokens", "saved"]
 
 
-class BundleRow(BaseModel):
+class BundleRow(Described):
     """One bundle; what cannot be read of a damaged one is None.
 
     Attributes:
@@ -38,7 +37,7 @@ class BundleRow(BaseModel):
     damage: str | None = None
 
 
-class Overview(BaseModel):
+class Overview(Described):
     """What `mypt inspect --json` prints without a name; `schema_version` grows when a field changes its meaning."""
 
     schema_version: Literal[1] = 1

@@ -4,12 +4,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from mypt.record.bundle import bundle_path, log_of, log_path, read_config, read_state, read_tokenizer
 from mypt.record.commit import undisturbed
 from mypt.record.live import find_branch, live_events
 from mypt.record.log import PassedOver
+from mypt.schema.base import Described
 from mypt.schema.errors import BundleError, InputError, MyptError, UsageError
 
 CURVE_POINTS = 20_000
@@ -17,7 +16,7 @@ CURVE_POINTS = 20_000
 Facts = dict[str, Any]
 
 
-class Point(BaseModel):
+class Point(Described):
     """One evaluation: where it was made, in three measures, and what it found."""
 
     step: int
@@ -28,7 +27,7 @@ class Point(BaseModel):
     lr: float | None = None
 
 
-class RunView(BaseModel):
+class RunView(Described):
     """One run as far as its records can be read.
 
     Attributes:

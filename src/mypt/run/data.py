@@ -9,8 +9,9 @@ from mypt.data.shards import open_shards
 from mypt.data.text import STDIN, Text, is_sample, read_text
 from mypt.data.tokenizer import Tokenizer
 from mypt.schema.config import GPTConfig
+from mypt.schema.data import DataConfig
 from mypt.schema.errors import ConfigError, ConflictError, InputError
-from mypt.schema.run import DataConfig, RunSettings
+from mypt.schema.run import RunSettings
 from mypt.schema.state import DataRecord, PhaseRecord, TrainingState
 from mypt.schema.training import TrainingConfig
 from mypt.train.curriculum import Phase, RunData

@@ -2,19 +2,14 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from mypt.schema.run import Tokenization
+from mypt.schema.base import Record
 from mypt.schema.state import SourceRecord
+from mypt.schema.tokenizer import Tokenization
 
 METADATA_FILE = "dataset_metadata.json"
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-
-
-class ShardRecord(_Record):
+class ShardRecord(Record):
     """One file of token ids, without a header.
 
     Attributes:
@@ -34,7 +29,7 @@ class ShardRecord(_Record):
     mask_sha256: str | None = None
 
 
-class SplitRecord(_Record):
+class SplitRecord(Record):
     """One split: its shards in the order in which they are read."""
 
     tokens: int
@@ -42,7 +37,7 @@ class SplitRecord(_Record):
     shards: tuple[ShardRecord, ...]
 
 
-class DatasetMetadata(_Record):
+class DatasetMetadata(Record):
     """The whole file, in the order in which it is written. Equal input gives equal bytes: no time of day is in it.
 
     Attributes:

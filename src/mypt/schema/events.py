@@ -3,7 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, SerializerFunctionWrapHandler, model_serializer
+from pydantic import ConfigDict, PlainSerializer, SerializerFunctionWrapHandler, model_serializer
+
+from mypt.schema.base import Described
 
 
 def _rounded(digits: int) -> PlainSerializer:
@@ -20,17 +22,13 @@ def timestamp() -> str:
     return datetime.now().isoformat(timespec="microseconds")
 
 
-class Event(BaseModel):
+class Event(Described):
     """One line of the log."""
 
-    model_config = ConfigDict(extra="allow", protected_namespaces=(), defer_build=True)
+    model_config = ConfigDict(extra="allow")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(protected_namespaces=(), defer_build=True)
-
-
-class RunConfigRecord(_Part):
+class RunConfigRecord(Described):
     """`config` of `training_start`: the settings in force; `warmup_iters` as a count, `use_amp` as in effect."""
 
     max_iters: int
@@ -64,7 +62,7 @@ class RunConfigRecord(_Part):
     init_from_model: str | None = None
 
 
-class ModelRecord(_Part):
+class ModelRecord(Described):
     """`model` of `training_start`."""
 
     total_params: int

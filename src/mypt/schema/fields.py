@@ -3,18 +3,18 @@
 from copy import copy
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from mypt.schema.base import Record
 
 OnResume = Literal["harmless", "trajectory", "refused"]
 """What a change of a setting means to a run that goes on: nothing, another trajectory, or a refusal."""
 
 
-class Section(BaseModel):
+class Section(Record):
     """A group of settings. Unknown keys, NaN and infinities are refused."""
 
-    model_config = ConfigDict(
-        defer_build=True, extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=()
-    )
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 def setting(
@@ -50,7 +50,7 @@ def same_as(section: type[Section], name: str) -> Any:
     return copy(section.model_fields[name])
 
 
-def extra_of(section: type[BaseModel], name: str) -> dict[str, Any]:
+def extra_of(section: type[Record], name: str) -> dict[str, Any]:
     """The declaration's extras (`on_resume`, `unit`, `option`, `config`, `names`) of one field."""
     extra = section.model_fields[name].json_schema_extra
     return dict(extra) if isinstance(extra, dict) else {}

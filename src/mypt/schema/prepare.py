@@ -2,11 +2,13 @@
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
+from mypt.schema.base import Record
+from mypt.schema.data import DataConfig
 from mypt.schema.dataset import ShardRecord
 from mypt.schema.fields import Section, extra_of, same_as, setting
-from mypt.schema.run import DataConfig, Tokenization
+from mypt.schema.tokenizer import Tokenization
 
 Form = Literal["text", "jsonl", "parquet"]
 
@@ -47,11 +49,7 @@ class PrepareConfig(Section):
         return {n: v for n, v in self.model_dump().items() if extra_of(type(self), n)["on_resume"] == "refused"}
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-
-
-class InputFile(_Record):
+class InputFile(Record):
     """One input as it was found.
 
     Attributes:
@@ -69,7 +67,7 @@ class InputFile(_Record):
     mtime_ns: int
 
 
-class Part(_Record):
+class Part(Record):
     """A range of one input; a range borders on its neighbour where the text around `start` and `end` allows a cut.
 
     Attributes:
@@ -83,7 +81,7 @@ class Part(_Record):
     end: int
 
 
-class Unit(_Record):
+class Unit(Record):
     """What one worker does at a time, and leaves as one shard for each split."""
 
     parts: tuple[Part, ...]
@@ -94,7 +92,7 @@ class Unit(_Record):
         return sum(part.end - part.start for part in self.parts)
 
 
-class PreparePlan(_Record):
+class PreparePlan(Record):
     """plan.json: all that the result depends on.
 
     Attributes:
@@ -113,14 +111,14 @@ class PreparePlan(_Record):
         return PrepareConfig.model_construct(**self.settings)  # type: ignore[arg-type]
 
 
-class UnitRecord(_Record):
+class UnitRecord(Record):
     """What a finished unit left; None for a split that got nothing from it."""
 
     train: ShardRecord | None
     val: ShardRecord | None
 
 
-class HashRecord(_Record):
+class HashRecord(Record):
     """What a finished hash of an input found."""
 
     sha256: str

@@ -1,16 +1,15 @@
 """training_state.json: how far a run is, with which settings, on which data, and where it ran."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Literal
 
-from mypt.schema.run import Sampling, Tokenization
+from mypt.schema.base import Record
+from mypt.schema.tokenizer import Tokenization
 from mypt.schema.training import TrainingConfig
 
-
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+Sampling = Literal["epoch", "random"]
 
 
-class SourceRecord(_Record):
+class SourceRecord(Record):
     """One text that was read.
 
     Attributes:
@@ -24,7 +23,7 @@ class SourceRecord(_Record):
     sha256: str
 
 
-class DataRecord(_Record):
+class DataRecord(Record):
     """The data of a run, so that a resume can find it again and refuse another.
 
     Attributes:
@@ -52,7 +51,7 @@ class DataRecord(_Record):
     masked: bool = False
 
 
-class PhaseRecord(_Record):
+class PhaseRecord(Record):
     """One phase of a curriculum.
 
     Attributes:
@@ -68,7 +67,7 @@ class PhaseRecord(_Record):
     data: DataRecord
 
 
-class ParentRecord(_Record):
+class ParentRecord(Record):
     """The bundle whose weights a run started from.
 
     Attributes:
@@ -86,7 +85,7 @@ class ParentRecord(_Record):
     weights_sha256: str
 
 
-class GoldState(_Record):
+class GoldState(Record):
     """What the gold decision remembers of the evaluations so far.
 
     Attributes:
@@ -104,7 +103,7 @@ class GoldState(_Record):
     baseline: dict[str, float] | None = None
 
 
-class Progress(_Record):
+class Progress(Record):
     """What a run has gathered so far and a resume continues.
 
     Attributes:
@@ -137,7 +136,7 @@ class Progress(_Record):
         return self.model_copy(update=update)
 
 
-class Environment(_Record):
+class Environment(Record):
     """The circumstances that a trajectory depends on beside its settings."""
 
     mypt: str
@@ -150,7 +149,7 @@ class Environment(_Record):
     threads: int
 
 
-class SessionRecord(_Record):
+class SessionRecord(Record):
     """One start or resume of a run: with the others before it, all that it takes to run it again.
 
     Attributes:
@@ -172,7 +171,7 @@ class SessionRecord(_Record):
     eval_sets: dict[str, DataRecord] = {}
 
 
-class TrainingState(_Record):
+class TrainingState(Record):
     """The whole file, in the order in which it is written. The first three fields are the spec's.
 
     Attributes:

@@ -2,18 +2,14 @@
 
 from typing import Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from mypt.schema.base import Described
 
 T = TypeVar("T")
 ENDS = 5
 """How many of a long list are told from its start, and how many from its end."""
 
 
-class _Figures(BaseModel):
-    model_config = ConfigDict(defer_build=True)  # a verb that does not summarize needs none of them
-
-
-class Few(_Figures, Generic[T]):
+class Few(Described, Generic[T]):
     """A list that may be long: its length, and the items at both ends. A short one is whole in `first`."""
 
     count: int = 0
@@ -21,14 +17,14 @@ class Few(_Figures, Generic[T]):
     last: list[T] = []
 
 
-class Point(_Figures):
+class Point(Described):
     """A val loss at a step."""
 
     step: int
     loss: float
 
 
-class LossFigures(_Figures):
+class LossFigures(Described):
     """The course of one loss; None where it was no number.
 
     Attributes:
@@ -44,7 +40,7 @@ class LossFigures(_Figures):
     change_pct: float | None
 
 
-class AttemptFigures(_Figures):
+class AttemptFigures(Described):
     """One session of a run: from a `training_start` to the next.
 
     Attributes:
@@ -62,14 +58,14 @@ class AttemptFigures(_Figures):
     reason: str | None
 
 
-class Phase(_Figures):
+class Phase(Described):
     """A phase of the curriculum, and the last step before its own first."""
 
     name: str
     after_step: int
 
 
-class Blocked(_Figures):
+class Blocked(Described):
     """A better val loss that a guard kept from becoming gold."""
 
     step: int
@@ -77,7 +73,7 @@ class Blocked(_Figures):
     reason: str
 
 
-class GoldFigures(_Figures):
+class GoldFigures(Described):
     """What became gold and what did not; `blocked_by` counts by guard."""
 
     count: int
@@ -87,7 +83,7 @@ class GoldFigures(_Figures):
     blocked_by: dict[str, int]
 
 
-class Time(_Figures):
+class Time(Described):
     """Where the seconds went, over all sessions; training and saving are known of a session that completed."""
 
     elapsed_s: float
@@ -96,7 +92,7 @@ class Time(_Figures):
     saving_s: float | None
 
 
-class Rates(_Figures):
+class Rates(Described):
     """Tokens a second between evaluations, which count as part of the time.
 
     Attributes:
@@ -114,7 +110,7 @@ class Rates(_Figures):
     mfu: float | None = None
 
 
-class Spike(_Figures):
+class Spike(Described):
     """A val loss above the one before it by more than chance and 5 %."""
 
     step: int
@@ -122,7 +118,7 @@ class Spike(_Figures):
     loss: float
 
 
-class Stall(_Figures):
+class Stall(Described):
     """A gap between two evaluations that is long against the usual one."""
 
     step: int
@@ -130,7 +126,7 @@ class Stall(_Figures):
     usual_s: float
 
 
-class Signs(_Figures):
+class Signs(Described):
     """What deserves a look.
 
     Attributes:
@@ -148,7 +144,7 @@ class Signs(_Figures):
     overfit_after: int | None
 
 
-class PassedOverFigures(_Figures):
+class PassedOverFigures(Described):
     """Lines of the whole log that are no events."""
 
     torn: int
@@ -156,7 +152,7 @@ class PassedOverFigures(_Figures):
     binary: int
 
 
-class Summary(_Figures):
+class Summary(Described):
     """One run of a log.
 
     Attributes:

@@ -1,11 +1,12 @@
 """tokenizer.json: all it takes to decode a model's tokens, years later and without a network."""
 
-from typing import Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
-from mypt.schema.run import Tokenization
+from mypt.schema.base import Record
 
+Tokenization = Literal["gpt2", "char", "bpe"]
 GPT2_TOKENS = 50257
 END_OF_TEXT = "<|endoftext|>"
 """Stands between documents; GPT-2's own vocabulary has it as its last token."""
@@ -13,7 +14,7 @@ CHAT_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 """Open a message of each role, and close it."""
 
 
-class TokenizerFile(BaseModel):
+class TokenizerFile(Record):
     """The tokenizer of a bundle, in the order in which it is written.
 
     Attributes:
@@ -24,8 +25,6 @@ class TokenizerFile(BaseModel):
         tokens: for bpe, every token's bytes in hexadecimal; a token's rank is its place.
         special: tokens that no text is encoded to, such as `<|user|>`; their ids follow all others.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     token_kind: Tokenization
     vocab_size: int

@@ -11,9 +11,9 @@ from mypt.data.loader import GPTDataLoader
 from mypt.model.gpt import GPT
 from mypt.record.bundle import log_path, stored_log
 from mypt.record.log import RunLog
+from mypt.schema.data import wrong_eval_set_names
 from mypt.schema.errors import ConflictError
 from mypt.schema.resolve import resolve_section, wrong_settings
-from mypt.schema.run import wrong_eval_set_names
 from mypt.schema.training import TrainingConfig
 from mypt.train.curriculum import RunData
 from mypt.train.devices import Precision, environment

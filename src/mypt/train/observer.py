@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import SupportsFloat
 
 from mypt.record.changes import Change
-from mypt.record.human import eval_lines, gold_line
+from mypt.record.lines import eval_lines, gold_line
 from mypt.record.plan import Plan
 from mypt.schema.events import Eval, GoldBlocked, GoldCheckpoint
 

@@ -1,0 +1,63 @@
+"""How fast the verbs that read answer, beside what their libraries take alone: seconds of the whole process.
+
+python benchmarks/light.py
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from peers import machine
+
+ROUNDS = 11
+IMPORTS = "import typer, rich, pydantic"
+SMALLEST = """
+import typer
+from rich.console import Console
+from rich.table import Table
+app = typer.Typer(pretty_exceptions_enable=False)
+@app.command()
+def show(name: str):
+    table = Table()
+    table.add_column("name")
+    table.add_row(name)
+    Console().print(table)
+app()
+"""
+MYPT = "from mypt.cli.app import main; main()"
+RUN = ["--preset", "tiny", "--max-iters", "100", "--eval-interval", "50"]
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("a", "b"):
+            subprocess.run(
+                [sys.executable, "-c", MYPT, "train", name, *RUN], check=True, capture_output=True, cwd=folder
+            )
+        calls = {
+            IMPORTS: (IMPORTS,),
+            "the smallest typer command that prints a rich table": (SMALLEST, "a"),
+            "mypt inspect a": (MYPT, "inspect", "a"),
+            "mypt compare a b": (MYPT, "compare", "a", "b"),
+            "mypt logs summarize a": (MYPT, "logs", "summarize", "a"),
+            "mypt inspect": (MYPT, "inspect"),
+            "mypt presets": (MYPT, "presets"),
+            "mypt --help": (MYPT, "--help"),
+        }
+        times: dict[str, list[float]] = {name: [] for name in calls}
+        for _ in range(ROUNDS):
+            for name, call in calls.items():
+                began = time.perf_counter()
+                subprocess.run([sys.executable, "-c", *call], check=True, capture_output=True, cwd=Path(folder))
+                times[name].append(time.perf_counter() - began)
+    print(f"{machine()}; medians of {ROUNDS}, in turn")
+    alone = median(times[IMPORTS])
+    for name, found in times.items():
+        print(f"  {name:52} {median(found):6.3f} s  {median(found) / alone:5.2f} x")
+
+
+if __name__ == "__main__":
+    main()
