@@ -2,10 +2,12 @@
 
 python benchmarks/steps.py --text tinyshakespeare.txt --nanogpt ../nanoGPT --shape small
 python benchmarks/steps.py --text tinyshakespeare.txt --nanogpt ../nanoGPT --shape default
+python benchmarks/steps.py --text tinyshakespeare.txt --nanogpt ../nanoGPT --shape default --steps 40 --curve
 """
 
 import argparse
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
+import numpy as np
 import torch
 from peers import copy_of, machine
 
@@ -48,6 +51,8 @@ def main() -> None:
     options.add_argument("--shape", choices=SHAPES, default="small")
     options.add_argument("--steps", type=int, help="of each process")
     options.add_argument("--rounds", type=int)
+    options.add_argument("--curve", action="store_true", help="the mean loss of each fifth of the steps too")
+    options.add_argument("--seed", type=int, default=0, help="of weights, batches and dropout; a round adds its number")
     options.add_argument("--worker", choices=("nanogpt", "fp32", "bf16"))
     given = options.parse_args()
     shape = SHAPES[given.shape]
@@ -62,10 +67,11 @@ def main() -> None:
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as place:
         copy = copy_of(given.nanogpt, Path(place), given.text)
-        for _ in range(rounds):
+        for number in range(rounds):
             for worker, found in results.items():
                 call = [sys.executable, __file__, "--text", str(given.text), "--nanogpt", str(copy)]
                 call += ["--shape", given.shape, "--steps", str(steps), "--worker", worker]
+                call += ["--seed", str(given.seed + number)]
                 done = subprocess.run(call, check=True, capture_output=True, text=True)
                 found.append(json.loads(done.stdout.splitlines()[-1]))
     print(machine())
@@ -81,10 +87,21 @@ def main() -> None:
             f"  {name:26} {1e3 * ours:8.1f} ms a step  {theirs / ours:5.2f} x  {memory:5.2f} GB  "
             f"mean loss {mean(losses):.3f} +- {error:.3f}"
         )
+    if given.curve:
+        print("  mean loss of each fifth of the steps, and its standard error over the processes")
+        for worker, name in names.items():
+            print(f"  {name:26} " + "  ".join(fifths([r["losses"] for r in results[worker]])))
+
+
+def fifths(runs: list[list[float]]) -> list[str]:
+    """Mean loss of each fifth of the steps, with the standard error over runs of different seeds."""
+    parts = np.array(runs).reshape(len(runs), 5, -1).mean(axis=2)
+    error = parts.std(axis=0, ddof=1) / len(runs) ** 0.5 if len(runs) > 1 else np.full(5, np.nan)
+    return [f"{m:.3f} +- {e:.3f}" for m, e in zip(parts.mean(axis=0), error, strict=True)]
 
 
 def mypt_steps(given: argparse.Namespace, settings: dict[str, Any], steps: int) -> dict[str, Any]:
-    """Steps of the trainer that `mypt train` runs."""
+    """Steps of the trainer that `mypt train` runs, with output weights tied as nanoGPT ties them."""
     from mypt import GPT, GPTConfig, GPTDataLoader, Tokenizer
     from mypt.schema.state import TrainingState
     from mypt.schema.training import TrainingConfig
@@ -98,13 +115,14 @@ def mypt_steps(given: argparse.Namespace, settings: dict[str, Any], steps: int) 
     text = given.text.read_text(encoding="utf-8")
     tokenizer = Tokenizer.char(text)
     vocab = VOCAB[given.shape] or tokenizer.vocab_size
-    config = GPTConfig(**settings, vocab_size=vocab, device="cpu")
+    config = GPTConfig(**settings, vocab_size=vocab, tie_weights=True, device="cpu")
     training = TrainingConfig(
-        max_iters=2000, learning_rate=LEARNING_RATE, warmup_iters=100, use_amp=given.worker == "bf16"
+        max_iters=2000, learning_rate=LEARNING_RATE, warmup_iters=100, use_amp=given.worker == "bf16", seed=given.seed
     )
+    torch.manual_seed(given.seed)
     model = GPT(config)
     trainer = Trainer(
-        model, RunData(GPTDataLoader(config, tokenizer, text=text)), build_optimizer(model, training),
+        model, RunData(GPTDataLoader(config, tokenizer, text=text, seed=given.seed)), build_optimizer(model, training),
         TrainingState(step=0, training_config=training), Precision.of(training, "cpu"), Observer(),
     )  # fmt: skip
     times, losses = [], []
@@ -118,17 +136,13 @@ def mypt_steps(given: argparse.Namespace, settings: dict[str, Any], steps: int) 
 
 def nanogpt_steps(given: argparse.Namespace, settings: dict[str, Any], steps: int) -> dict[str, Any]:
     """Steps as its train.py takes them, with its model, optimizer and batches."""
-    import math
-
-    import numpy as np
-
     sys.path.insert(0, str(given.nanogpt))
     from model import GPT, GPTConfig  # type: ignore[import-not-found]
 
     B, T = settings["batch_size"], settings["block_size"]
     data = np.memmap(given.nanogpt / "data" / "text" / "train.bin", dtype=np.uint16, mode="r")
     shape = {k: v for k, v in settings.items() if k != "batch_size"}
-    torch.manual_seed(1337)
+    torch.manual_seed(given.seed)
     model = GPT(GPTConfig(**shape, vocab_size=VOCAB[given.shape] or int(data.max()) + 1, bias=False))
     optimizer = model.configure_optimizers(0.1, LEARNING_RATE, (0.9, 0.99), "cpu")
     times, losses = [], []
