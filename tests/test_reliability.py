@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mypt.checkpoint.manager import CheckpointManager
+from mypt.checkpoint.manager import CheckpointManager, Content
 from mypt.data.loader import Batch, GPTDataLoader
 from mypt.record import commit
 from mypt.record.live import live_evals
@@ -59,11 +59,11 @@ print(json.dumps(disk.points))
 UNFLUSHED = "from mypt.record import commit\ncommit._flush_tree = lambda folder: None"
 IN_PLACE = """
 from mypt.checkpoint import manager
-real = manager.CheckpointManager.save
-def save(self, *args):
+real = manager.CheckpointManager.write
+def write(self, *args):
     real(self, *args)
     (self.path / "training_state.json").write_text("{}")
-manager.CheckpointManager.save = save
+manager.CheckpointManager.write = write
 """
 
 
@@ -207,13 +207,13 @@ def test_a_time_limit_saves_and_ends_in_time(mypt: Mypt) -> None:
 
 def test_save_interval_saves_between_evaluations(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[int] = []
-    real = CheckpointManager.save
+    real = CheckpointManager.write
 
-    def save(self: CheckpointManager, *args: object) -> None:
-        saved.append(args[2].step)  # type: ignore[attr-defined]
-        real(self, *args)  # type: ignore[arg-type]
+    def write(self: CheckpointManager, content: Content) -> None:
+        saved.append(content.state.step)
+        real(self, content)
 
-    monkeypatch.setattr(CheckpointManager, "save", save)
+    monkeypatch.setattr(CheckpointManager, "write", write)
     mypt("train", "dante", *RUN, "--save-interval", "4")
     assert [s for i, s in enumerate(saved) if s not in saved[:i]] == [4, 6, 8, 12]
 

@@ -12,7 +12,6 @@ from mypt.data.tokenizer import Tokenizer
 from mypt.model.gpt import GPT
 from mypt.record.bundle import (
     CONFIG_FILE,
-    DEFAULT_OUT_DIR,
     MODEL_FILE,
     OPTIMIZER_FILE,
     STATE_FILE,
@@ -26,8 +25,11 @@ from mypt.record.bundle import (
 )
 from mypt.record.commit import recover, replacing, undisturbed
 from mypt.record.manifest import check_file, damaged, write_manifest
+from mypt.schema.config import GPTConfig
 from mypt.schema.errors import StorageError
+from mypt.schema.output import DEFAULT_OUT_DIR
 from mypt.schema.state import TrainingState
+from mypt.schema.tokenizer import TokenizerFile
 
 
 class AnyOptimizer(Protocol):
@@ -64,6 +66,46 @@ class Loaded:
     model: GPT
     tokenizer: Tokenizer
     state: TrainingState
+
+
+@dataclass(frozen=True)
+class Content:
+    """What goes into a bundle, its tensors in RAM.
+
+    Attributes:
+        config: the architecture.
+        tokenizer: goes with the weights.
+        state: `state.optimizer_file` is None exactly if there is no optimizer.
+        weights: in `state.model_dtype`.
+        optimizer: its state and the loss scale's, for resuming.
+    """
+
+    config: GPTConfig
+    tokenizer: TokenizerFile
+    state: TrainingState
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Any] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: GPT,
+        tokenizer: Tokenizer,
+        state: TrainingState,
+        optimizer: AnyOptimizer | None = None,
+        scaler: dict[str, Any] | None = None,
+        *,
+        copied: bool = False,
+    ) -> "Content":
+        """Gather it; `copied` where training goes on before it is written, even if the tensors are in RAM already."""
+        dtype = _DTYPES[state.model_dtype]
+        weights = {n: w.detach().to("cpu", dtype, copy=copied) for n, w in model.state_dict().items()}
+        if model.config.tie_weights:
+            weights["lm_head.weight"] = weights["token_embedding.weight"]
+        of_optimizer = {"optimizer": optimizer.state_dict(), "scaler": scaler or {}} if optimizer else None
+        if copied and of_optimizer is not None:
+            of_optimizer = _copied(of_optimizer)
+        return cls(model.config, tokenizer.file, state, weights, of_optimizer)
 
 
 class CheckpointManager:
@@ -128,19 +170,22 @@ class CheckpointManager:
         Raises:
             StorageError: the disk refused; the bundle before stays as it was.
         """
-        dtype = _DTYPES[state.model_dtype]
-        weights = {n: w.detach().to("cpu", dtype) for n, w in model.state_dict().items()}
-        if model.config.tie_weights:
-            weights["lm_head.weight"] = weights["token_embedding.weight"]
+        self.write(Content.of(model, tokenizer, state, optimizer, scaler))
+
+    def write(self, content: Content) -> None:
+        """Replace the bundle by `content`, whole or not at all.
+
+        Raises:
+            StorageError: the disk refused; the bundle before stays as it was.
+        """
         with replacing(self.path) as folder:
-            _save_tensors(weights, folder / MODEL_FILE)
-            write_json(folder / CONFIG_FILE, model.config)
-            write_json(folder / TOKENIZER_FILE, tokenizer.file)
-            write_json(folder / STATE_FILE, state)
-            if optimizer is not None:
-                content = {"optimizer": optimizer.state_dict(), "scaler": scaler or {}}
-                _save_tensors(content, folder / OPTIMIZER_FILE)
-            write_manifest(folder, state.step)
+            _save_tensors(content.weights, folder / MODEL_FILE)
+            write_json(folder / CONFIG_FILE, content.config)
+            write_json(folder / TOKENIZER_FILE, content.tokenizer)
+            write_json(folder / STATE_FILE, content.state)
+            if content.optimizer is not None:
+                _save_tensors(content.optimizer, folder / OPTIMIZER_FILE)
+            write_manifest(folder, content.state.step)
 
     def load(self, device: str = "cpu") -> Loaded:
         """Load model, tokenizer and state.
@@ -216,6 +261,15 @@ def _load(path: Path, device: str) -> Loaded:
     except (ValueError, AttributeError) as error:
         raise damaged(path / MODEL_FILE, f"does not fit {CONFIG_FILE}: {error}") from error
     return Loaded(model.to(device), tokenizer, read_state(path))
+
+
+def _copied(value: Any) -> Any:
+    """The same values with every tensor copied to RAM."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {k: _copied(v) for k, v in value.items()}
+    return [_copied(v) for v in value] if isinstance(value, list) else value
 
 
 def _save_tensors(content: dict[str, Any], path: Path) -> None:

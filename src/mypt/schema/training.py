@@ -94,7 +94,7 @@ class TrainingConfig(Section):
         unit="minutes", on_resume="harmless", gt=0,
     )  # fmt: skip
     on_spike: Literal["stop", "skip"] = setting(
-        "stop", "What to do when a loss or gradient is not finite: stop before the weights are touched, or skip "
+        "stop", "What to do when a loss or gradient is not finite: stop before such weights are saved, or skip "
         "the step's batches, record them and go on.",
         on_resume="trajectory",
     )  # fmt: skip

@@ -1,0 +1,100 @@
+"""A GPU computes beside the host, and bundles are written beside both: the same on a CPU that is told to."""
+
+import errno
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from mypt.checkpoint.manager import CheckpointManager, Content
+from mypt.train import loop, step
+from mypt.train.ahead import Ahead, Figures
+from mypt.train.saving import Saver
+from tests.conftest import TINY, Mypt
+from tests.test_reliability import poison
+from tests.test_resume import assert_same_run, tensors
+
+RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "12", "--eval-interval", "6", "--dropout", "0.1"]
+
+
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "may_run_ahead", lambda *_: True)
+    monkeypatch.setattr(loop, "Saver", lambda **_: Saver(beside=True))
+
+
+def test_running_ahead_and_saving_beside_change_no_bit(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
+    mypt("train", "in_turn", *RUN)
+    as_on_a_gpu(monkeypatch)
+    mypt("train", "beside", *RUN)
+    assert_same_run("in_turn", "beside")
+    assert mypt("verify").exit_code == 0
+
+
+def test_figures_arrive_in_order_and_so_many_steps_late() -> None:
+    ahead = Ahead(limit=2)
+    arrived = [ahead.send(i, torch.tensor(float(i)), torch.tensor(0.5)) for i in range(5)]
+    assert arrived == [[], [], [Figures(0, 0.0, 0.5)], [Figures(1, 1.0, 0.5)], [Figures(2, 2.0, 0.5)]]
+    assert [f.step for f in ahead.rest()] == [3, 4] and ahead.rest() == [] and ahead.latest_loss == 4.0
+
+
+@pytest.mark.parametrize("at", [5, 8])  # just before an evaluation, and between two
+def test_weights_of_a_step_that_was_not_finite_are_never_saved(
+    mypt: Mypt, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    as_on_a_gpu(monkeypatch)
+    poison(monkeypatch, at)
+    result = mypt("train", "dante", *RUN, ok=False)
+    assert result.exit_code == 1
+    assert f"Step {at + 1} has a loss of" in result.stderr and "none of them was saved" in result.stderr
+    if at < 6:
+        assert "nothing was saved yet" in result.stderr and not Path("checkpoints/dante").exists()
+    else:
+        assert "the last good bundle is checkpoints/dante at step 6" in result.stderr
+        assert all(torch.isfinite(w).all() for w in CheckpointManager("dante").load().model.parameters())
+
+
+def test_what_is_saved_is_what_was_there_when_the_save_began(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The saves of step 6 get to the disk when step 9 is done."""
+    moved_on, write, train_step = threading.Event(), CheckpointManager.write, loop.Trainer.train_step
+
+    def late(self: CheckpointManager, content: Content) -> None:
+        if content.state.step == 6:
+            assert not self.name.startswith("beside") or moved_on.wait(timeout=60)
+            write(CheckpointManager(f"{self.name}_at_6", self.path.parent), content)
+        write(self, content)
+
+    def stepped(self: loop.Trainer, at: int) -> torch.Tensor:
+        if at == 9:
+            moved_on.set()
+        return train_step(self, at)
+
+    monkeypatch.setattr(CheckpointManager, "write", late)
+    monkeypatch.setattr(loop.Trainer, "train_step", stepped)
+    mypt("train", "in_turn", *RUN)
+    moved_on.clear()
+    as_on_a_gpu(monkeypatch)
+    mypt("train", "beside", *RUN)
+    for end in ("_at_6", "_gold_at_6"):
+        ours, theirs = tensors(f"beside{end}"), tensors(f"in_turn{end}")
+        assert ours.keys() == theirs.keys() and len(ours) > 20
+        assert all(torch.equal(ours[n], theirs[n]) for n in ours)
+
+
+def test_a_disk_that_refuses_a_save_beside_training_ends_the_run(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_on_a_gpu(monkeypatch)
+    mypt("train", "dante", *RUN)
+    before = {p: p.read_bytes() for p in Path("checkpoints/dante").iterdir()}
+    real = Path.open
+
+    def full(self: Path, *args: object, **kwargs: object) -> object:
+        if self.name == "optimizer.pt" and "wb" in args:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, *args, **kwargs)  # type: ignore[call-overload]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        result = mypt("resume", "dante", "--max-iters", "24", ok=False)
+    assert result.exit_code == 1 and "the disk is full" in result.stderr
+    assert {p: p.read_bytes() for p in before} == before
+    assert "Training finished!" in mypt("resume", "dante", "--max-iters", "24").output
