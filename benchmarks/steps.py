@@ -1,13 +1,16 @@
 """Training steps beside nanoGPT's: milliseconds a step, memory and mean loss, each in a process of its own, in turn.
 
+Both start from the same weights and see the same batches, so that their losses differ by rounding and dropout alone.
+
 python benchmarks/steps.py --text tinyshakespeare.txt --nanogpt ../nanoGPT --shape small
 python benchmarks/steps.py --text tinyshakespeare.txt --nanogpt ../nanoGPT --shape default
-python benchmarks/steps.py --text tinyshakespeare.txt --nanogpt ../nanoGPT --shape default --steps 40 --curve
+python benchmarks/steps.py --text tinyshakespeare.txt --nanogpt ../nanoGPT --shape default --steps 25 --rounds 1 --curve
 """
 
 import argparse
 import json
 import math
+import pickle
 import resource
 import subprocess
 import sys
@@ -51,8 +54,8 @@ def main() -> None:
     options.add_argument("--shape", choices=SHAPES, default="small")
     options.add_argument("--steps", type=int, help="of each process")
     options.add_argument("--rounds", type=int)
-    options.add_argument("--curve", action="store_true", help="the mean loss of each fifth of the steps too")
-    options.add_argument("--seed", type=int, default=0, help="of weights, batches and dropout; a round adds its number")
+    options.add_argument("--curve", action="store_true", help="compare the losses step by step too")
+    options.add_argument("--seed", type=int, default=0, help="of weights and batches; a round adds its number")
     options.add_argument("--worker", choices=("nanogpt", "fp32", "bf16"))
     given = options.parse_args()
     shape = SHAPES[given.shape]
@@ -88,16 +91,14 @@ def main() -> None:
             f"mean loss {mean(losses):.3f} +- {error:.3f}"
         )
     if given.curve:
-        print("  mean loss of each fifth of the steps, and its standard error over the processes")
-        for worker, name in names.items():
-            print(f"  {name:26} " + "  ".join(fifths([r["losses"] for r in results[worker]])))
-
-
-def fifths(runs: list[list[float]]) -> list[str]:
-    """Mean loss of each fifth of the steps, with the standard error over runs of different seeds."""
-    parts = np.array(runs).reshape(len(runs), 5, -1).mean(axis=2)
-    error = parts.std(axis=0, ddof=1) / len(runs) ** 0.5 if len(runs) > 1 else np.full(5, np.nan)
-    return [f"{m:.3f} +- {e:.3f}" for m, e in zip(parts.mean(axis=0), error, strict=True)]
+        print("  loss of mypt less that of nanoGPT, mean and standard error: of each fifth of the steps, and of all")
+        for worker in list(names)[1:]:
+            pairs = zip(results[worker], results["nanogpt"], strict=True)
+            apart = np.array([np.subtract(ours["losses"], theirs["losses"]) for ours, theirs in pairs])
+            spans = [*np.array_split(apart, 5, axis=1), apart]
+            print(
+                f"  {names[worker]:26} " + "  ".join(f"{d.mean():+.4f} +- {d.std() / d.size**0.5:.4f}" for d in spans)
+            )
 
 
 def mypt_steps(given: argparse.Namespace, settings: dict[str, Any], steps: int) -> dict[str, Any]:
@@ -119,8 +120,8 @@ def mypt_steps(given: argparse.Namespace, settings: dict[str, Any], steps: int) 
     training = TrainingConfig(
         max_iters=2000, learning_rate=LEARNING_RATE, warmup_iters=100, use_amp=given.worker == "bf16", seed=given.seed
     )
-    torch.manual_seed(given.seed)
     model = GPT(config)
+    model.load_weights(renamed(nanogpt_model(given, settings).state_dict()))
     trainer = Trainer(
         model, RunData(GPTDataLoader(config, tokenizer, text=text, seed=given.seed)), build_optimizer(model, training),
         TrainingState(step=0, training_config=training), Precision.of(training, "cpu"), Observer(),
@@ -136,14 +137,11 @@ def mypt_steps(given: argparse.Namespace, settings: dict[str, Any], steps: int) 
 
 def nanogpt_steps(given: argparse.Namespace, settings: dict[str, Any], steps: int) -> dict[str, Any]:
     """Steps as its train.py takes them, with its model, optimizer and batches."""
-    sys.path.insert(0, str(given.nanogpt))
-    from model import GPT, GPTConfig  # type: ignore[import-not-found]
+    from mypt.data.sampling import random_starts
 
     B, T = settings["batch_size"], settings["block_size"]
     data = np.memmap(given.nanogpt / "data" / "text" / "train.bin", dtype=np.uint16, mode="r")
-    shape = {k: v for k, v in settings.items() if k != "batch_size"}
-    torch.manual_seed(given.seed)
-    model = GPT(GPTConfig(**shape, vocab_size=VOCAB[given.shape] or int(data.max()) + 1, bias=False))
+    model = nanogpt_model(given, settings)
     optimizer = model.configure_optimizers(0.1, LEARNING_RATE, (0.9, 0.99), "cpu")
     times, losses = [], []
     for step in range(steps):
@@ -151,7 +149,7 @@ def nanogpt_steps(given: argparse.Namespace, settings: dict[str, Any], steps: in
         rate = LEARNING_RATE * (step + 1) / 101 if step < 100 else LEARNING_RATE * 0.5 * (1 + math.cos(step / 2000))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        starts = torch.randint(len(data) - T, (B,))
+        starts = random_starts(given.seed, step, B, len(data), T)
         x = torch.stack([torch.from_numpy(data[i : i + T].astype(np.int64)) for i in starts])
         y = torch.stack([torch.from_numpy(data[i + 1 : i + 1 + T].astype(np.int64)) for i in starts])
         loss = model(x, y)[1]
@@ -162,6 +160,36 @@ def nanogpt_steps(given: argparse.Namespace, settings: dict[str, Any], steps: in
         times.append(time.perf_counter() - began)
         losses.append(loss.item())
     return report(times, losses)
+
+
+def nanogpt_model(given: argparse.Namespace, settings: dict[str, Any]) -> torch.nn.Module:
+    """Its model with the starting weights of a seed."""
+    sys.path.insert(0, str(given.nanogpt))
+    from model import GPT, GPTConfig  # type: ignore[import-not-found]
+
+    shape = {k: v for k, v in settings.items() if k != "batch_size"}
+    meta = pickle.loads((given.nanogpt / "data" / "text" / "meta.pkl").read_bytes())
+    torch.manual_seed(given.seed)
+    model: torch.nn.Module = GPT(GPTConfig(**shape, vocab_size=VOCAB[given.shape] or meta["vocab_size"], bias=False))
+    return model
+
+
+NAMES = {
+    "transformer.wte": "token_embedding", "transformer.wpe": "position_embedding", "transformer.h": "blocks",
+    "transformer.ln_f": "norm", "ln_1": "norm_1", "ln_2": "norm_2", "attn.c_attn": "attn.qkv",
+    "attn.c_proj": "attn.proj", "mlp.c_fc": "mlp.up", "mlp.c_proj": "mlp.down",
+}  # fmt: skip
+
+
+def renamed(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """nanoGPT's weights by the names that mypt has for them; its buffers are left out."""
+    found = {}
+    for name, weight in weights.items():
+        for theirs, ours in NAMES.items():
+            name = name.replace(theirs + ".", ours + ".")
+        if name.endswith("weight"):
+            found[name] = weight
+    return found
 
 
 def report(times: list[float], losses: list[float]) -> dict[str, Any]:

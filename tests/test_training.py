@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mypt import GPT, GPTConfig, GPTDataLoader, Tokenizer
 from mypt.checkpoint.manager import AnyOptimizer, CheckpointManager, weights_sha256
 from mypt.data.shards import Split
-from mypt.schema.arithmetic import flops_per_token
+from mypt.schema.arithmetic import flops_per_token, rows_at_once
 from mypt.schema.errors import ConfigError, InputError
 from mypt.schema.state import TrainingState
 from mypt.schema.training import TrainingConfig
@@ -120,10 +120,9 @@ def test_any_split_into_micro_batches_gives_the_same_gradient(monkeypatch: pytes
             torch.testing.assert_close(left, right, atol=1e-6, rtol=1e-5)
 
 
-def test_a_batch_in_parts_has_the_gradient_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    def gradient(tokens_at_once: int) -> list[torch.Tensor]:
-        monkeypatch.setattr("mypt.schema.arithmetic.CPU_TOKENS", tokens_at_once)
-        config, training = config_of(batch_size=5), TrainingConfig(use_amp=False)
+def test_a_batch_in_parts_has_the_gradient_of_the_whole() -> None:
+    def gradient(rows: int) -> list[torch.Tensor]:
+        config, training = config_of(batch_size=5), TrainingConfig(use_amp=False, rows_at_once=rows)
         model, loader = GPT(config), loader_of(config)
         state, precision = TrainingState(step=0, training_config=training), Precision.of(training, "cpu")
         trainer = Trainer(model, RunData(loader), build_optimizer(model, training), state, precision, Observer())
@@ -136,13 +135,21 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(monkeypatch: pytest.Monk
 
         trainer.loss = counted
         loss = trainer.micro_step(0, 0, loader.batch(0), trainer.tokens_per_step)
-        assert sum(parts) == 5 and max(parts) == min(5, max(1, tokens_at_once // 8))
+        assert sum(parts) == 5 and max(parts) == min(5, rows)
         return [loss, *(p.grad for p in model.parameters() if p.grad is not None)]
 
     whole = gradient(40)
-    for tokens_at_once in (1, 8, 17, 39):
-        for left, right in zip(whole, gradient(tokens_at_once), strict=True):
+    for rows in (1, 2, 3, 4, 5):
+        for left, right in zip(whole, gradient(rows), strict=True):
             torch.testing.assert_close(left, right, atol=1e-6, rtol=1e-5)
+
+
+def test_the_parts_of_a_batch_follow_from_shape_and_device_unless_they_are_set() -> None:
+    shape = config_of(batch_size=32, block_size=256)
+    assert rows_at_once(shape) == 4 and rows_at_once(config_of(batch_size=32, block_size=4096)) == 1
+    assert rows_at_once(shape.model_copy(update={"device": "cuda"})) == 32
+    assert rows_at_once(shape, TrainingConfig(rows_at_once=7)) == 7
+    assert rows_at_once(shape, TrainingConfig(rows_at_once=99)) == 32
 
 
 @pytest.mark.parametrize(

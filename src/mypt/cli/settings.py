@@ -121,7 +121,7 @@ def config_costs_table(settings: RunSettings) -> Table:
         ("tokens a step", f"{tokens:,}"),
         ("tokens in all", human.count(tokens * training.max_iters)),
         ("work in all", human.flop(flops_per_token(model) * tokens * training.max_iters)),
-        ("memory", f"about {human.size(training_memory(model))}"),
+        ("memory", f"about {human.size(training_memory(model, training))}"),
     ]
     if "vocab_size" not in settings.given and settings.data.tokenization != "gpt2":
         rows.append(("note", "the vocabulary follows the text, so these figures are too large"))

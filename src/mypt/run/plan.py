@@ -27,7 +27,7 @@ def plan_run(trainer: Trainer, name: str, out_dir: Path, observer: Observer) -> 
         first_step=trainer.state.step,
         parameters=parameter_count(config),
         precision=training.amp_dtype if trainer.precision.enabled else "fp32",
-        memory_estimate=training_memory(config),
+        memory_estimate=training_memory(config, trainer.training),
         memory_measured=timing.peak_bytes,
         disk_needed=disk_needed(config, training),
         disk_free=_free_bytes(out_dir),

@@ -47,23 +47,25 @@ def flops_per_token(config: GPTConfig) -> int:
     return 6 * multiplying + 12 * config.n_layer * config.n_embd * config.block_size
 
 
-def rows_at_once(config: GPTConfig) -> int:
-    """Windows of a micro-batch that go through the model together.
+def rows_at_once(config: GPTConfig, training: TrainingConfig | None = None) -> int:
+    """Windows of a micro-batch that go through the model together, where the settings do not say.
 
     On a CPU so few that their activations stay near its caches; the gradient is that of the whole, in less memory
     and less time. It follows from the config alone, so that a resume computes as the run before it did.
     """
     most = CPU_TOKENS // config.block_size if config.device == "cpu" else config.batch_size
+    if training is not None and training.rows_at_once is not None:
+        most = training.rows_at_once
     return min(config.batch_size, max(1, most))
 
 
-def training_memory(config: GPTConfig) -> int:
+def training_memory(config: GPTConfig, training: TrainingConfig | None = None) -> int:
     """Bytes that training needs, estimated: weights, gradients and AdamW's moments in fp32, and activations.
 
     Activations are counted per token and layer as 16 channels-wide tensors, the feed-forward's hidden
     tensors and, on a CPU, the attention weights, which dropout makes torch keep there; then the logits.
     """
-    B, T, C = rows_at_once(config), config.block_size, config.n_embd
+    B, T, C = rows_at_once(config, training), config.block_size, config.n_embd
     per_layer = B * T * (16 * C + 3 * config.mlp_hidden)
     if config.dropout and config.device == "cpu":
         per_layer += 3 * B * config.n_head * T * T

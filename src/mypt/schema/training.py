@@ -55,6 +55,11 @@ class TrainingConfig(Section):
     amp_dtype: Literal["bf16", "fp16"] = setting(
         "bf16", "The half precision that use_amp computes in.", on_resume="trajectory"
     )
+    rows_at_once: int | None = setting(
+        None, "Windows of a batch that go through the model at one time, in less memory and with the same gradient; by "
+        "itself as many as stay near the caches of a CPU, and all on a GPU.",
+        unit="windows", on_resume="trajectory", gt=0,
+    )  # fmt: skip
     torch_compile: Literal["auto", "on", "off"] = setting(
         "auto", "Compile the model with torch.compile; auto decides by the device and the time that training takes, "
         "and the decision holds for the run.",

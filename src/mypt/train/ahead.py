@@ -52,7 +52,7 @@ class Ahead:
         if figures.is_cuda:
             held = torch.empty(2, pin_memory=True)
             figures, event = held.copy_(figures, non_blocking=True), torch.Event(loss.device)
-            event.record()
+            event.record(torch.accelerator.current_stream(loss.device))
         self._coming.append((step, figures, event))
         return self._arrive(self.limit)
 

@@ -39,7 +39,8 @@ def training_start(
         compile_reason: why the model is compiled or not.
     """
     training, data = state.training_config, state.data
-    settings = training.model_dump(include=set(RunConfigRecord.model_fields) - {"warmup_iters", "use_amp"})
+    as_in_effect = {"warmup_iters", "use_amp", "rows_at_once"}
+    settings = training.model_dump(include=set(RunConfigRecord.model_fields) - as_in_effect)
     from_text = data is not None and data.dataset_dir is None
     return TrainingStart(
         timestamp=at,
@@ -56,7 +57,7 @@ def training_start(
             tokenization=data.tokenization if data else None,
             sampling=data.sampling if data else None,
             dropout=config.dropout,
-            rows_at_once=rows_at_once(config),
+            rows_at_once=rows_at_once(config, training),
             torch_compile_reason=compile_reason,
             preset=state.preset,
             device=config.device,

@@ -105,7 +105,7 @@ class Stepper:
     def micro_step(self, step: int, micro: int, batch: Batch, counted: int) -> torch.Tensor:
         """Add one micro-batch's gradient; its loss counts by its share of all tokens of the step."""
         seed_torch(self.training.seed, step, micro, self.model.device)
-        rows = rows_at_once(self.model.config)
+        rows = rows_at_once(self.model.config, self.training)
         parts = zip(*(torch.split(t, rows) for t in on_device(batch, self.model.device)), strict=True)
         return torch.stack([self._backward(x, y, counted) for x, y in parts]).sum()
 
