@@ -250,6 +250,17 @@ def test_a_curriculum_switches_at_its_border_and_resumes_in_the_right_phase(mypt
     mypt("train", "one", "--config-file", config, "--max-iters", "12")  # the same call contradicts nothing
 
 
+def test_a_step_that_diverges_in_a_later_phase_names_the_bundle_that_is_there(
+    mypt: Mypt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nanogpt(Path("first"), top=60)
+    nanogpt(Path("second"), top=90)
+    monkeypatch.setattr(Trainer, "_finite", lambda trainer, *_: trainer.state.step != 6)  # the phase begins at 6
+    result = mypt("train", "one", "--config-file", curriculum(Path()), ok=False)
+    assert "Step 7 has a loss of" in result.stderr
+    assert "the last good bundle is checkpoints/one at step 4" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("phases", "complaint"),
     [

@@ -37,12 +37,12 @@ class Ahead:
         limit: steps that may be under way at one time.
 
     Attributes:
-        latest_loss: of the last step that has arrived; nan before the first.
+        latest_loss: of the last step that has arrived; None before the first.
     """
 
     def __init__(self, limit: int = STEPS_AHEAD) -> None:
         self.limit = limit
-        self.latest_loss = math.nan
+        self.latest_loss: float | None = None
         self._coming: deque[tuple[int, Tensor, torch.Event | None]] = deque()
 
     def send(self, step: int, loss: Tensor, norm: Tensor) -> list[Figures]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mypt.checkpoint.manager import CheckpointManager, Content
+from mypt.record.bundle import read_state
 from mypt.record.log import RunLog
 from mypt.schema.errors import DivergedError
 from mypt.schema.events import BatchSkipped, Eval, Event, TrainingComplete, timestamp
@@ -102,7 +103,8 @@ class Trainer(Stepper):
                 loss = self.train_step(step)
                 if self._eval_due(done):
                     self.catch_up()
-            self.observer.stepped(done, loss if self.ahead is None else self.ahead.latest_loss)
+            known = self.ahead.latest_loss if self.ahead else None
+            self.observer.stepped(done, loss if known is None else known)
             if self._eval_due(done):
                 self._evaluate(done)
             stopped = self._stop_reason(done)
@@ -142,7 +144,7 @@ class Trainer(Stepper):
         self.saver.wait()
         if self.checkpoint is None or not self.checkpoint.exists():
             return "nothing was saved yet"
-        return f"the last good bundle is {self.checkpoint.path} at step {self.state.step}"
+        return f"the last good bundle is {self.checkpoint.path} at step {read_state(self.checkpoint.path).step}"
 
     def _enter_phase(self, step: int) -> None:
         """Say that a later phase of the curriculum begins with this step."""
