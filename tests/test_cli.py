@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from mypt import __version__
-from mypt.checkpoint.manager import CheckpointManager, load_tensors
+from mypt.checkpoint.manager import CheckpointManager
+from mypt.checkpoint.tensors import load_tensors
 from mypt.data.text import is_sample
 from mypt.schema.fields import extra_of
 from mypt.schema.presets import PRESETS

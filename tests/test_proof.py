@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mypt.checkpoint.manager import load_tensors
+from mypt.checkpoint.tensors import load_tensors
 from mypt.data.tokenizer import Tokenizer
 from mypt.record.bundle import write_json
 from mypt.record.live import live_evals

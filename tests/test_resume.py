@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mypt.checkpoint.manager import CheckpointManager, load_tensors
+from mypt.checkpoint.manager import CheckpointManager
+from mypt.checkpoint.tensors import load_tensors
 from mypt.train.loop import Trainer
 from tests.conftest import TINY, Mypt, flat
 

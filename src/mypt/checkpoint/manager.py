@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from mypt.checkpoint.tensors import copied_to_ram, load_tensors, save_tensors
 from mypt.data.tokenizer import Tokenizer
 from mypt.model.gpt import GPT
 from mypt.record.bundle import (
@@ -24,9 +25,8 @@ from mypt.record.bundle import (
     write_json,
 )
 from mypt.record.commit import recover, replacing, undisturbed
-from mypt.record.manifest import check_file, damaged, write_manifest
+from mypt.record.manifest import damaged, write_manifest
 from mypt.schema.config import GPTConfig
-from mypt.schema.errors import StorageError
 from mypt.schema.output import DEFAULT_OUT_DIR
 from mypt.schema.state import TrainingState
 from mypt.schema.tokenizer import TokenizerFile
@@ -104,7 +104,7 @@ class Content:
             weights["lm_head.weight"] = weights["token_embedding.weight"]
         of_optimizer = {"optimizer": optimizer.state_dict(), "scaler": scaler or {}} if optimizer else None
         if copied and of_optimizer is not None:
-            of_optimizer = _copied(of_optimizer)
+            of_optimizer = copied_to_ram(of_optimizer)
         return cls(model.config, tokenizer.file, state, weights, of_optimizer)
 
 
@@ -179,12 +179,12 @@ class CheckpointManager:
             StorageError: the disk refused; the bundle before stays as it was.
         """
         with replacing(self.path) as folder:
-            _save_tensors(content.weights, folder / MODEL_FILE)
+            save_tensors(content.weights, folder / MODEL_FILE)
             write_json(folder / CONFIG_FILE, content.config)
             write_json(folder / TOKENIZER_FILE, content.tokenizer)
             write_json(folder / STATE_FILE, content.state)
             if content.optimizer is not None:
-                _save_tensors(content.optimizer, folder / OPTIMIZER_FILE)
+                save_tensors(content.optimizer, folder / OPTIMIZER_FILE)
             write_manifest(folder, content.state.step)
 
     def load(self, device: str = "cpu") -> Loaded:
@@ -231,21 +231,6 @@ def carry_over(state: dict[str, Any], optimizer: AnyOptimizer) -> None:
         group.update(own)
 
 
-def load_tensors(path: Path) -> dict[str, Any]:
-    """Read a .pt file that holds tensors and plain values only; no code in it can run.
-
-    Raises:
-        BundleError: it is missing or damaged.
-    """
-    check_file(path)
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return content
-    except Exception as error:  # torch raises a different error for nearly every way to be damaged
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise damaged(path, f"is damaged: {reason}") from error
-
-
 def _load(path: Path, device: str) -> Loaded:
     config = read_config(path)
     model = GPT(config)
@@ -261,25 +246,3 @@ def _load(path: Path, device: str) -> Loaded:
     except (ValueError, AttributeError) as error:
         raise damaged(path / MODEL_FILE, f"does not fit {CONFIG_FILE}: {error}") from error
     return Loaded(model.to(device), tokenizer, read_state(path))
-
-
-def _copied(value: Any) -> Any:
-    """The same values with every tensor copied to RAM."""
-    if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {k: _copied(v) for k, v in value.items()}
-    return [_copied(v) for v in value] if isinstance(value, list) else value
-
-
-def _save_tensors(content: dict[str, Any], path: Path) -> None:
-    try:
-        with path.open("wb") as file:
-            torch.save(content, file)
-    except RuntimeError as error:  # torch's archive writer hides the system's own error
-        cause = error.__context__
-        if isinstance(cause, OSError):
-            raise cause from error
-        raise StorageError(
-            f"{path} cannot be written: {str(error).splitlines()[0]}.", "Check the disk, then call again."
-        ) from error

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from mypt.checkpoint.manager import load_tensors
+from mypt.checkpoint.tensors import load_tensors
 from mypt.model.gpt import GPT
 from mypt.record.bundle import MODEL_FILE, OPTIMIZER_FILE, log_of, read_config, read_state, read_tokenizer
 from mypt.record.commit import undisturbed
