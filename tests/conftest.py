@@ -1,5 +1,6 @@
 """Shared pieces: a tiny text, tiny settings, and the command line run in this process."""
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,6 +61,18 @@ def reseal(bundle: Path, step: int = 0) -> None:
     """Give a bundle that a test has altered on purpose a manifest that fits it again."""
     (bundle / "manifest.json").unlink(missing_ok=True)
     write_manifest(bundle, step)
+
+
+def fill_the_disk(patch: pytest.MonkeyPatch) -> None:
+    """Let no optimizer.pt be written."""
+    real = Path.open
+
+    def full(self: Path, *args: object, **kwargs: object) -> object:
+        if self.name == "optimizer.pt" and "wb" in args:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, *args, **kwargs)  # type: ignore[call-overload]
+
+    patch.setattr(Path, "open", full)
 
 
 def flat(text: str) -> str:

@@ -1,6 +1,5 @@
 """A GPU computes beside the host, and bundles are written beside both: the same on a CPU that is told to."""
 
-import errno
 import threading
 from pathlib import Path
 
@@ -11,22 +10,39 @@ from mypt.checkpoint.manager import CheckpointManager, Content
 from mypt.train import loop, step
 from mypt.train.ahead import Ahead, Figures
 from mypt.train.saving import Saver
-from tests.conftest import TINY, Mypt
+from tests.conftest import TINY, Mypt, fill_the_disk
 from tests.test_reliability import poison
 from tests.test_resume import assert_same_run, tensors
 
 RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "12", "--eval-interval", "6", "--dropout", "0.1"]
 
 
-def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Run ahead and save beside training; returns which thread writes each bundle from now on."""
+    threads: dict[str, str] = {}
+    write = CheckpointManager.write
+
+    def writing(self: CheckpointManager, content: Content) -> None:
+        threads[self.name] = threading.current_thread().name
+        write(self, content)
+
+    monkeypatch.setattr(CheckpointManager, "write", writing)
     monkeypatch.setattr(step, "may_run_ahead", lambda *_: True)
     monkeypatch.setattr(loop, "Saver", lambda **_: Saver(beside=True))
+    return threads
 
 
 def test_running_ahead_and_saving_beside_change_no_bit(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
     mypt("train", "in_turn", *RUN)
-    as_on_a_gpu(monkeypatch)
+    sent, send, threads = [], Ahead.send, as_on_a_gpu(monkeypatch)
+
+    def sending(self: Ahead, at: int, *figures: torch.Tensor) -> list[Figures]:
+        sent.append(at)
+        return send(self, at, *figures)
+
+    monkeypatch.setattr(Ahead, "send", sending)
     mypt("train", "beside", *RUN)
+    assert sent == list(range(12)) and threads["beside"] == threads["beside_gold"] == "save_0"
     assert_same_run("in_turn", "beside")
     assert mypt("verify").exit_code == 0
 
@@ -82,19 +98,13 @@ def test_what_is_saved_is_what_was_there_when_the_save_began(mypt: Mypt, monkeyp
 
 
 def test_a_disk_that_refuses_a_save_beside_training_ends_the_run(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
-    as_on_a_gpu(monkeypatch)
+    threads = as_on_a_gpu(monkeypatch)
     mypt("train", "dante", *RUN)
     before = {p: p.read_bytes() for p in Path("checkpoints/dante").iterdir()}
-    real = Path.open
-
-    def full(self: Path, *args: object, **kwargs: object) -> object:
-        if self.name == "optimizer.pt" and "wb" in args:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return real(self, *args, **kwargs)  # type: ignore[call-overload]
-
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", full)
+        fill_the_disk(patch)
         result = mypt("resume", "dante", "--max-iters", "24", ok=False)
     assert result.exit_code == 1 and "the disk is full" in result.stderr
+    assert threads["dante"] == "save_0"
     assert {p: p.read_bytes() for p in before} == before
     assert "Training finished!" in mypt("resume", "dante", "--max-iters", "24").output

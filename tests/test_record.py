@@ -25,7 +25,7 @@ from mypt.run.verify import verify_bundle
 from mypt.schema.errors import StorageError, UsageError
 from mypt.schema.events import EVENTS, Eval, timestamp
 from mypt.schema.state import TrainingState
-from tests.conftest import TINY, Mypt
+from tests.conftest import TINY, Mypt, fill_the_disk
 
 SPEC_START = {
     "event": "training_start", "timestamp": "2026-02-09T14:30:00.123456",
@@ -285,15 +285,8 @@ def test_a_full_disk_during_training_costs_nothing_that_was_saved(
     mypt: Mypt, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {p: p.read_bytes() for p in run.iterdir()}
-    real = Path.open
-
-    def full(self: Path, *args: object, **kwargs: object) -> object:
-        if self.name == "optimizer.pt" and "wb" in args:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return real(self, *args, **kwargs)  # type: ignore[call-overload]
-
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", full)
+        fill_the_disk(patch)
         result = mypt("resume", "dante", "--max-iters", "20", ok=False)
     assert result.exit_code == 1 and "the disk is full" in result.stderr and "Traceback" not in result.output
     assert {p: p.read_bytes() for p in before} == before
