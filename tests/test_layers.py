@@ -54,11 +54,18 @@ LIGHT = [["--help"], ["--version"], ["resume", "--help"], ["logs", "--help"], ["
          ["presets", "--json"], ["train", "--help"], ["inspect", "--help"],
          ["inspect"], ["inspect", "m"], ["inspect", "m", "--json"], ["train", "x", "--n-embd", "-1"],
          ["compare", "m", "m"]]  # fmt: skip
+READING = [["inspect"], ["inspect", "m"], ["inspect", "m", "--json", "--out-dir", "checkpoints"],
+           ["compare", "m", "m", "--all", "--width", "80"], ["logs", "summarize", "m"],
+           ["logs", "summarize", "--json"], ["logs", "show", "m", "--last", "1", "--event", "eval"],
+           ["logs", "export", "m", "--csv", "m.csv"]]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from mypt import GPT, CheckpointManager, GPTConfig, Tokenizer
+    from mypt.record.bundle import log_path
+    from mypt.record.log import RunLog
+    from mypt.schema.events import Eval, timestamp
     from mypt.schema.state import TrainingState
     from mypt.schema.training import TrainingConfig
 
@@ -66,11 +73,15 @@ def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = GPTConfig(n_embd=16, n_head=2, n_layer=1, block_size=8, vocab_size=300, device="cpu")
     state = TrainingState(step=0, training_config=TrainingConfig())
     CheckpointManager("m", folder / "checkpoints").save(GPT(config), Tokenizer.char("abc"), state)
+    event = Eval(
+        iter=1, timestamp=timestamp(), elapsed_s=1.0, tokens_processed=8, progress_pct=1.0, lr=0.1, phase="main",
+        val_loss=2.0, eval_duration_s=0.1,
+    )  # fmt: skip
+    RunLog(folder / log_path("m")).append(event)
     return folder
 
 
-@pytest.mark.parametrize("call", LIGHT, ids=" ".join)
-def test_light_verbs_import_nothing_heavy(call: list[str], bundle_folder: Path) -> None:
+def loaded_by(call: list[str], heavy: set[str], folder: Path, exit_code: int = 0) -> str:
     code = f"""
 import sys
 sys.argv = ["mypt", *{call!r}]
@@ -78,10 +89,20 @@ from mypt.cli.app import main
 try:
     main()
 except SystemExit as leave:
-    assert leave.code == {2 if "-1" in call else 0}, leave.code
-print("LOADED", sorted({HEAVY!r} & sys.modules.keys()))
+    assert leave.code == {exit_code}, leave.code
+print("LOADED", sorted({heavy!r} & sys.modules.keys()))
 """
-    assert run_python(code, bundle_folder).splitlines()[-1] == "LOADED []"
+    return run_python(code, folder).splitlines()[-1]
+
+
+@pytest.mark.parametrize("call", LIGHT, ids=" ".join)
+def test_light_verbs_import_nothing_heavy(call: list[str], bundle_folder: Path) -> None:
+    assert loaded_by(call, HEAVY, bundle_folder, 2 if "-1" in call else 0) == "LOADED []"
+
+
+@pytest.mark.parametrize("call", READING, ids=" ".join)
+def test_verbs_that_read_do_without_pydantic_as_well(call: list[str], bundle_folder: Path) -> None:
+    assert loaded_by(call, HEAVY | {"pydantic"}, bundle_folder) == "LOADED []"
 
 
 @pytest.mark.parametrize("package", TORCH_FREE)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pyarrow.parquet as parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 from rich.console import Console
 
 from mypt.cli.follower import Follower
@@ -25,10 +27,12 @@ from mypt.record.live import find_branch, live_events
 from mypt.record.log import PassedOver, events
 from mypt.record.rows import Rows
 from mypt.record.summary import EVALUATE_GOLD, HEALTHY, summarize
+from mypt.schema.plain import plain_json
 from mypt.schema.summary import Point, Summary
 from tests.conftest import Mypt, flat
 from tests.test_layers import HEAVY, run_python
 
+SUMMARY = TypeAdapter(Summary)
 SPEC = """\
 {"event": "training_start", "timestamp": "2026-02-09T14:30:00.123456", "config": {"max_iters": 75000, "start_step": 0, \
 "learning_rate": 0.00015, "warmup_iters": 3750, "grad_clip": 1.0, "grad_accum_steps": 8, "batch_size": 12, \
@@ -111,7 +115,7 @@ def test_the_example_events_of_the_spec_come_to_the_right_figures(tmp_path: Path
     assert s.tokens_per_s.overall == round(98304000 / 1680, 1)
     assert s.gold.count == 1 and s.gold.blocked_by == {"overfit": 1} and s.advice == [EVALUATE_GOLD]
     assert [(p.name, p.after_step) for p in s.phases] == [("circuit_formation", 0), ("balanced", 350)]
-    assert s.passed_over.model_dump() == {"torn": 0, "foreign": 0, "binary": 0}
+    assert asdict(s.passed_over) == {"torn": 0, "foreign": 0, "binary": 0}
 
 
 def test_every_sign_is_found(tmp_path: Path) -> None:
@@ -165,8 +169,8 @@ def test_foreign_lines_never_change_a_figure(junk: list[tuple[int, bytes | str]]
         lines.insert(place, raw.replace(b"\n", b" "))
     spoilt = tmp_path / "spoilt.jsonl"
     spoilt.write_bytes(b"\n".join(lines) + b"\n")
-    differs = {"log", "passed_over"}
-    assert summarize(spoilt).model_dump(exclude=differs) == expected.model_dump(exclude=differs)
+    found = summarize(spoilt)
+    assert replace(found, log=expected.log, passed_over=expected.passed_over) == expected
 
 
 @pytest.mark.parametrize(
@@ -195,7 +199,7 @@ def test_losses_that_are_no_numbers_are_counted(tmp_path: Path) -> None:
     lines = [start(), evaluation(1, 2.0), evaluation(2, float("nan")), evaluation(3, float("inf"))]
     s = summarize(written(tmp_path / "x.jsonl", *lines))
     assert (s.evaluations, s.signs.losses_not_finite, s.val_loss.best, s.val_loss.last) == (3, 2, 2.0, None)
-    assert Summary.model_validate_json(s.model_dump_json()) == s
+    assert SUMMARY.validate_json(plain_json(s)) == s
 
 
 def test_rows_are_cut_by_step_whatever_their_order() -> None:
@@ -246,7 +250,7 @@ def test_summaries_of_every_log_as_json(mypt: Mypt) -> None:
     eventful(Path("logs/train/a_eval.jsonl"))
     eventful(Path("logs/train/b_eval.jsonl"))
     lines = mypt("logs", "summarize", "--json").output.splitlines()
-    assert [Summary.model_validate_json(line).log[-12:] for line in lines] == ["a_eval.jsonl", "b_eval.jsonl"]
+    assert [SUMMARY.validate_json(line).log[-12:] for line in lines] == ["a_eval.jsonl", "b_eval.jsonl"]
     assert "Always evaluate gold" in flat(mypt("logs", "summarize", "a").output)
 
 

@@ -15,7 +15,7 @@ from mypt.model.generate import generate
 from mypt.model.gpt import GPT
 from mypt.model.loss import CHUNK_FROM_VOCAB, IGNORED, next_token_loss
 from mypt.record.headers import read_headers
-from mypt.schema.arithmetic import parameter_count, parameters_by_part
+from mypt.schema.arithmetic import mlp_hidden, parameter_count, parameters_by_part
 from mypt.schema.config import GPTConfig
 from mypt.schema.generation import GenerationConfig
 from tests.conftest import reseal
@@ -77,7 +77,7 @@ def test_logits_equal_hugging_face_llama() -> None:
 
     ours = build(pos_encoding="rope", mlp_type="swiglu", norm_type="rmsnorm", rope_theta=5000.0)
     config = LlamaConfig(
-        vocab_size=61, hidden_size=48, intermediate_size=ours.config.mlp_hidden, num_hidden_layers=3,
+        vocab_size=61, hidden_size=48, intermediate_size=mlp_hidden(ours.config), num_hidden_layers=3,
         num_attention_heads=4, max_position_embeddings=24, rms_norm_eps=1e-5, tie_word_embeddings=False,
         rope_parameters={"rope_type": "default", "rope_theta": 5000.0}, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip

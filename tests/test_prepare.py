@@ -219,7 +219,8 @@ def test_a_document_stays_in_its_split_whatever_is_added(tmp_path: Path) -> None
 
 
 def test_the_tokenizer_of_a_dataset_or_bundle_gives_the_same_ids(mypt: Mypt, folder: Path) -> None:
-    from mypt.record.bundle import CONFIG_FILE, read_tokenizer, write_json
+    from mypt.record.bundle import CONFIG_FILE
+    from mypt.record.stored import read_tokenizer, write_json
 
     bundle = folder / "checkpoints" / "m"
     bundle.mkdir(parents=True)

@@ -15,9 +15,9 @@ import torch
 
 from mypt.checkpoint.tensors import load_tensors
 from mypt.data.tokenizer import Tokenizer
-from mypt.record.bundle import write_json
 from mypt.record.live import live_evals
 from mypt.record.log import events
+from mypt.record.stored import write_json
 from tests.conftest import TINY, Mypt, reseal
 
 RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "12", "--eval-interval", "4"]

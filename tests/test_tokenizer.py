@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mypt.data.text import sample
 from mypt.data.tokenizer import Tokenizer
-from mypt.record.bundle import read_tokenizer, write_json
+from mypt.record.stored import read_tokenizer, write_json
 from mypt.schema.errors import InputError
 from tests.conftest import reseal, tiny_text
 

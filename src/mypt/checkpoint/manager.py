@@ -19,15 +19,12 @@ from mypt.record.bundle import (
     TOKENIZER_FILE,
     bundle_path,
     check_name,
-    read_config,
-    read_state,
-    read_tokenizer,
-    write_json,
 )
 from mypt.record.commit import recover, replacing, undisturbed
 from mypt.record.manifest import damaged, write_manifest
+from mypt.record.stored import read_config, read_state, read_tokenizer, write_json
 from mypt.schema.config import GPTConfig
-from mypt.schema.output import DEFAULT_OUT_DIR
+from mypt.schema.places import DEFAULT_OUT_DIR
 from mypt.schema.state import TrainingState
 from mypt.schema.tokenizer import TokenizerFile
 

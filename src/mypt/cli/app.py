@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mypt import __version__
+from mypt.cli.command import Group
 from mypt.cli.verb import CONTEXT
 
 MODULES = (
@@ -23,6 +24,7 @@ def build(modules: Sequence[str] = MODULES) -> typer.Typer:
     """The command line with the verbs of some modules; all of them cost a tenth of a second to load."""
     app = typer.Typer(
         name="mypt",
+        cls=Group,
         no_args_is_help=True,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,

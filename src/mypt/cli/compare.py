@@ -14,7 +14,8 @@ from mypt.cli.verb import busy, console, names_that_begin, out_dir_option, verb
 from mypt.record import human
 from mypt.record.compare import Comparison, Difference, compare
 from mypt.schema.errors import UsageError
-from mypt.schema.output import DEFAULT_OUT_DIR
+from mypt.schema.places import DEFAULT_OUT_DIR
+from mypt.schema.plain import plain_json
 
 
 def register(app: typer.Typer) -> None:
@@ -50,7 +51,7 @@ def register(app: typer.Typer) -> None:
         if out is not None:
             save_comparison(found, axis, out)
         if as_json:
-            typer.echo(found.model_dump_json(indent=2))
+            typer.echo(plain_json(found, indent=True))
             return
         shown = console()
         for line in verdict_lines(found):
@@ -68,7 +69,7 @@ def register(app: typer.Typer) -> None:
 def save_comparison(found: Comparison, axis: Axis, path: Path) -> None:
     """Save a comparison in the form that the file's name asks for."""
     if path.suffix in (".json", ".md"):
-        text = found.model_dump_json(indent=2) + "\n" if path.suffix == ".json" else markdown(found)
+        text = plain_json(found, indent=True) + "\n" if path.suffix == ".json" else markdown(found)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8", newline="\n")
     else:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mypt.cli.command import Group
 from mypt.cli.settings import config_costs_table, settings_tables
 from mypt.cli.verb import console, verb
 from mypt.schema.resolve import resolve_settings
@@ -13,7 +14,7 @@ from mypt.schema.resolve import resolve_settings
 
 def register(app: typer.Typer) -> None:
     """Add the group of verbs."""
-    group = typer.Typer(no_args_is_help=True, help="Look at config files.")
+    group = typer.Typer(cls=Group, no_args_is_help=True, help="Look at config files.")
     app.add_typer(group, name="config")
 
     @verb(group, "check", example="mypt config check dante.json")

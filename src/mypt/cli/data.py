@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
+from mypt.cli.command import Group
 from mypt.cli.verb import FAILURE, console, verb
 
 
 def register(app: typer.Typer) -> None:
     """Add the group of verbs."""
-    group = typer.Typer(no_args_is_help=True, help="Look at folders of token shards.")
+    group = typer.Typer(cls=Group, no_args_is_help=True, help="Look at folders of token shards.")
     app.add_typer(group, name="data")
 
     @verb(group, "inspect", example="mypt data inspect data/dante")

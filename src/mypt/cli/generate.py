@@ -8,7 +8,7 @@ import typer
 
 from mypt.cli.verb import Settings, chosen_name, model_name_option, name_argument, out_dir_option, verb
 from mypt.schema.generation import GenerationConfig
-from mypt.schema.output import DEFAULT_OUT_DIR
+from mypt.schema.places import DEFAULT_OUT_DIR
 from mypt.schema.resolve import resolve_section
 
 

@@ -11,7 +11,8 @@ from mypt.cli.verb import chosen_name, console, model_name_option, name_argument
 from mypt.record.lineage import lineage
 from mypt.record.overview import Overview, SortKey, overview
 from mypt.schema.errors import UsageError
-from mypt.schema.output import DEFAULT_OUT_DIR
+from mypt.schema.places import DEFAULT_OUT_DIR
+from mypt.schema.plain import plain_json
 
 
 def register(app: typer.Typer) -> None:
@@ -57,7 +58,7 @@ def _show_all(out_dir: Path, sort: str, as_json: bool) -> None:
         raise typer.BadParameter(f"--sort takes one of {', '.join(get_args(SortKey))}, not {sort}.")
     rows = overview(out_dir, cast(SortKey, sort))
     if as_json:
-        typer.echo(Overview(bundles=rows).model_dump_json(indent=2))
+        typer.echo(plain_json(Overview(bundles=rows), indent=True))
         return
     if not rows:
         raise UsageError(f"There is no bundle in {out_dir}.", "Make one with `mypt train`, or name another --out-dir.")

@@ -9,12 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
+from mypt.cli.command import Group
 from mypt.cli.curves import axis_option, chosen_axis, save_plot, terminal_plot
 from mypt.cli.verb import busy, console, names_that_begin, out_dir_option, verb
 from mypt.record.find import LOG_FOLDER, LogPlace, all_logs, find_log
 from mypt.schema.errors import InputError, UsageError
-from mypt.schema.events import EVENTS
-from mypt.schema.output import DEFAULT_OUT_DIR
+from mypt.schema.kinds import event_schemas
+from mypt.schema.places import DEFAULT_OUT_DIR
+from mypt.schema.plain import plain_json
 
 _LOG = typer.Argument(
     help="Path of a log, or name of a model.", metavar="LOG|NAME", show_default=False, autocompletion=names_that_begin
@@ -24,7 +26,7 @@ _LAST_EVALS = 5
 
 def register(app: typer.Typer) -> None:
     """Add the group of verbs."""
-    group = typer.Typer(no_args_is_help=True, help="Look at the logs of runs.")
+    group = typer.Typer(cls=Group, no_args_is_help=True, help="Look at the logs of runs.")
     app.add_typer(group, name="logs")
     _summarize(group)
     _show(group)
@@ -58,7 +60,7 @@ def _summarize(group: typer.Typer) -> None:
             with busy(f"Reading {place.path}"):
                 summary = read(place.path, place.run_id, place.bundle)
             if as_json:
-                typer.echo(summary.model_dump_json())
+                typer.echo(plain_json(summary))
             else:
                 from mypt.cli.pages import summary_page
 
@@ -83,7 +85,7 @@ def _show(group: typer.Typer) -> None:
         out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
     ) -> None:
         """Show the events of a run."""
-        names = {_event_name(e) for e in event or EVENTS}
+        names = {_event_name(e) for e in event or event_schemas()}
         found = (e for e in _events(find_log(log, out_dir), every) if e["event"] in names)
         chosen: Iterator[dict[str, Any]] = iter(deque(found, last)) if last else found
         if as_json:
@@ -196,9 +198,10 @@ def _events(place: LogPlace, every: bool) -> Iterator[dict[str, Any]]:
 
 
 def _event_name(name: str) -> str:
-    if name in EVENTS:
+    known = event_schemas()
+    if name in known:
         return name
-    near = get_close_matches(name, EVENTS, n=1)
+    near = get_close_matches(name, known, n=1)
     raise UsageError(
-        f"There is no event {name!r}" + (f"; did you mean {near[0]}?" if near else "."), f"Known: {', '.join(EVENTS)}."
+        f"There is no event {name!r}" + (f"; did you mean {near[0]}?" if near else "."), f"Known: {', '.join(known)}."
     )

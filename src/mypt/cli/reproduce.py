@@ -7,7 +7,7 @@ import typer
 
 from mypt.cli.settings import changes_table
 from mypt.cli.verb import FAILURE, chosen_name, console, model_name_option, name_argument, out_dir_option, verb
-from mypt.schema.output import DEFAULT_OUT_DIR
+from mypt.schema.places import DEFAULT_OUT_DIR
 
 
 def register(app: typer.Typer) -> None:

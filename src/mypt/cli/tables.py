@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
@@ -15,7 +15,9 @@ from mypt.record.info import BundleInfo
 from mypt.record.lineage import Ancestor
 from mypt.record.overview import BundleRow
 from mypt.schema.arithmetic import parameters_by_part
-from mypt.schema.state import DataRecord
+
+if TYPE_CHECKING:
+    from mypt.schema.state import DataRecord
 
 
 def dataset_tables(description: Mapping[str, Any]) -> list[Table]:
@@ -73,7 +75,7 @@ def checks_table(checks: Sequence[tuple[str, str, bool | None, str]]) -> Table:
 
 def inspect_tables(info: BundleInfo) -> list[Table]:
     """Architecture, parameters by part, tokenizer and data, and files of a bundle."""
-    config = [(n, plain(v)) for n, v in info.config.model_dump().items()]
+    config = [(n, plain(v)) for n, v in vars(info.config).items()]
     parts = parameters_by_part(info.config)
     total = sum(parts.values())
     shares = [(part, f"{n:,}", f"{n / total:.1%}") for part, n in parts.items() if n]
@@ -94,7 +96,7 @@ def state_lines(info: BundleInfo) -> list[str]:
     """The spec's lines on the training state, then what the record holds beyond them."""
     state, progress = info.state, info.state.progress
     lines = ["=== TRAINING STATE ===", f"Last recorded training step: {state.step}", "Training configuration:"]
-    lines += [f"  {n}: {plain(v)}" for n, v in state.training_config.model_dump().items()]
+    lines += [f"  {n}: {plain(v)}" for n, v in vars(state.training_config).items()]
     if progress.best_val_loss is not None:
         lines.append(f"Best val loss: {progress.best_val_loss:.4f} at step {progress.best_step}")
     if progress.last_val_loss is not None and progress.last_train_loss is not None:
@@ -155,7 +157,7 @@ def lineage_tree(line: Sequence[Ancestor], gold_step: int | None) -> Tree:
     return tree
 
 
-def data_size(data: DataRecord) -> str:
+def data_size(data: "DataRecord") -> str:
     """`1,115,394 characters, 1,115,394 tokens (...)`."""
     characters = f"{data.characters:,} characters, " if data.characters is not None else ""
     tokens = f"{data.train_tokens + data.val_tokens:,} tokens"

@@ -6,19 +6,21 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from threading import Timer
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from mypt.cli.command import Command
 from mypt.record.bundle import bundle_names
 from mypt.record.commit import recover_all
 from mypt.schema.errors import MyptError
-from mypt.schema.fields import Section, extra_of
-from mypt.schema.output import DEFAULT_OUT_DIR, OutputConfig
+from mypt.schema.places import DEFAULT_OUT_DIR, OUT_DIR_HELP
+
+if TYPE_CHECKING:
+    from mypt.schema.fields import Section
 
 Settings = dict[str, Any]
 """The settings that were given in a call, by field name; what was not given is not in it."""
@@ -75,8 +77,7 @@ def model_name_option() -> Any:
 
 def out_dir_option() -> Any:
     """The folder of all bundles, for verbs that only read."""
-    help_text = f"{OutputConfig.model_fields['out_dir'].description}"
-    return typer.Option("--out-dir", help=help_text)
+    return typer.Option("--out-dir", help=OUT_DIR_HELP)
 
 
 def chosen_name(name: str | None, model_name: str | None, default: str | None = None) -> str:
@@ -94,7 +95,7 @@ def chosen_name(name: str | None, model_name: str | None, default: str | None = 
 
 
 def verb(
-    app: typer.Typer, name: str, sections: Mapping[str, type[Section]] | None = None, *, example: str
+    app: typer.Typer, name: str, sections: "Mapping[str, type[Section]] | None" = None, *, example: str
 ) -> Callable[[Callable[..., None]], None]:
     """Register a function as a verb.
 
@@ -109,20 +110,19 @@ def verb(
 
     def register(function: Callable[..., None]) -> None:
         """Make the command whose options are the function's own, those of the sections, and those of every verb."""
-        fields = {n: (h, s) for h, s in (sections or {}).items() for n in s.model_fields if extra_of(s, n)["option"]}
+        options = _options(sections) if sections is not None else {}
 
         def run(debug: bool, width: int | None, **values: Any) -> None:
             _WIDTH.set(width)
-            given = {n: values.pop(n) for n in fields}
+            given = {n: values.pop(n) for n in options}
             if sections is not None:
                 values["settings"] = {n: v for n, v in given.items() if v is not None and v != []}
             _speak_errors(lambda: _mended(function, values), debug)
 
         own = [p for n, p in inspect.signature(function).parameters.items() if n != "settings"]
-        options = [_option(n, heading, section) for n, (heading, section) in fields.items()]
-        run.__signature__ = inspect.Signature([*own, *options, _width_option(), _debug_option()])  # type: ignore[attr-defined]
+        run.__signature__ = inspect.Signature([*own, *options.values(), _width_option(), _debug_option()])  # type: ignore[attr-defined]
         run.__doc__ = function.__doc__
-        app.command(name, context_settings=CONTEXT, epilog=f"Example: {example}")(run)
+        app.command(name, cls=Command, context_settings=CONTEXT, epilog=f"Example: {example}")(run)
 
     return register
 
@@ -134,35 +134,10 @@ def _mended(function: Callable[..., None], values: dict[str, Any]) -> None:
     function(**values)
 
 
-def _option(name: str, heading: str, section: type[Section]) -> inspect.Parameter:
-    """One field of the schema as an option; its value stays text, so that the schema finds every fault at once."""
-    field, extra = section.model_fields[name], extra_of(section, name)
-    spelling = "--" + name.replace("_", "-")
-    choices = [c for c in get_args(field.annotation) if isinstance(c, str)]
-    several = field.default in ((), {})
-    default = "" if several or field.default is None else field.default
-    if field.annotation is bool:
-        default = "on" if field.default else "off"
-    notes = [str(n) for n in (extra["unit"], f"default {default}" if str(default) else None) if n]
-    help_text = f"{field.description}" + (f" [dim]({'; '.join(notes)})[/dim]" if notes else "")
-    if field.annotation is bool:
-        annotation: Any = bool | None
-        spelling, metavar = f"{spelling}/--no-{spelling[2:]}", None
-    elif several:
-        annotation, metavar = list[str] | None, "TEXT" if field.default == () else "NAME=PATH"
-    else:
-        annotation, metavar = str | None, "|".join(choices) or _metavar(field.annotation)
-    option = typer.Option(
-        None, spelling, *extra["names"], help=help_text, metavar=metavar, rich_help_panel=heading, show_default=False
-    )
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=annotation)
+def _options(sections: "Mapping[str, type[Section]]") -> dict[str, inspect.Parameter]:
+    from mypt.cli.options import options_of  # loads pydantic, which verbs that only read do without
 
-
-def _metavar(annotation: Any) -> str:
-    kinds = get_args(annotation) or (annotation,)
-    if Path in kinds:
-        return "PATH"
-    return "NUMBER" if float in kinds else "COUNT" if int in kinds else "TEXT"
+    return options_of(sections)
 
 
 def _width_option() -> inspect.Parameter:

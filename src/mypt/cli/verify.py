@@ -11,7 +11,7 @@ from mypt.cli.tables import checks_table
 from mypt.cli.verb import FAILURE, console, out_dir_option, verb
 from mypt.record.bundle import bundle_names, bundle_path
 from mypt.schema.errors import UsageError
-from mypt.schema.output import DEFAULT_OUT_DIR
+from mypt.schema.places import DEFAULT_OUT_DIR
 
 
 def register(app: typer.Typer) -> None:

@@ -10,9 +10,10 @@ from mypt.data.inputs import make_plan
 from mypt.data.tokenizer import Tokenizer
 from mypt.data.units import UNFINISHED, dtype_of
 from mypt.data.workers import PLAN_FILE, Job, commit_json, open_shop, run_jobs
-from mypt.record.bundle import TOKENIZER_FILE, bundle_path, read_tokenizer
+from mypt.record.bundle import TOKENIZER_FILE, bundle_path
 from mypt.record.commit import storage_errors
 from mypt.record.lock import locked
+from mypt.record.stored import read_tokenizer
 from mypt.schema.dataset import METADATA_FILE, DatasetMetadata, ShardRecord, SplitRecord
 from mypt.schema.errors import ConflictError, InputError, UsageError
 from mypt.schema.prepare import HashRecord, PrepareConfig, PreparePlan, UnitRecord

@@ -16,9 +16,10 @@ from pydantic import BaseModel
 
 from mypt.data.tokenizer import Tokenizer
 from mypt.data.units import UNFINISHED, Workshop, write_unit
-from mypt.record.bundle import TOKENIZER_FILE, write_json
+from mypt.record.bundle import TOKENIZER_FILE
 from mypt.record.commit import settle, storage_errors
 from mypt.record.manifest import file_hash
+from mypt.record.stored import write_json
 from mypt.schema.errors import InputError, MyptError
 from mypt.schema.prepare import HashRecord, PreparePlan
 from mypt.schema.tokenizer import TokenizerFile

@@ -8,6 +8,7 @@ from mypt.model.attention import attention
 from mypt.model.dropout import Dropout
 from mypt.model.gelu import gelu
 from mypt.model.positions import RotaryEmbedding
+from mypt.schema.arithmetic import mlp_hidden
 from mypt.schema.config import GPTConfig
 
 NORM_EPS = 1e-5
@@ -100,8 +101,8 @@ class GeluMLP(nn.Module):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.up = nn.Linear(config.n_embd, config.mlp_hidden, bias=config.bias)
-        self.down = nn.Linear(config.mlp_hidden, config.n_embd, bias=config.bias)
+        self.up = nn.Linear(config.n_embd, mlp_hidden(config), bias=config.bias)
+        self.down = nn.Linear(mlp_hidden(config), config.n_embd, bias=config.bias)
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -115,9 +116,9 @@ class SwiGLUMLP(nn.Module):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.gate = nn.Linear(config.n_embd, config.mlp_hidden, bias=config.bias)
-        self.up = nn.Linear(config.n_embd, config.mlp_hidden, bias=config.bias)
-        self.down = nn.Linear(config.mlp_hidden, config.n_embd, bias=config.bias)
+        self.gate = nn.Linear(config.n_embd, mlp_hidden(config), bias=config.bias)
+        self.up = nn.Linear(config.n_embd, mlp_hidden(config), bias=config.bias)
+        self.down = nn.Linear(mlp_hidden(config), config.n_embd, bias=config.bias)
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -2,11 +2,13 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
-from mypt.record.bundle import STATE_FILE, log_of, read_state, stored_log, write_json
+from mypt.record.bundle import STATE_FILE, log_of, stored_log
 from mypt.record.commit import move_aside, replacing, storage_errors
 from mypt.record.manifest import MANIFEST_FILE, file_hash, read_manifest, write_text
+from mypt.record.stored import read_state, write_json
 from mypt.schema.errors import BundleError
 
 
@@ -27,7 +29,7 @@ def copy_bundle(source: Path, target: Path, log: Path) -> None:
                 _link_or_copy(path, folder / path.name)
         write_json(folder / STATE_FILE, state.model_copy(update={"log_file": stored_log(log, target)}))
         files = {**manifest.files, STATE_FILE: file_hash(folder / STATE_FILE)}
-        write_text(manifest.model_copy(update={"files": files}), folder)
+        write_text(replace(manifest, files=files), folder)
 
 
 def move_bundle(source: Path, target: Path, log: Path) -> None:

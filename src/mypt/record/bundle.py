@@ -1,21 +1,18 @@
-"""The layout of a bundle: which files, under which names, and the JSON ones read and written."""
+"""The layout of a bundle: which files, under which names, and the JSON ones as they stand."""
 
 import json
 import re
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
-
-from mypt.record.commit import recover, undisturbed
+from mypt.record.commit import recover
 from mypt.record.manifest import MANIFEST_FILE, check_file, damaged, read_manifest
-from mypt.schema.config import GPTConfig
 from mypt.schema.errors import UsageError
-from mypt.schema.explain import explain_validation
-from mypt.schema.output import DEFAULT_OUT_DIR
-from mypt.schema.state import TrainingState
-from mypt.schema.tokenizer import TokenizerFile
+from mypt.schema.places import DEFAULT_OUT_DIR
+
+if TYPE_CHECKING:
+    from mypt.schema.state import TrainingState
 
 MODEL_FILE = "model.pt"
 OPTIMIZER_FILE = "optimizer.pt"
@@ -24,7 +21,6 @@ TOKENIZER_FILE = "tokenizer.json"
 STATE_FILE = "training_state.json"
 
 _NAME = re.compile(r"^(?!\.)[^\x00-\x1f/\\:*?\"<>|]{1,100}(?<![ .])$")
-_Model = TypeVar("_Model", bound=BaseModel)
 
 
 def check_name(name: str) -> str:
@@ -74,7 +70,7 @@ def log_path(name: str) -> Path:
     return Path("logs") / "train" / f"{name}_eval.jsonl"
 
 
-def log_of(bundle: Path, state: TrainingState) -> Path | None:
+def log_of(bundle: Path, state: "TrainingState") -> Path | None:
     """The log that a bundle's record names, wherever the call comes from; None where the run kept none."""
     return bundle.absolute().parent.parent / state.log_file if state.log_file else None
 
@@ -90,40 +86,24 @@ def nearby(path: Path) -> str:
     return (path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path).as_posix()
 
 
-def read_config(bundle: Path) -> GPTConfig:
-    """config.json of a bundle."""
-    return _read(bundle / CONFIG_FILE, GPTConfig)
+def read_json(path: Path) -> Any:
+    """What a JSON file of a bundle holds, once it is the one that was saved.
 
-
-def read_tokenizer(bundle: Path) -> TokenizerFile:
-    """tokenizer.json of a bundle."""
-    return _read(bundle / TOKENIZER_FILE, TokenizerFile)
-
-
-def read_state(bundle: Path) -> TrainingState:
-    """training_state.json of a bundle."""
-    return undisturbed(_read_state, bundle)
-
-
-def write_json(path: Path, content: BaseModel) -> None:
-    """Write a record as JSON indented by 2, in the order of its fields, UTF-8, with a final newline."""
-    exclude_none = isinstance(content, TokenizerFile)
-    text = json.dumps(content.model_dump(mode="json", exclude_none=exclude_none), indent=2, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8", newline="\n")
-
-
-def _read_state(bundle: Path) -> TrainingState:
-    state = _read(bundle / STATE_FILE, TrainingState)
-    if state.step != (saved := read_manifest(bundle).step):
-        raise damaged(bundle / MANIFEST_FILE, f"is of step {saved} and the training state of step {state.step}")
-    return state
-
-
-def _read(path: Path, model: type[_Model]) -> _Model:
+    Raises:
+        BundleError: it is missing, has been changed, or is no JSON.
+    """
     check_file(path)
     try:
-        return model.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        raise damaged(path, "is damaged: " + " ".join(explain_validation(error))) from error
-    except (OSError, ValueError) as error:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise damaged(path, f"is damaged: {error}") from error
+
+
+def check_step(bundle: Path, state: "TrainingState") -> None:
+    """Make sure that the training state and the manifest are of one step.
+
+    Raises:
+        BundleError: they are not.
+    """
+    if state.step != (saved := read_manifest(bundle).step):
+        raise damaged(bundle / MANIFEST_FILE, f"is of step {saved} and the training state of step {state.step}")

@@ -2,25 +2,27 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from mypt.record.view import Facts, Point, RunView, view
-from mypt.schema.base import Described
 
 NOISE = 2.0
 """Standard errors by which two losses have to differ before one is called better."""
 Verdict = Literal["comparable", "comparable in bits per byte only", "not comparable"]
 
 
-class Difference(Described):
+@dataclass(kw_only=True)
+class Difference:
     """One field whose values are not all equal; None where a run does not tell."""
 
     field: str
     values: list[Any]
 
 
-class Comparison(Described):
+@dataclass(kw_only=True)
+class Comparison:
     """What `mypt compare --json` prints.
 
     Attributes:

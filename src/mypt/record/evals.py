@@ -11,8 +11,7 @@ from typing import Any
 from mypt.record.commit import storage_errors
 from mypt.record.live import Branch, find_branch, live_events
 from mypt.schema.errors import InputError, UsageError
-from mypt.schema.events import Eval
-from mypt.schema.kinds import eval_sets
+from mypt.schema.kinds import eval_sets, event_schemas
 
 BATCH = 50_000
 """Rows of a parquet file that are in memory at a time."""
@@ -52,7 +51,7 @@ def eval_table(path: Path, run_id: str | None = None) -> EvalTable:
     if not found:
         raise InputError(f"There is no evaluation in {path}.", "Wait for the first one, or give another log.")
     ordered: list[str] = []
-    for name in Eval.model_fields:
+    for name in event_schemas()["eval"]["properties"]:
         ordered += [name] if name in found and name != _LEFT_OUT else []
         ordered += eval_sets(tuple(found)) if name == "val_loss" else ()
     ordered += [name for name in found if name not in ordered and name != _LEFT_OUT]

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from mypt.record.bundle import CONFIG_FILE, bundle_path, log_of, log_path, read_state
+from mypt.record.bundle import CONFIG_FILE, bundle_path, log_of, log_path
+from mypt.record.look import look_at_state
 from mypt.schema.errors import BundleError, InputError
 
 LOG_FOLDER = log_path("x").parent
@@ -39,7 +40,7 @@ def find_log(word: str, out_dir: Path) -> LogPlace:
     with suppress(BundleError):
         if (out_dir / word / CONFIG_FILE).is_file() or (path / CONFIG_FILE).is_file():
             bundle = bundle_path(word, out_dir)
-            state = read_state(bundle)
+            state = look_at_state(bundle)
             recorded = log_of(bundle, state)
             if recorded is not None and recorded.is_file():
                 shared = recorded.name != own.name

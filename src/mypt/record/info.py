@@ -2,29 +2,22 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from mypt.record.bundle import (
-    CONFIG_FILE,
-    MODEL_FILE,
-    OPTIMIZER_FILE,
-    STATE_FILE,
-    TOKENIZER_FILE,
-    bundle_path,
-    read_config,
-    read_state,
-    read_tokenizer,
-)
+from mypt.record.bundle import CONFIG_FILE, MODEL_FILE, OPTIMIZER_FILE, STATE_FILE, TOKENIZER_FILE, bundle_path
 from mypt.record.commit import undisturbed
 from mypt.record.headers import TensorHeader, read_headers
 from mypt.record.lineage import Ancestor, lineage
+from mypt.record.look import look_at_config, look_at_state, look_at_tokenizer
 from mypt.record.manifest import MANIFEST_FILE, check_file, read_manifest
 from mypt.schema.arithmetic import parameter_count, parameters_by_part
-from mypt.schema.base import Described
-from mypt.schema.config import GPTConfig
-from mypt.schema.output import DEFAULT_OUT_DIR
-from mypt.schema.state import TrainingState
-from mypt.schema.tokenizer import TokenizerFile
+from mypt.schema.places import DEFAULT_OUT_DIR
+from mypt.schema.plain import plain_values
+
+if TYPE_CHECKING:
+    from mypt.schema.config import GPTConfig
+    from mypt.schema.state import TrainingState
+    from mypt.schema.tokenizer import TokenizerFile
 
 HASHED_AT_SIGHT = 8 << 20
 """Bytes up to which a file's hash is compared whenever the bundle is looked at; `mypt verify` compares them all."""
@@ -50,7 +43,8 @@ class FileInfo:
     dtypes: tuple[str, ...]
 
 
-class BundleDescription(Described):
+@dataclass(kw_only=True)
+class BundleDescription:
     """What `mypt inspect NAME --json` prints and `get_model_info` returns.
 
     Attributes:
@@ -69,10 +63,10 @@ class BundleDescription(Described):
     schema_version: Literal[1] = 1
     name: str
     path: str
-    config: GPTConfig
+    config: "GPTConfig"
     parameters: dict[str, int | dict[str, int]]
     tokenizer: dict[str, Any]
-    training_state: TrainingState
+    training_state: "TrainingState"
     lineage: list[Ancestor]
     files: list[dict[str, Any]]
 
@@ -82,24 +76,25 @@ class BundleInfo:
     """Everything that a bundle says of itself."""
 
     path: Path
-    config: GPTConfig
-    tokenizer: TokenizerFile
-    state: TrainingState
+    config: "GPTConfig"
+    tokenizer: "TokenizerFile"
+    state: "TrainingState"
     files: tuple[FileInfo, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """The `BundleDescription` as plain JSON values."""
-        tokenizer = self.tokenizer.model_dump(mode="json", exclude={"chars", "tokens"}, exclude_none=True)
-        return BundleDescription(
+        told = vars(self.tokenizer).items()
+        description = BundleDescription(
             name=self.path.name,
             path=str(self.path),
             config=self.config,
             parameters={"total": parameter_count(self.config), "by_part": parameters_by_part(self.config)},
-            tokenizer=tokenizer,
+            tokenizer={n: v for n, v in told if v is not None and n not in ("chars", "tokens")},
             training_state=self.state,
             lineage=lineage(self.path, self.state),
             files=[{**asdict(f), "dtypes": list(f.dtypes)} for f in self.files],
-        ).model_dump(mode="json")
+        )
+        return dict(plain_values(description))
 
 
 def read_bundle(name: str, out_dir: Path = DEFAULT_OUT_DIR) -> BundleInfo:
@@ -123,7 +118,7 @@ def get_model_info(name: str, out_dir: str | Path = DEFAULT_OUT_DIR) -> dict[str
 
 
 def _read(path: Path) -> BundleInfo:
-    state = read_state(path)
+    state = look_at_state(path)
     names = [MODEL_FILE, CONFIG_FILE, TOKENIZER_FILE, STATE_FILE]
     names += [OPTIMIZER_FILE] if state.optimizer_file else []
     manifest = read_manifest(path)
@@ -132,8 +127,8 @@ def _read(path: Path) -> BundleInfo:
     headers = {n: read_headers(path / n) if n.endswith(".pt") else {} for n in names}
     return BundleInfo(
         path=path,
-        config=read_config(path),
-        tokenizer=read_tokenizer(path),
+        config=look_at_config(path),
+        tokenizer=look_at_tokenizer(path),
         state=state,
         files=(
             *(_file_info(path / n, headers[n], manifest.files[n].sha256) for n in names),

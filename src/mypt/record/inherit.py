@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mypt.record.bundle import CONFIG_FILE, bundle_path, read_config
+from mypt.record.bundle import CONFIG_FILE, bundle_path
+from mypt.record.stored import read_config
 from mypt.schema.output import OutputConfig
 from mypt.schema.resolve import resolve_settings
 from mypt.schema.run import RunSettings

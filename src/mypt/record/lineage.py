@@ -1,15 +1,19 @@
 """What a bundle descends from: the models that its run started from, its sessions, and its gold."""
 
 import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mypt.record.bundle import read_state
-from mypt.schema.base import Described
+from mypt.record.look import look_at_state
 from mypt.schema.errors import BundleError
-from mypt.schema.state import ParentRecord, TrainingState
+
+if TYPE_CHECKING:
+    from mypt.schema.state import ParentRecord, TrainingState
 
 
-class Ancestor(Described):
+@dataclass(kw_only=True)
+class Ancestor:
     """One run in the line, oldest first.
 
     Attributes:
@@ -25,7 +29,7 @@ class Ancestor(Described):
     note: str | None = None
 
 
-def lineage(path: Path, state: TrainingState) -> list[Ancestor]:
+def lineage(path: Path, state: "TrainingState") -> list[Ancestor]:
     """The line that leads to a bundle, itself last."""
     line = [Ancestor(name=path.name, step=state.step, commands=_commands(state, state.step))]
     parent, seen = state.parent, {str(path.absolute())}
@@ -36,18 +40,18 @@ def lineage(path: Path, state: TrainingState) -> list[Ancestor]:
     return line
 
 
-def _look_up(parent: ParentRecord) -> tuple[Ancestor, ParentRecord | None]:
+def _look_up(parent: "ParentRecord") -> tuple[Ancestor, "ParentRecord | None"]:
     """A recorded parent, from its bundle if that is still the same run's, and the parent before it."""
     bare = Ancestor(name=parent.name, step=parent.step)
     try:
-        state = read_state(Path(parent.path))
+        state = look_at_state(Path(parent.path))
     except BundleError:
-        return bare.model_copy(update={"note": "its bundle is gone or damaged"}), None
+        return replace(bare, note="its bundle is gone or damaged"), None
     if state.run_id != parent.run_id:
-        return bare.model_copy(update={"note": "its bundle is of another run now"}), None
+        return replace(bare, note="its bundle is of another run now"), None
     moved = f"its bundle is at step {state.step} now" if state.step != parent.step else None
-    return bare.model_copy(update={"commands": _commands(state, parent.step), "note": moved}), state.parent
+    return replace(bare, commands=_commands(state, parent.step), note=moved), state.parent
 
 
-def _commands(state: TrainingState, step: int) -> tuple[str, ...]:
+def _commands(state: "TrainingState", step: int) -> tuple[str, ...]:
     return tuple(shlex.join(s.command) for s in state.sessions if s.command and s.start_step < max(step, 1))

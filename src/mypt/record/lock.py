@@ -9,7 +9,6 @@ from pathlib import Path
 
 from mypt.record.commit import storage_errors, tidy
 from mypt.schema.errors import BusyError
-from mypt.schema.events import timestamp
 
 
 @contextmanager
@@ -23,6 +22,8 @@ def locked(target: Path, notice: Callable[[str], None], *family: Path) -> Iterat
         BusyError: another process holds it; its pid and host are named.
     """
     from filelock import FileLock, Timeout  # readers only ask whether somebody writes
+
+    from mypt.schema.events import timestamp
 
     owner_file = _owner_file(target)
     with storage_errors(target):

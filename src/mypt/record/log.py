@@ -5,14 +5,16 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
 from mypt.record.commit import storage_errors
 from mypt.schema.errors import InputError
-from mypt.schema.events import Event
 from mypt.schema.kinds import fits, start_fits
+
+if TYPE_CHECKING:
+    from mypt.schema.events import Event
 
 _NOTHING = object()
 
@@ -31,7 +33,7 @@ class RunLog:
         self.run_id = run_id
         self.attempt = attempt
 
-    def append(self, event: Event) -> None:
+    def append(self, event: "Event") -> None:
         """Write one event as one line, flushed to the disk, after closing a line that a crash left torn.
 
         Raises:

@@ -1,12 +1,13 @@
 """Hashes of a bundle's files: written last when it is saved, and checked whenever a file is used."""
 
 import hashlib
+import json
+from dataclasses import asdict
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from mypt.schema.errors import BundleError
 from mypt.schema.manifest import FileHash, Manifest
+from mypt.schema.plain import plain
 
 MANIFEST_FILE = "manifest.json"
 
@@ -36,9 +37,10 @@ def read_manifest(folder: Path) -> Manifest:
     unreliable = "is damaged and says nothing that can be relied on"
     try:
         content = path.read_bytes()
-        manifest = Manifest.model_validate_json(content)
-    except (ValidationError, OSError) as error:
+        held = plain("Manifest", json.loads(content))
+    except (OSError, ValueError, RecursionError) as error:
         raise damaged(path, unreliable) from error
+    manifest = Manifest(held.step, {name: FileHash(f.bytes, f.sha256) for name, f in held.files.items()})
     if content != _as_text(manifest).encode("utf-8"):  # nothing else hashes the manifest itself
         raise damaged(path, unreliable)
     return manifest
@@ -50,7 +52,7 @@ def write_text(manifest: Manifest, folder: Path) -> None:
 
 
 def _as_text(manifest: Manifest) -> str:
-    return manifest.model_dump_json(indent=2) + "\n"
+    return json.dumps(asdict(manifest), indent=2, ensure_ascii=False) + "\n"
 
 
 def check_file(path: Path, *, content: bool = True) -> None:

@@ -1,19 +1,21 @@
 """All bundles of a folder at a glance, each from its small files alone."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mypt.record.bundle import CONFIG_FILE, bundle_names, read_config, read_state
+from mypt.record.bundle import CONFIG_FILE, bundle_names
 from mypt.record.commit import undisturbed
+from mypt.record.look import look_at_config, look_at_state
 from mypt.record.manifest import check_file, read_manifest
 from mypt.schema.arithmetic import parameter_count
-from mypt.schema.base import Described
 from mypt.schema.errors import BundleError
 
 SortKey = Literal["name", "parameters", "step", "val", "bpb", "tokens", "saved"]
 
 
-class BundleRow(Described):
+@dataclass(kw_only=True)
+class BundleRow:
     """One bundle; what cannot be read of a damaged one is None.
 
     Attributes:
@@ -37,7 +39,8 @@ class BundleRow(Described):
     damage: str | None = None
 
 
-class Overview(Described):
+@dataclass(kw_only=True)
+class Overview:
     """What `mypt inspect --json` prints without a name; `schema_version` grows when a field changes its meaning."""
 
     schema_version: Literal[1] = 1
@@ -57,8 +60,8 @@ def overview(out_dir: Path, sort: SortKey = "name") -> list[BundleRow]:
 def _row(path: Path) -> BundleRow:
     row = BundleRow(name=path.name)
     try:
-        row.parameters = parameter_count(read_config(path))
-        state = read_state(path)
+        row.parameters = parameter_count(look_at_config(path))
+        state = look_at_state(path)
         row.step, row.saved_at = state.step, state.saved_at
         row.best_val_loss, row.best_val_bpb = state.progress.best_val_loss, state.progress.best_val_bpb
         row.tokens_processed = state.progress.tokens_processed

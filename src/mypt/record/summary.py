@@ -23,6 +23,7 @@ from mypt.schema.summary import (
     Phase,
     Point,
     Rates,
+    State,
     Summary,
     Time,
 )
@@ -68,7 +69,7 @@ def _summary(path: Path, track: Track, runs: int, passed: PassedOver, bundle: Pa
     end: dict[str, Any] = last.end or {}
     train = _figures(evals, TRAIN)
     gold = _gold(track)
-    state = end["event"].removeprefix("training_") if end else "running" if is_held(bundle) else "unfinished"
+    state: State = end["event"].removeprefix("training_") if end else "running" if is_held(bundle) else "unfinished"
     return Summary(
         log=path.as_posix(),
         run_id=track.run_id,

@@ -1,22 +1,25 @@
 """One run as far as its records can be read: its bundle, its log, or whichever of them there is."""
 
 import math
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mypt.record.bundle import bundle_path, log_of, log_path, read_config, read_state, read_tokenizer
+from mypt.record.bundle import bundle_path, log_of, log_path
 from mypt.record.commit import undisturbed
 from mypt.record.live import find_branch, live_events
 from mypt.record.log import PassedOver
-from mypt.schema.base import Described
+from mypt.record.look import look_at_config, look_at_state, look_at_tokenizer
 from mypt.schema.errors import BundleError, InputError, MyptError, UsageError
+from mypt.schema.plain import plain_values
 
 CURVE_POINTS = 20_000
 """Evaluations that a curve keeps at most; of a longer run every second, fourth, and so on, and the last."""
 Facts = dict[str, Any]
 
 
-class Point(Described):
+@dataclass(kw_only=True)
+class Point:
     """One evaluation: where it was made, in three measures, and what it found."""
 
     step: int
@@ -27,7 +30,8 @@ class Point(Described):
     lr: float | None = None
 
 
-class RunView(Described):
+@dataclass(kw_only=True)
+class RunView:
     """One run as far as its records can be read.
 
     Attributes:
@@ -44,15 +48,15 @@ class RunView(Described):
     """
 
     label: str
-    architecture: Facts = {}
-    training: Facts = {}
-    data: Facts = {}
-    results: Facts = {}
-    curve: list[Point] = []
-    gold: list[int] = []
-    blocked: list[int] = []
-    phases: list[tuple[str, int]] = []
-    missing: list[str] = []
+    architecture: Facts = field(default_factory=dict)
+    training: Facts = field(default_factory=dict)
+    data: Facts = field(default_factory=dict)
+    results: Facts = field(default_factory=dict)
+    curve: list[Point] = field(default_factory=list)
+    gold: list[int] = field(default_factory=list)
+    blocked: list[int] = field(default_factory=list)
+    phases: list[tuple[str, int]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
 
 
 def view(name: str, out_dir: Path) -> RunView:
@@ -81,9 +85,9 @@ def _from_bundle(path: Path) -> tuple[RunView, Path | None, str | None]:
     """What a bundle itself says, the log it names, and the run it is of."""
     run, log, run_id = RunView(label=path.name), None, None
     try:
-        state = read_state(path)
-        run.training = state.training_config.model_dump(mode="json")
-        run.data = _data_facts(state.model_dump(mode="json"))
+        state = look_at_state(path)
+        run.training = plain_values(state.training_config)
+        run.data = _data_facts(plain_values(state))
         log, run_id = log_of(path, state), state.run_id
         progress = state.progress
         run.results = {
@@ -102,11 +106,11 @@ def _from_bundle(path: Path) -> tuple[RunView, Path | None, str | None]:
 
 
 def _config_facts(run: RunView, path: Path) -> None:
-    run.architecture = read_config(path).model_dump(mode="json", exclude={"device"})
+    run.architecture = {n: v for n, v in vars(look_at_config(path)).items() if n != "device"}
 
 
 def _tokenizer_facts(run: RunView, path: Path) -> None:
-    file = read_tokenizer(path)
+    file = look_at_tokenizer(path)
     run.data |= {"tokenizer": file.token_kind, "tokenizer_size": file.vocab_size}
 
 

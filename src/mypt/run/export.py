@@ -9,8 +9,9 @@ from mypt.checkpoint.manager import CheckpointManager
 from mypt.data.loader import GPTDataLoader, Reading
 from mypt.data.tokenizer import Tokenizer
 from mypt.model.gpt import GPT
-from mypt.record.bundle import CONFIG_FILE, MODEL_FILE, read_state
+from mypt.record.bundle import CONFIG_FILE, MODEL_FILE
 from mypt.record.lock import locked
+from mypt.record.stored import read_state
 from mypt.run.data import recorded_loader
 from mypt.schema.errors import ConflictError, ExportError, InputError, UsageError
 from mypt.schema.state import TrainingState

@@ -7,9 +7,10 @@ from typing import Any
 
 from mypt.checkpoint.manager import CheckpointManager, Loaded
 from mypt.data.text import source_path
-from mypt.record.bundle import log_of, log_path, read_config, read_state, stored_log
+from mypt.record.bundle import log_of, log_path, stored_log
 from mypt.record.changes import Change, changed_environment, changed_settings
 from mypt.record.log import RunLog, latest_attempt
+from mypt.record.stored import read_config, read_state
 from mypt.run.data import recorded_data, recorded_text
 from mypt.schema.config import GPTConfig
 from mypt.schema.errors import BundleError, ConflictError, DeviceError, UsageError

@@ -9,11 +9,12 @@ from pathlib import Path
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.model.gpt import GPT
 from mypt.record.aside import aside_log, copy_bundle, log_of_run, move_bundle
-from mypt.record.bundle import log_path, read_state, stored_log
+from mypt.record.bundle import log_path, stored_log
 from mypt.record.commit import copy_file, move_aside
 from mypt.record.lock import locked
 from mypt.record.log import RunLog
 from mypt.record.plan import Plan
+from mypt.record.stored import read_state
 from mypt.run.data import open_data, phase_records
 from mypt.run.export import Export, export_fp16
 from mypt.run.parent import inherited_config, load_parent

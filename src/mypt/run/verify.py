@@ -8,10 +8,11 @@ import torch
 
 from mypt.checkpoint.tensors import load_tensors
 from mypt.model.gpt import GPT
-from mypt.record.bundle import MODEL_FILE, OPTIMIZER_FILE, log_of, read_config, read_state, read_tokenizer
+from mypt.record.bundle import MODEL_FILE, OPTIMIZER_FILE, log_of
 from mypt.record.commit import undisturbed
 from mypt.record.live import live_evals
 from mypt.record.manifest import MANIFEST_FILE, check_file, read_manifest
+from mypt.record.stored import read_config, read_state, read_tokenizer
 from mypt.schema.errors import InputError, MyptError
 from mypt.train.freezing import apply_settings
 from mypt.train.optimizer import build_optimizer

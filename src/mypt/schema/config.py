@@ -75,14 +75,3 @@ class GPTConfig(Section):
     def head_size(self) -> int:
         """Channels of one attention head (hs)."""
         return self.n_embd // self.n_head
-
-    @property
-    def mlp_hidden(self) -> int:
-        """Hidden channels of the feed-forward layer.
-
-        GELU: 4 x n_embd (GPT-2). SwiGLU: 8/3 x n_embd, rounded up to a multiple of 64, so that its three
-        matrices hold about as many parameters as the two of GELU (Touvron et al. 2023, section 2.2).
-        """
-        if self.mlp_type == "gelu":
-            return 4 * self.n_embd
-        return -(-8 * self.n_embd // (3 * 64)) * 64

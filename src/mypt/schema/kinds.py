@@ -3,18 +3,26 @@
 A log has few shapes of lines, so the answer to each is found once and looked up from then on.
 """
 
-from functools import lru_cache
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from functools import cache, lru_cache
+from types import NoneType
+from typing import Any
 
-from pydantic import BaseModel
-
-from mypt.schema.events import EVENTS, Eval
+from mypt.schema.plain import Schema, definitions, resolved
 
 SHAPES = 1024
 """Shapes of lines to remember."""
 _NUMBER = frozenset({int, float})
-_Kinds = frozenset[type]
+_KINDS: dict[str, frozenset[type]] = {
+    "integer": frozenset({int}), "number": _NUMBER, "string": frozenset({str}), "boolean": frozenset({bool}),
+    "null": frozenset({NoneType}), "array": frozenset({list}), "object": frozenset({dict}),
+}  # fmt: skip
+
+
+@cache
+def event_schemas() -> dict[str, Schema]:
+    """The schema of each event by the value of its `event` field, in the order of a run."""
+    found = {d["properties"].get("event", {}).get("const"): d for d in definitions().values() if "properties" in d}
+    return {name: schema for name, schema in found.items() if name is not None}
 
 
 @lru_cache(maxsize=SHAPES)
@@ -26,7 +34,7 @@ def fits(event: str, keys: tuple[str, ...], kinds: tuple[type, ...]) -> bool:
         keys: its keys.
         kinds: the types of its values, in the same order.
     """
-    return event in EVENTS and _same_kinds(EVENTS[event], dict(zip(keys, kinds, strict=True)))
+    return event in event_schemas() and _same_kinds(event, dict(zip(keys, kinds, strict=True)))
 
 
 def start_fits(config: dict[str, Any]) -> bool:
@@ -40,29 +48,21 @@ def eval_sets(keys: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(k for k in keys if k.startswith("eval_") and k != "eval_duration_s")
 
 
-def _same_kinds(model: type[BaseModel], given: dict[str, type]) -> bool:
-    for name, field in model.model_fields.items():
+def _same_kinds(event: str, given: dict[str, type]) -> bool:
+    for name, field in event_schemas()[event]["properties"].items():
         if name not in given:
-            if field.is_required():
+            if "default" not in field:
                 return False
-        elif given[name] not in _kinds_of(field.annotation):
+        elif given[name] not in _kinds_of(field):
             return False
-    sets = eval_sets(tuple(given)) if model is Eval else ()
+    sets = eval_sets(tuple(given)) if event == "eval" else ()
     names_run = given.get("run_id", NoneType) in (str, NoneType) and given.get("attempt", NoneType) in (int, NoneType)
     return names_run and all(given[key] in _NUMBER | {NoneType} for key in sets)
 
 
-def _kinds_of(annotation: Any) -> _Kinds:
+def _kinds_of(field: Schema) -> frozenset[type]:
     """The types that JSON gives for a field."""
-    origin = get_origin(annotation)
-    if origin in (Union, UnionType):
-        return frozenset().union(*(_kinds_of(a) for a in get_args(annotation)))
-    if origin is Literal:
-        return frozenset({str})
-    if hasattr(annotation, "__metadata__"):
-        return _kinds_of(get_args(annotation)[0])
-    if annotation is float:
-        return _NUMBER
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return frozenset({dict})
-    return frozenset({origin or annotation})
+    field = resolved(field)
+    if "anyOf" in field:
+        return frozenset().union(*map(_kinds_of, field["anyOf"]))
+    return _KINDS[field["type"]]

@@ -1,16 +1,18 @@
 """manifest.json: what a bundle consists of, written last."""
 
-from mypt.schema.base import Record
+from dataclasses import dataclass
 
 
-class FileHash(Record):
+@dataclass(frozen=True)
+class FileHash:
     """Size and SHA-256 of one file."""
 
     bytes: int
     sha256: str
 
 
-class Manifest(Record):
+@dataclass(frozen=True)
+class Manifest:
     """Every other file of the bundle by its name, and the step that they all belong to."""
 
     step: int

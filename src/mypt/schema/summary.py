@@ -1,30 +1,33 @@
 """What a log comes to: the summary that `mypt logs summarize --json` prints."""
 
+from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
-from mypt.schema.base import Described
-
 T = TypeVar("T")
+State = Literal["running", "unfinished", "stopped", "complete"]
 ENDS = 5
 """How many of a long list are told from its start, and how many from its end."""
 
 
-class Few(Described, Generic[T]):
+@dataclass(kw_only=True)
+class Few(Generic[T]):
     """A list that may be long: its length, and the items at both ends. A short one is whole in `first`."""
 
     count: int = 0
-    first: list[T] = []
-    last: list[T] = []
+    first: list[T] = field(default_factory=list)
+    last: list[T] = field(default_factory=list)
 
 
-class Point(Described):
+@dataclass(kw_only=True)
+class Point:
     """A val loss at a step."""
 
     step: int
     loss: float
 
 
-class LossFigures(Described):
+@dataclass(kw_only=True)
+class LossFigures:
     """The course of one loss; None where it was no number.
 
     Attributes:
@@ -40,7 +43,8 @@ class LossFigures(Described):
     change_pct: float | None
 
 
-class AttemptFigures(Described):
+@dataclass(kw_only=True)
+class AttemptFigures:
     """One session of a run: from a `training_start` to the next.
 
     Attributes:
@@ -58,14 +62,16 @@ class AttemptFigures(Described):
     reason: str | None
 
 
-class Phase(Described):
+@dataclass(kw_only=True)
+class Phase:
     """A phase of the curriculum, and the last step before its own first."""
 
     name: str
     after_step: int
 
 
-class Blocked(Described):
+@dataclass(kw_only=True)
+class Blocked:
     """A better val loss that a guard kept from becoming gold."""
 
     step: int
@@ -73,7 +79,8 @@ class Blocked(Described):
     reason: str
 
 
-class GoldFigures(Described):
+@dataclass(kw_only=True)
+class GoldFigures:
     """What became gold and what did not; `blocked_by` counts by guard."""
 
     count: int
@@ -83,7 +90,8 @@ class GoldFigures(Described):
     blocked_by: dict[str, int]
 
 
-class Time(Described):
+@dataclass(kw_only=True)
+class Time:
     """Where the seconds went, over all sessions; training and saving are known of a session that completed."""
 
     elapsed_s: float
@@ -92,7 +100,8 @@ class Time(Described):
     saving_s: float | None
 
 
-class Rates(Described):
+@dataclass(kw_only=True)
+class Rates:
     """Tokens a second between evaluations, which count as part of the time.
 
     Attributes:
@@ -110,7 +119,8 @@ class Rates(Described):
     mfu: float | None = None
 
 
-class Spike(Described):
+@dataclass(kw_only=True)
+class Spike:
     """A val loss above the one before it by more than chance and 5 %."""
 
     step: int
@@ -118,7 +128,8 @@ class Spike(Described):
     loss: float
 
 
-class Stall(Described):
+@dataclass(kw_only=True)
+class Stall:
     """A gap between two evaluations that is long against the usual one."""
 
     step: int
@@ -126,7 +137,8 @@ class Stall(Described):
     usual_s: float
 
 
-class Signs(Described):
+@dataclass(kw_only=True)
+class Signs:
     """What deserves a look.
 
     Attributes:
@@ -144,7 +156,8 @@ class Signs(Described):
     overfit_after: int | None
 
 
-class PassedOverFigures(Described):
+@dataclass(kw_only=True)
+class PassedOverFigures:
     """Lines of the whole log that are no events."""
 
     torn: int
@@ -152,7 +165,8 @@ class PassedOverFigures(Described):
     binary: int
 
 
-class Summary(Described):
+@dataclass(kw_only=True)
+class Summary:
     """One run of a log.
 
     Attributes:
@@ -164,7 +178,7 @@ class Summary(Described):
     log: str
     run_id: str | None
     runs: int
-    state: Literal["running", "unfinished", "stopped", "complete"]
+    state: State
     attempts: list[AttemptFigures]
     rewinds: int
     step: int

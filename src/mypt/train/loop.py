@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mypt.checkpoint.manager import CheckpointManager, Content
-from mypt.record.bundle import read_state
 from mypt.record.log import RunLog
+from mypt.record.stored import read_state
 from mypt.schema.errors import DivergedError
 from mypt.schema.events import BatchSkipped, Eval, Event, TrainingComplete, timestamp
 from mypt.schema.state import TrainingState
