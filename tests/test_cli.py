@@ -40,6 +40,14 @@ def test_every_setting_is_an_option_with_its_help_unit_and_default(mypt: Mypt) -
     assert "Example: mypt train dante" in shown
 
 
+def test_names_and_texts_are_shown_as_they_are(mypt: Mypt) -> None:
+    assert "':memo:' cannot be the name" in mypt("inspect", ":memo:", ok=False).stderr
+    texts = [json.dumps({"text": ":memo: [bold]x[/bold]" + "y" * n}) for n in range(300)]
+    Path("texts.jsonl").write_text("\n".join(texts), encoding="utf-8")
+    mypt("prepare", "texts.jsonl", "--out", "d", "--tokenization", "char")
+    assert ":memo: [bold]x[/bold]" in mypt("data", "inspect", "d", "--width", "140").output
+
+
 def test_defaults_are_those_of_the_contract() -> None:
     wanted = {
         "batch_size": 32, "block_size": 256, "vocab_size": 50304, "n_embd": 384, "n_head": 6, "n_layer": 6,
@@ -248,6 +256,9 @@ def test_inspect_shows_the_lines_of_the_spec(mypt: Mypt) -> None:
         assert part in out
     info = json.loads(mypt("inspect", "dante", "--json").output)
     weights = Path("checkpoints/dante/model.pt").read_bytes()
+    tensors = {t["name"]: tuple(t["shape"]) for t in info["files"][0].pop("tensors")}
+    assert tensors == {name: tuple(w.shape) for name, w in load_tensors(Path("checkpoints/dante/model.pt")).items()}
+    assert "Tensors of optimizer.pt" in mypt("inspect", "dante", "--tensors").output
     assert info["files"][0] == {"name": "model.pt", "bytes": len(weights), "dtypes": ["fp32"],
                                 "checked": "hash", "sha256": hashlib.sha256(weights).hexdigest()}  # fmt: skip
     assert json.loads(mypt("inspect", "dante_fp16", "--json").output)["files"][0]["dtypes"] == ["fp16"]

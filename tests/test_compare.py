@@ -11,9 +11,9 @@ from pydantic import TypeAdapter
 from rich.console import Console
 
 from mypt.cli.compare import closing_lines, comparison_tables, verdict_lines
-from mypt.cli.tables import inspect_tables, lineage_tree, overview_table, state_lines
+from mypt.cli.tables import inspect_tables, lineage_tree, overview_table, state_lines, tensor_tables
 from mypt.record.compare import Comparison, Difference, _at, compare
-from mypt.record.info import BundleInfo, FileInfo
+from mypt.record.info import BundleInfo, FileInfo, TensorInfo
 from mypt.record.lineage import Ancestor
 from mypt.record.overview import BundleRow
 from mypt.record.view import Point, RunView
@@ -156,7 +156,17 @@ def one_bundle() -> BundleInfo:
         environment=where, saved_at="2026-02-09T14:30:00.123456",
     )  # fmt: skip
     files = (
-        FileInfo("model.pt", 119_823_113, "12" * 32, "size", ("bf16", "fp32")),
+        FileInfo(
+            "model.pt",
+            119_823_113,
+            "12" * 32,
+            "size",
+            ("bf16", "fp32"),
+            (
+                TensorInfo("token_embedding.weight", (50304, 384), "bf16"),
+                TensorInfo("loss_scale", (), "fp32"),
+            ),
+        ),
         FileInfo("config.json", 294, "34" * 32, "hash", ()),
         FileInfo("manifest.json", 710, None, "hash", ()),
     )
@@ -181,7 +191,7 @@ def test_tables_fold_well(width: int) -> None:
     text = shown(overview_table(rows), lineage_tree(line, 300), *comparison_tables(found, False), width=width)
     text += "\n".join([*verdict_lines(found), *closing_lines(found)]) + "\n"
     info = one_bundle()
-    text += shown(*inspect_tables(info), *state_lines(info), width=width)
+    text += shown(*inspect_tables(info), *tensor_tables(info), *state_lines(info), width=width)
     page = Path(__file__).parent / "snapshots" / f"reading_{width}.txt"
     if os.environ.get("UPDATE_SNAPSHOTS"):
         page.write_text(text, encoding="utf-8", newline="\n")

@@ -210,13 +210,20 @@ def test_rows_are_cut_by_step_whatever_their_order() -> None:
     assert list(rows.column(1)) == [10, 30] and list(rows.row(-1)) == [3, 30] and len(rows) == 2
 
 
-def test_a_run_is_running_while_its_folder_is_held(mypt: Mypt) -> None:
+def test_a_run_is_running_while_its_folder_is_held_and_crashed_when_its_process_died(mypt: Mypt) -> None:
     written(Path("logs/train/dante_eval.jsonl"), start(), evaluation(10, 3.0))
     assert json.loads(mypt("logs", "summarize", "dante", "--json").output)["state"] == "unfinished"
     Path("checkpoints").mkdir()
     owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": "x"}
     Path("checkpoints/.dante.owner.json").write_text(json.dumps(owner), encoding="utf-8")
     assert json.loads(mypt("logs", "summarize", "dante", "--json").output)["state"] == "running"
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    Path("checkpoints/.dante.owner.json").write_text(json.dumps(owner | {"pid": gone.pid}), encoding="utf-8")
+    assert "crashed, the last word at step 10" in mypt("logs", "summarize", "dante").output
+    assert "mypt resume" not in mypt("logs", "summarize", "dante").output  # nothing was saved
+    Path("checkpoints/dante").mkdir()
+    assert "Go on with it: mypt resume dante" in mypt("logs", "summarize", "dante").output
 
 
 @pytest.mark.parametrize("width", [80, 140])

@@ -28,6 +28,9 @@ def register(app: typer.Typer) -> None:
         sort: Annotated[
             str, typer.Option("--sort", help=f"Column to sort all bundles by: {', '.join(get_args(SortKey))}.")
         ] = "name",
+        tensors: Annotated[
+            bool, typer.Option("--tensors", help="Show every tensor with its shape and dtype as well.")
+        ] = False,
         as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
     ) -> None:
         """Show what a bundle is and how it was trained, without loading a tensor; without NAME, all bundles."""
@@ -40,17 +43,16 @@ def register(app: typer.Typer) -> None:
         if as_json:
             typer.echo(json.dumps(info.as_dict(), indent=2, ensure_ascii=False))
             return
-        from mypt.cli.tables import inspect_tables, lineage_tree, state_lines
+        from mypt.cli.tables import inspect_tables, lineage_tree, state_lines, tensor_tables
 
         out = console()
         out.print(f"{info.path.as_posix()}", markup=False)
-        for table in inspect_tables(info):
+        for table in [*inspect_tables(info), *(tensor_tables(info) if tensors else [])]:
             out.print(table)
-        for line in state_lines(info):
-            out.print(line, markup=False, soft_wrap=True)
+        out.print("\n".join(state_lines(info)), markup=False, soft_wrap=True)
         out.print(lineage_tree(lineage(info.path, info.state), info.state.progress.gold.step))
-        for line in _next_commands(info.path.name, info.state.optimizer_file is not None):
-            out.print(line, markup=False, soft_wrap=True)
+        following = _next_commands(info.path.name, info.state.optimizer_file is not None)
+        out.print("\n".join(following), markup=False, soft_wrap=True)
 
 
 def _show_all(out_dir: Path, sort: str, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from mypt.schema.summary import Few, LossFigures, Point, Spike, Stall, Summary
 BARS = "▁▂▃▄▅▆▇█"
 SPARKS = 60
 """Bars in the line of val losses: as many as fit beside their name at 80 columns."""
-_STYLE = {"complete": "green", "running": "cyan", "stopped": "yellow", "unfinished": "yellow"}
+_STYLE = {"complete": "green", "running": "cyan", "stopped": "yellow", "unfinished": "yellow", "crashed": "red"}
 _SHOWN = 3
 
 
@@ -90,7 +90,9 @@ def _course(s: Summary) -> Iterator[tuple[str, str]]:
 
 def _state(s: Summary) -> str:
     last = s.attempts[-1]
-    return f"stopped at step {last.end_step:,}: {escape(last.reason or '')}" if s.state == "stopped" else s.state
+    if s.state == "stopped":
+        return f"stopped at step {last.end_step:,}: {escape(last.reason or '')}"
+    return f"crashed, the last word at step {s.step:,}" if s.state == "crashed" else s.state
 
 
 def _losses(s: Summary) -> Table:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.box import SIMPLE_HEAD
@@ -11,7 +12,7 @@ from rich.tree import Tree
 
 from mypt.record import human
 from mypt.record.bundle import log_of, nearby
-from mypt.record.info import BundleInfo
+from mypt.record.info import BundleInfo, TensorInfo
 from mypt.record.lineage import Ancestor
 from mypt.record.overview import BundleRow
 from mypt.schema.arithmetic import parameters_by_part
@@ -92,6 +93,16 @@ def inspect_tables(info: BundleInfo) -> list[Table]:
     ]
 
 
+def tensor_tables(info: BundleInfo) -> list[Table]:
+    """Every tensor of a bundle, file by file."""
+    headings = ("tensor", "shape", "dtype", "elements")
+    return [
+        rows_table(f"Tensors of {file.name}", headings, [_tensor_row(tensor) for tensor in file.tensors])
+        for file in info.files
+        if file.tensors
+    ]
+
+
 def state_lines(info: BundleInfo) -> list[str]:
     """The spec's lines on the training state, then what the record holds beyond them."""
     state, progress = info.state, info.state.progress
@@ -111,6 +122,11 @@ def state_lines(info: BundleInfo) -> list[str]:
         e = state.environment
         lines.append(f"Made with: mypt {e.mypt}, torch {e.torch}, Python {e.python}, {e.device}, {e.threads} threads")
     return lines
+
+
+def _tensor_row(tensor: TensorInfo) -> tuple[str, ...]:
+    shape = " x ".join(map(str, tensor.shape)) or "number"
+    return escape(tensor.name), shape, tensor.dtype, f"{prod(tensor.shape):,}"
 
 
 def _text_rows(info: BundleInfo) -> list[tuple[str, str]]:

@@ -39,14 +39,21 @@ _WIDTH: ContextVar[int | None] = ContextVar("width", default=None)
 
 
 def console() -> Console:
-    """The console of standard output: rich in a terminal, plain when piped, as wide as the terminal or `--width`."""
-    return Console(highlight=False, width=_WIDTH.get())
+    """The console of standard output: rich in a terminal, plain when piped, as wide as the terminal or `--width`.
+
+    A name or a text is shown as it is, `:memo:` as well.
+    """
+    return Console(highlight=False, emoji=False, width=_WIDTH.get())
+
+
+def _errors() -> Console:
+    return Console(stderr=True, highlight=False, emoji=False)
 
 
 @contextmanager
 def busy(what: str) -> Iterator[None]:
     """Say in a terminal what takes long, once it has taken a second."""
-    shown = Console(stderr=True)
+    shown = _errors()
     status = shown.status(what)
     timer = Timer(1.0, status.start)
     if shown.is_terminal:
@@ -130,7 +137,7 @@ def verb(
 def _mended(function: Callable[..., None], values: dict[str, Any]) -> None:
     """Call a verb after putting right what a crash left half switched in the folder that it reads."""
     for sentence in recover_all(values["out_dir"]) if "out_dir" in values else []:
-        Console(stderr=True, highlight=False).print(sentence, markup=False, soft_wrap=True)
+        _errors().print(sentence, markup=False, soft_wrap=True)
     function(**values)
 
 
@@ -162,7 +169,7 @@ def _speak_errors(work: Callable[[], None], debug: bool) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's own last flush succeeds
         raise typer.Exit(READER_LEFT) from error
     except KeyboardInterrupt as interrupt:
-        Console(stderr=True, highlight=False).print(f"Interrupted. {escape(str(interrupt))}", soft_wrap=True)
+        _errors().print(f"Interrupted. {escape(str(interrupt))}", soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from interrupt
     except MyptError as error:
         if debug:
@@ -178,7 +185,7 @@ def _speak_errors(work: Callable[[], None], debug: bool) -> None:
 
 
 def _complain(what: str, details: tuple[str, ...] | list[str], todo: str) -> None:
-    err = Console(stderr=True, highlight=False)
+    err = _errors()
     err.print(f"[bold red]Error:[/] {escape(what)}", soft_wrap=True)
     for line in details:
         err.print(f"  {escape(line)}", soft_wrap=True)

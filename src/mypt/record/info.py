@@ -1,6 +1,6 @@
 """One bundle, described whole from its own files, without torch."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +24,15 @@ HASHED_AT_SIGHT = 8 << 20
 
 
 @dataclass(frozen=True)
+class TensorInfo:
+    """A tensor as the header of its file describes it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
 class FileInfo:
     """A file of a bundle.
 
@@ -33,7 +42,8 @@ class FileInfo:
         sha256: its hash when it was saved; None for the manifest, which holds the hashes.
         checked: what was compared with the saved record: the `hash` of files up to `HASHED_AT_SIGHT`, the `size` of
             larger ones.
-        dtypes: those of the tensors in it.
+        dtypes: those of the tensors in it, but for single numbers such as the optimizer's count of steps.
+        tensors: every one of them.
     """
 
     name: str
@@ -41,6 +51,7 @@ class FileInfo:
     sha256: str | None
     checked: Literal["hash", "size"]
     dtypes: tuple[str, ...]
+    tensors: tuple[TensorInfo, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -56,8 +67,7 @@ class BundleDescription:
         tokenizer: tokenizer.json without the vocabulary itself.
         training_state: training_state.json.
         lineage: what it descends from, oldest first.
-        files: `name`, `bytes`, `sha256` when it was saved, whether the hash or the size was `checked`, `dtypes` of its
-            tensors.
+        files: each with its tensors.
     """
 
     schema_version: Literal[1] = 1
@@ -68,7 +78,7 @@ class BundleDescription:
     tokenizer: dict[str, Any]
     training_state: "TrainingState"
     lineage: list[Ancestor]
-    files: list[dict[str, Any]]
+    files: list[FileInfo]
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,7 @@ class BundleInfo:
             tokenizer={n: v for n, v in told if v is not None and n not in ("chars", "tokens")},
             training_state=self.state,
             lineage=lineage(self.path, self.state),
-            files=[{**asdict(f), "dtypes": list(f.dtypes)} for f in self.files],
+            files=list(self.files),
         )
         return dict(plain_values(description))
 
@@ -144,4 +154,5 @@ def _is_hashed(path: Path) -> bool:
 def _file_info(path: Path, headers: dict[str, TensorHeader], sha256: str | None) -> FileInfo:
     dtypes = sorted({h.dtype for h in headers.values() if h.numel > 1})
     checked: Literal["hash", "size"] = "hash" if _is_hashed(path) else "size"
-    return FileInfo(path.name, path.stat().st_size, sha256, checked, tuple(dtypes))
+    tensors = tuple(TensorInfo(name, h.shape, h.dtype) for name, h in headers.items())
+    return FileInfo(path.name, path.stat().st_size, sha256, checked, tuple(dtypes), tensors)

@@ -51,6 +51,11 @@ def locked(target: Path, notice: Callable[[str], None], *family: Path) -> Iterat
         lock.release()
 
 
+def was_claimed(target: Path) -> bool:
+    """Whether a process has ever got to write `target`: it is there, or somebody said so and ended without a word."""
+    return target.exists() or _owner_file(target).exists()
+
+
 def is_held(target: Path | None) -> bool:
     """Whether a process that still lives says that it writes `target`; one on another host is believed."""
     if target is None:

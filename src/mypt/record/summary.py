@@ -1,5 +1,6 @@
 """A log in one page of figures, read in a single pass."""
 
+import shlex
 from bisect import bisect_right
 from collections.abc import Sequence
 from math import isfinite
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mypt.record.live import nothing_found
-from mypt.record.lock import is_held
+from mypt.record.lock import is_held, was_claimed
 from mypt.record.log import PassedOver, events
 from mypt.record.rows import Rows, finite
 from mypt.record.signs import read_signs
@@ -69,7 +70,7 @@ def _summary(path: Path, track: Track, runs: int, passed: PassedOver, bundle: Pa
     end: dict[str, Any] = last.end or {}
     train = _figures(evals, TRAIN)
     gold = _gold(track)
-    state: State = end["event"].removeprefix("training_") if end else "running" if is_held(bundle) else "unfinished"
+    state: State = end["event"].removeprefix("training_") if end else _without_end(bundle)
     return Summary(
         log=path.as_posix(),
         run_id=track.run_id,
@@ -90,9 +91,16 @@ def _summary(path: Path, track: Track, runs: int, passed: PassedOver, bundle: Pa
         gold=gold,
         signs=read_signs(evals, len(track.skipped)),
         passed_over=PassedOverFigures(torn=passed.torn, foreign=passed.foreign, binary=passed.binary),
-        advice=_advice(gold, track),
+        advice=[*_advice(gold, track), *_going_on(state, bundle)],
         curve=_curve(evals),
     )
+
+
+def _without_end(bundle: Path | None) -> State:
+    """How a run is whose log has no closing event."""
+    if is_held(bundle):
+        return "running"
+    return "crashed" if bundle is not None and was_claimed(bundle) else "unfinished"
 
 
 def _attempt(attempt: Attempt) -> AttemptFigures:
@@ -195,6 +203,12 @@ def _advice(gold: GoldFigures, track: Track) -> list[str]:
     if not gold.blocked.count and gold.last is not None and gold.last.step == final:
         return [HEALTHY]
     return [EVALUATE_GOLD]
+
+
+def _going_on(state: State, bundle: Path | None) -> list[str]:
+    if state in ("stopped", "crashed") and bundle is not None and bundle.is_dir():
+        return [f"Go on with it: mypt resume {shlex.quote(bundle.name)}"]
+    return []
 
 
 def _curve(evals: Rows) -> list[Point]:

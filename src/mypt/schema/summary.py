@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
 T = TypeVar("T")
-State = Literal["running", "unfinished", "stopped", "complete"]
+State = Literal["running", "crashed", "unfinished", "stopped", "complete"]
+"""`crashed` is a run whose bundle nobody writes any more; of a log alone, `unfinished` is all that can be told."""
 ENDS = 5
 """How many of a long list are told from its start, and how many from its end."""
 
