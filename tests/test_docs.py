@@ -144,7 +144,7 @@ def reference() -> str:
     """Every verb as the command line itself describes it: call, meaning, options with their defaults."""
     parts = ["# Reference", "Made from the command line itself; `mypt VERB --help` shows the same."]
     for verb, command in COMMANDS.items():
-        arguments = [p.metavar or p.name.upper() for p in command.params if not p.opts[0].startswith("-")]
+        arguments = [_word(p) for p in command.params if not p.opts[0].startswith("-")]
         parts += [f"## mypt {verb}", f"```text\nmypt {' '.join([verb, *arguments, '[OPTIONS]'])}\n```"]
         parts.append("\n".join(line.strip() for line in (command.help or "").splitlines()))
         parts.append("\n".join(f"- {_spelled(p)}: {_plain(p.help)}" for p in command.params if p.help))
@@ -154,7 +154,11 @@ def reference() -> str:
 
 def _spelled(option: Any) -> str:
     words = [o for o in (*option.opts, *option.secondary_opts) if o.startswith("-")]
-    return ", ".join(f"`{word}`" for word in words) or f"`{option.metavar or option.name.upper()}`"
+    return ", ".join(f"`{word}`" for word in words) or f"`{_word(option)}`"
+
+
+def _word(argument: Any) -> str:
+    return (argument.metavar or argument.name.upper()) + ("..." if argument.nargs == -1 else "")
 
 
 def _plain(text: str) -> str:

@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
             list[str],
             typer.Argument(
                 help="Names or paths of bundles, or logs; two or more.",
-                metavar="NAME...",
+                metavar="NAME",
                 show_default=False,
                 autocompletion=names_that_begin,
             ),

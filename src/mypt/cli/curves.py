@@ -46,7 +46,7 @@ def chosen_axis(over: str) -> Axis:
 
 
 def terminal_plot(runs: "Sequence[RunView]", axis: Axis, width: int, *, colour: bool) -> str:
-    """Val losses as text, `width` columns wide; gold is marked by a star, blocks by an x.
+    """Val losses as text, of one run the train losses too; gold is marked by a star, blocks by an x.
 
     Raises:
         UsageError: the extra that draws is not installed.
@@ -59,17 +59,26 @@ def terminal_plot(runs: "Sequence[RunView]", axis: Axis, width: int, *, colour: 
         shade = TERMINAL_COLOURS[number % len(TERMINAL_COLOURS)] if colour else None
         x = [_X[axis](p) for p in run.curve]
         marker = "braille" if colour else PLAIN_MARKERS[number % len(PLAIN_MARKERS)]
-        plt.plot(x, [p.val_loss for p in run.curve], label=run.label, marker=marker, color=shade)
+        if len(runs) == 1:
+            _plot_train(plt, run, axis, "gray" if colour else None, "braille" if colour else ".")
+        label = f"{run.label} val" if len(runs) == 1 else run.label
+        plt.plot(x, [p.val_loss for p in run.curve], label=label, marker=marker, color=shade)
         for steps, mark in ((run.gold[-1:], "★"), (run.blocked, "x")):
             points = [p for p in run.curve if p.step in steps]
             if points:
                 plt.scatter([_X[axis](p) for p in points], [p.val_loss for p in points], marker=mark, color=shade)
     plt.xlabel(_TITLES[axis])
-    plt.ylabel("val loss")
+    plt.ylabel("loss" if len(runs) == 1 else "val loss")
     ends = max((_X[axis](p) for run in runs for p in run.curve), default=1.0)
     ticks = [ends * i / 4 for i in range(5)]
     plt.xticks(ticks, [_shown(tick, axis) for tick in ticks])
     return str(plt.build())
+
+
+def _plot_train(plt: Any, run: "RunView", axis: Axis, shade: str | None, marker: str) -> None:
+    known = [(_X[axis](p), p.train_loss) for p in run.curve if p.train_loss is not None]
+    if known:
+        plt.plot(*map(list, zip(*known, strict=True)), label=f"{run.label} train", marker=marker, color=shade)
 
 
 def save_plot(runs: "Sequence[RunView]", axis: Axis, path: Path) -> None:

@@ -125,7 +125,7 @@ def _plot(group: typer.Typer) -> None:
             list[str],
             typer.Argument(
                 help="Paths of logs, or names of models; several are drawn together.",
-                metavar="LOG|NAME...",
+                metavar="LOG|NAME",
                 autocompletion=names_that_begin,
             ),
         ],
@@ -136,7 +136,7 @@ def _plot(group: typer.Typer) -> None:
         over: Annotated[str, axis_option()] = "tokens",
         out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
     ) -> None:
-        """Draw val loss, and in a picture also train loss, learning rate, phases, gold and blocks."""
+        """Draw val loss, of one run train loss too; in a picture also learning rates, phases, gold and blocks."""
         from mypt.record.view import view
 
         axis = chosen_axis(over)

@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
             list[str],
             typer.Argument(
                 help="Texts: .txt, .md, .text, .jsonl, also with .gz, .parquet; files, folders or patterns with *.",
-                metavar="INPUT...",
+                metavar="INPUT",
                 show_default=False,
             ),
         ],
