@@ -158,7 +158,7 @@ def _spelled(option: Any) -> str:
 
 
 def _word(argument: Any) -> str:
-    return (argument.metavar or argument.name.upper()) + ("..." if argument.nargs == -1 else "")
+    return f"{argument.metavar or argument.name.upper()}" + ("..." if argument.nargs == -1 else "")
 
 
 def _plain(text: str) -> str:
