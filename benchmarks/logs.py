@@ -17,12 +17,13 @@ SUMMARIZE = """
 import resource, sys, time
 from pathlib import Path
 from mypt.record.summary import summarize
+from mypt.schema.plain import plain_json
 began = time.perf_counter()
 summary = summarize(Path(sys.argv[1]))
 taken = time.perf_counter() - began
 unit = 1 if sys.platform == "darwin" else 1024
 print(taken, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
-print(summary.model_dump_json())
+print(plain_json(summary))
 """
 CONFIG = {
     "max_iters": EVENTS, "start_step": 0, "learning_rate": 1e-3, "warmup_iters": 1, "grad_clip": 1.0,
