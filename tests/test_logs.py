@@ -23,6 +23,7 @@ from rich.console import Console
 
 from mypt.cli.follower import Follower
 from mypt.cli.pages import sparkline, summary_page
+from mypt.record import gather
 from mypt.record.live import find_branch, live_events
 from mypt.record.log import PassedOver, events
 from mypt.record.rows import Rows
@@ -171,6 +172,44 @@ def test_foreign_lines_never_change_a_figure(junk: list[tuple[int, bytes | str]]
     spoilt.write_bytes(b"\n".join(lines) + b"\n")
     found = summarize(spoilt)
     assert replace(found, log=expected.log, passed_over=expected.passed_over) == expected
+
+
+LINES = st.one_of(
+    st.builds(
+        evaluation,
+        st.integers(1, 30),
+        st.sampled_from([1.5, 2.0, 3, float("nan")]),
+        run=st.sampled_from(["r", "r", "other"]),
+        phase=st.sampled_from(["main", "main", "late"]),
+        train_loss=st.sampled_from([1.0, 2, None]),
+        eval_general=st.sampled_from([1.0, 1.0, None]),
+    ),
+    st.builds(evaluation, st.integers(1, 30), st.sampled_from([1.5, 2.0])),
+    st.builds(start, st.integers(0, 20), run=st.sampled_from(["r", "other"])),
+    st.sampled_from(['{"event": "eval", "iter', "[1, 2]", '"event"', "5", ""]),
+)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lines=st.lists(st.tuples(LINES, st.integers(1, 4)), min_size=1, max_size=12), block=st.sampled_from([1, 900, 9000])
+)
+def test_evaluations_taken_together_come_to_the_same_as_one_by_one(
+    lines: list[tuple[str, int]], block: int, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "x.jsonl", evaluation(1, 4.0), *(line for line, times in lines for _ in range(times)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gather, "BLOCK_BYTES", block)
+        together = plain_json(summarize(path))
+        patch.setattr(gather, "_alike", lambda _: None)
+        assert plain_json(summarize(path)) == together
+
+
+def test_like_evaluations_are_taken_together(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.jsonl", start(), *(evaluation(step, 2.0) for step in range(1, 200)))
+    found = list(gather.gathered(path, PassedOver()))
+    assert sum(isinstance(f, gather.Evals) for f in found) >= 1 and len(found) < 150
+    assert [e["iter"] for f in found if isinstance(f, gather.Evals) for e in f.events()][-1] == 199
 
 
 @pytest.mark.parametrize(

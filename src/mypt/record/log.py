@@ -3,9 +3,10 @@
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import orjson
 
@@ -101,11 +102,20 @@ def events(path: Path, passed: PassedOver | None = None) -> Iterator[dict[str, A
         InputError: the log cannot be read.
     """
     parse = LineParser(PassedOver() if passed is None else passed).parse
+    with reading(path) as log:
+        yield from (event for event in map(parse, log) if event is not None)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[BinaryIO]:
+    """A log, open to be read.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     try:
         with path.open("rb", buffering=1 << 20) as log:
-            for line in log:
-                if (event := parse(line)) is not None:
-                    yield event
+            yield log
     except OSError as error:
         raise InputError(
             f"The log {path} cannot be read: {error.strerror}.", "Give the path of a log, or the name of a model."

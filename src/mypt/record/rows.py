@@ -24,6 +24,10 @@ class Rows:
     def __len__(self) -> int:
         return len(self.flat) // self.width
 
+    def extend(self, *columns: Sequence[float]) -> None:
+        """Append rows that are given column by column."""
+        self.flat.extend(chain.from_iterable(zip(*columns, strict=True)))
+
     def column(self, number: int) -> "array[float]":
         """One figure of every row."""
         return self.flat[number :: self.width]

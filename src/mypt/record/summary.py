@@ -7,9 +7,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from mypt.record.gather import Evals, gathered
 from mypt.record.live import nothing_found
 from mypt.record.lock import is_held, was_claimed
-from mypt.record.log import PassedOver, events
+from mypt.record.log import PassedOver
 from mypt.record.rows import Rows, finite
 from mypt.record.signs import read_signs
 from mypt.record.track import ATTEMPT, ELAPSED, GUARDS, SE, STEP, TOKENS, TRAIN, VAL, Attempt, Track
@@ -52,12 +53,16 @@ def summarize(path: Path, run_id: str | None = None, bundle: Path | None = None)
     latest: Track | None = None
     passed = PassedOver()
     track = Track(None)
-    for event in events(path, passed):
-        if (run := event.get("run_id")) != track.run_id or not tracks:
+    for found in gathered(path, passed):
+        run = found.run_id if isinstance(found, Evals) else found.get("run_id")
+        if run != track.run_id or not tracks:
             track = tracks.setdefault(run, Track(run))
-        track.take(event)
-        if latest is None or event["event"] == "training_start":
-            latest = track
+        if isinstance(found, Evals):
+            track.take_evals(found)
+            latest = latest or track
+        else:
+            track.take(found)
+            latest = track if latest is None or found["event"] == "training_start" else latest
     chosen = latest if run_id is None else tracks.get(run_id)
     if chosen is None:
         raise nothing_found(path, run_id)

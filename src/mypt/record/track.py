@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from math import nan
 from typing import Any
 
+from mypt.record.gather import Evals
 from mypt.record.rows import Rows
 from mypt.schema.kinds import eval_sets
 from mypt.schema.summary import ENDS
@@ -95,6 +96,27 @@ class Track:
         for key, rows in self._sets:
             if (loss := event[key]) is not None:
                 rows.put(rows.pack(step, loss))
+
+    def take_evals(self, evals: Evals) -> None:
+        """Take in the next evaluations of the run, all at once where none of them opens a phase."""
+        columns = evals.columns
+        if not self.attempts or {*columns["phase"]} != {self.phase}:
+            for event in evals.events():
+                self.take(event)
+            return
+        steps = columns["iter"]
+        self.highest = max(self.highest, *steps)
+        self.attempts[-1].elapsed_s = columns["elapsed_s"][-1]
+        self.evaluating_s = sum(columns["eval_duration_s"], start=self.evaluating_s)
+        unknown = (nan,) * len(steps)
+        figures = [
+            columns.get(name, unknown) for name in ("elapsed_s", "tokens_processed", "val_loss", "train_loss", "val_se")
+        ]
+        known = (unknown if column[0] is None else column for column in figures)
+        self.evals.extend(steps, *known, (len(self.attempts),) * len(steps))
+        for key in eval_sets(tuple(columns)):
+            if columns[key][0] is not None:
+                self.sets.setdefault(key, Rows(2)).extend(steps, columns[key])
 
     def _training_start(self, event: dict[str, Any]) -> None:
         start = event["config"]["start_step"]
