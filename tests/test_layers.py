@@ -105,6 +105,29 @@ def test_verbs_that_read_do_without_pydantic_as_well(call: list[str], bundle_fol
     assert loaded_by(call, HEAVY | {"pydantic"}, bundle_folder) == "LOADED []"
 
 
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("mypt ins", ["inspect"]),
+        ("mypt inspect ", ["m"]),
+        ("mypt compare m --pl", ["--plot"]),
+        ("mypt logs su", ["summarize"]),
+        ("mypt logs summarize m", ["m"]),
+        ("mypt train x --max-it", ["--max-iters"]),
+    ],
+)
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_a_shell_is_offered_verbs_options_and_names(
+    line: str, offered: list[str], shell: str, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_MYPT_COMPLETE", f"complete_{shell}")
+    monkeypatch.setenv("COMP_WORDS" if shell == "bash" else "_TYPER_COMPLETE_ARGS", line)
+    monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
+    code = "import sys; sys.argv = ['mypt']; from mypt.cli.app import main; main()"
+    shown = run_python(code, bundle_folder)
+    assert shown.splitlines() == offered if shell == "bash" else all(f'"{word}"' in shown for word in offered)
+
+
 @pytest.mark.parametrize("package", TORCH_FREE)
 def test_light_layers_import_nothing_heavy(package: str, tmp_path: Path) -> None:
     names = [f"mypt.{package}.{p.stem}" for p in (SOURCE / package).glob("*.py") if p.stem not in ("__init__", "watch")]

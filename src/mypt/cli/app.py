@@ -1,5 +1,6 @@
 """The command `mypt`: its verbs, each in a file of its own."""
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -63,10 +64,15 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
-    build(_called(sys.argv[1:2]))()
+    build(_called(sys.argv[1:2] or _typed()[1:2]))()
+
+
+def _typed() -> list[str]:
+    """The words of the line that a shell asks to complete: bash names them so, the other shells so."""
+    return (os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or "").split()
 
 
 def _called(words: Sequence[str]) -> Sequence[str]:
-    """The module of the verb that is called; all of them for help, for a misspelt verb, and for completion."""
+    """The module of the verb that is called; all of them for help, and for a verb that is misspelt or half typed."""
     module = [OTHER_WORDS.get(word, word) for word in words]
     return module if module and module[0] in MODULES else MODULES

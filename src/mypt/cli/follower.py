@@ -8,7 +8,10 @@ from typing import Any
 from mypt.record.follow import ENDS, follow, whole_bytes
 from mypt.record.lines import eval_lines, gold_line
 from mypt.record.live import find_branch, live_events
+from mypt.record.lock import is_left
 from mypt.schema.events import Eval, GoldBlocked, GoldCheckpoint
+
+CRASHED = "The run ended without a word: no process writes it any more."
 
 
 class Follower:
@@ -18,12 +21,14 @@ class Follower:
         path: the log.
         run_id: which run of it; the last one that started where nothing is said.
         last: evaluations to begin with.
+        bundle: the folder that the run writes to, which tells whether it is still going on.
     """
 
-    def __init__(self, path: Path, run_id: str | None, last: int) -> None:
+    def __init__(self, path: Path, run_id: str | None, last: int, bundle: Path | None = None) -> None:
         self.path = path
         self.run_id = run_id
         self.last = last
+        self.bundle = bundle
         self._start_step, self._max_iters = 0, 0
 
     def lines(self, on: bool) -> Iterator[str]:
@@ -44,8 +49,11 @@ class Follower:
             else:
                 recent[-1] += lines
         yield from (line for lines in recent for line in lines)
-        for event in follow(self.path, offset, branch.run_id) if on and not ended else ():
+        for event in follow(self.path, offset, branch.run_id, self.bundle) if on and not ended else ():
             yield from self._told(event)
+            ended = event["event"] in ENDS
+        if not ended and is_left(self.bundle):
+            yield CRASHED
 
     def _told(self, event: dict[str, Any]) -> Iterator[str]:
         match event["event"]:

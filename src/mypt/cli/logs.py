@@ -110,7 +110,7 @@ def _tail(group: typer.Typer) -> None:
         from mypt.cli.follower import Follower
 
         place = find_log(log, out_dir)
-        follower = Follower(place.path, place.run_id, _LAST_EVALS)
+        follower = Follower(place.path, place.run_id, _LAST_EVALS, place.bundle)
         try:
             for line in follower.lines(follow):
                 typer.echo(line)

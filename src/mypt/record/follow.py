@@ -5,27 +5,34 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mypt.record.lock import is_left
 from mypt.record.log import LineParser, PassedOver
 
 POLL_S = 0.5
 ENDS = ("training_complete", "training_stopped")
 
 
-def follow(path: Path, offset: int, run_id: str | None, poll_s: float = POLL_S) -> Iterator[dict[str, Any]]:
+def follow(
+    path: Path, offset: int, run_id: str | None, bundle: Path | None = None, poll_s: float = POLL_S
+) -> Iterator[dict[str, Any]]:
     """The events of a run from a place in its log on, until the run ends; waits for lines that are not whole yet.
 
     Args:
         path: the log.
         offset: the byte to begin at, the start of a line.
         run_id: whose events.
+        bundle: what the run writes; once no process does any more, there is nothing to wait for.
         poll_s: how long to wait for more.
     """
     parser = LineParser(PassedOver())
     with path.open("rb") as log:
         log.seek(offset)
         while True:
+            over = is_left(bundle)  # asked before the last look, so that no last word is missed
             start, line = log.tell(), log.readline()
             if not line.endswith(b"\n"):
+                if over:
+                    return
                 log.seek(start)
                 time.sleep(poll_s)
                 continue

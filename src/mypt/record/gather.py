@@ -1,38 +1,35 @@
 """The events of a log with like evaluations gathered: what a long log is made of, at twice the pace of one by one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
-
-import orjson
+from typing import Annotated, Any
 
 from mypt.record.log import LineParser, PassedOver, reading
-from mypt.schema.kinds import fits
+from mypt.schema.kinds import eval_sets
 
+LONG_LOG = 4 << 20
+"""Bytes from which a log repays the loading of what decodes like lines."""
 BLOCK_BYTES = 1 << 15
 """Lines to look at together: about a hundred, so that a faulty one among them spoils the pace of few."""
+WORDS = ("event", "run_id", "phase")
+FIGURES = ("iter", "elapsed_s", "tokens_processed", "eval_duration_s", "val_loss", "train_loss", "val_se")
 
 
 @dataclass(frozen=True)
 class Evals:
-    """Evaluations in a row, of one run, that have the same fields with values of the same kinds.
+    """Evaluations in a row, of one run and phase.
 
     Attributes:
-        columns: the values of each field, one for each evaluation.
+        run_id: of the run.
+        phase: of its curriculum.
+        columns: the values of each of `FIGURES` and of each further eval set that was logged, one an evaluation.
     """
 
-    columns: dict[str, tuple[Any, ...]]
-
-    @property
-    def run_id(self) -> str | None:
-        """The run that they are of."""
-        found: str | None = self.columns["run_id"][0] if "run_id" in self.columns else None
-        return found
-
-    def events(self) -> Iterator[dict[str, Any]]:
-        """The same, one by one."""
-        return (dict(zip(self.columns, row, strict=True)) for row in zip(*self.columns.values(), strict=True))
+    run_id: str | None
+    phase: str
+    columns: Mapping[str, Sequence[Any]]
 
 
 def gathered(path: Path, passed: PassedOver) -> Iterator[Evals | dict[str, Any]]:
@@ -47,26 +44,51 @@ def gathered(path: Path, passed: PassedOver) -> Iterator[Evals | dict[str, Any]]
     """
     parse = LineParser(passed).parse
     with reading(path) as log:
+        if path.stat().st_size < LONG_LOG:
+            yield from (event for event in map(parse, log) if event is not None)
+            return
+        like: _Like | None = None
         while lines := log.readlines(BLOCK_BYTES):
-            if (alike := _alike(lines)) is not None:
-                yield alike
-            else:
-                yield from (event for event in map(parse, lines) if event is not None)
+            if like is not None and (evals := like.take(lines)) is not None:
+                yield evals
+                continue
+            found = [event for event in map(parse, lines) if event is not None]
+            yield from found
+            if found and found[-1]["event"] == "eval":
+                like = _Like(found[-1])
 
 
-def _alike(lines: Sequence[bytes]) -> Evals | None:
-    """Lines that are evaluations of one run and of one shape; None for all others, which may still be events."""
-    try:
-        contents = list(map(orjson.loads, lines))
-        keys = tuple(contents[0])
-        if not all(map(keys.__eq__, map(tuple, contents))):
+class _Like:
+    """Takes in lines that are evaluations with the same fields as one, and values of the same kinds.
+
+    Args:
+        model: the one.
+    """
+
+    def __init__(self, model: dict[str, Any]) -> None:
+        from msgspec import Meta, defstruct
+        from msgspec.json import Decoder
+
+        whole = Annotated[int, Meta(ge=-(2**62), le=2**62)]  # longer ones are left to the parser of single lines
+        names = {key: f"field_{number}" for number, key in enumerate(model)}  # a key need not be an identifier
+        fields: list[tuple[str, Any]] = [
+            (names[key], whole if type(value) is int else type(value)) for key, value in model.items()
+        ]
+        rename = {name: key for key, name in names.items()}
+        shape = defstruct("Evaluation", fields, rename=rename, forbid_unknown_fields=True, gc=False)
+        self._decode = Decoder(shape).decode
+        self._keys = [key for key in (*WORDS, *FIGURES, *eval_sets(tuple(model))) if key in model]
+        self._values = attrgetter(*(names[key] for key in self._keys))
+
+    def take(self, lines: Sequence[bytes]) -> Evals | None:
+        """All of the lines; None if one of them is another, or of another run or phase."""
+        try:
+            rows = [*map(self._decode, lines)]
+        except ValueError:
             return None
-        columns = dict(zip(keys, zip(*map(dict.values, contents), strict=True), strict=True))
-    except (ValueError, TypeError):  # a faulty line, or one that is no object
-        return None
-    kinds = [set(map(type, column)) for column in columns.values()]
-    if set(columns.get("event", ())) != {"eval"} or any(len(kind) > 1 for kind in kinds):
-        return None
-    if not fits("eval", keys, tuple(kind.pop() for kind in kinds)):
-        return None
-    return Evals(columns) if len(set(columns.get("run_id", ()))) <= 1 else None
+        columns = dict(zip(self._keys, zip(*map(self._values, rows), strict=True), strict=True))
+        words = [{*columns.pop(word, (None,))} for word in WORDS]
+        if any(len(values) > 1 for values in words) or words[0] != {"eval"}:
+            return None
+        (_,), (run_id,), (phase,) = words
+        return Evals(run_id, phase, columns)

@@ -51,9 +51,10 @@ def locked(target: Path, notice: Callable[[str], None], *family: Path) -> Iterat
         lock.release()
 
 
-def was_claimed(target: Path) -> bool:
-    """Whether a process has ever got to write `target`: it is there, or somebody said so and ended without a word."""
-    return target.exists() or _owner_file(target).exists()
+def is_left(target: Path | None) -> bool:
+    """Whether `target`, or the word of a process that it writes it, is there, and no process writes it any more."""
+    there = target is not None and (target.exists() or _owner_file(target).exists())
+    return there and not is_held(target)
 
 
 def is_held(target: Path | None) -> bool:

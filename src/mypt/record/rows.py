@@ -4,7 +4,7 @@ from array import array
 from collections.abc import Sequence
 from itertools import chain, compress, repeat
 from math import isfinite
-from struct import Struct
+from struct import Struct, pack
 
 
 class Rows:
@@ -26,7 +26,7 @@ class Rows:
 
     def extend(self, *columns: Sequence[float]) -> None:
         """Append rows that are given column by column."""
-        self.flat.extend(chain.from_iterable(zip(*columns, strict=True)))
+        self.put(pack(f"{self.width * len(columns[0])}d", *chain.from_iterable(zip(*columns, strict=True))))
 
     def column(self, number: int) -> "array[float]":
         """One figure of every row."""

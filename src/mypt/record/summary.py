@@ -9,7 +9,7 @@ from typing import Any
 
 from mypt.record.gather import Evals, gathered
 from mypt.record.live import nothing_found
-from mypt.record.lock import is_held, was_claimed
+from mypt.record.lock import is_held, is_left
 from mypt.record.log import PassedOver
 from mypt.record.rows import Rows, finite
 from mypt.record.signs import read_signs
@@ -105,7 +105,7 @@ def _without_end(bundle: Path | None) -> State:
     """How a run is whose log has no closing event."""
     if is_held(bundle):
         return "running"
-    return "crashed" if bundle is not None and was_claimed(bundle) else "unfinished"
+    return "crashed" if is_left(bundle) else "unfinished"
 
 
 def _attempt(attempt: Attempt) -> AttemptFigures:

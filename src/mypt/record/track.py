@@ -1,6 +1,7 @@
 """What is kept of a run while its log streams by: figures in arrays, and never the events themselves."""
 
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import nan
 from typing import Any
@@ -97,26 +98,25 @@ class Track:
             if (loss := event[key]) is not None:
                 rows.put(rows.pack(step, loss))
 
-    def take_evals(self, evals: Evals) -> None:
-        """Take in the next evaluations of the run, all at once where none of them opens a phase."""
-        columns = evals.columns
-        if not self.attempts or {*columns["phase"]} != {self.phase}:
-            for event in evals.events():
-                self.take(event)
-            return
+    def take_evals(self, found: Evals) -> None:
+        """Take in the next evaluations of the run, all at once."""
+        columns = found.columns
         steps = columns["iter"]
+        if not self.attempts:
+            self.attempts.append(Attempt(1))
+        if found.phase != self.phase:
+            self._enter(found.phase, self._before(steps[0]), steps[0])
         self.highest = max(self.highest, *steps)
         self.attempts[-1].elapsed_s = columns["elapsed_s"][-1]
         self.evaluating_s = sum(columns["eval_duration_s"], start=self.evaluating_s)
         unknown = (nan,) * len(steps)
-        figures = [
-            columns.get(name, unknown) for name in ("elapsed_s", "tokens_processed", "val_loss", "train_loss", "val_se")
-        ]
-        known = (unknown if column[0] is None else column for column in figures)
+        named = ("elapsed_s", "tokens_processed", "val_loss", "train_loss", "val_se")
+        known = [columns[name] if _is_known(columns, name) else unknown for name in named]
         self.evals.extend(steps, *known, (len(self.attempts),) * len(steps))
         for key in eval_sets(tuple(columns)):
-            if columns[key][0] is not None:
-                self.sets.setdefault(key, Rows(2)).extend(steps, columns[key])
+            rows = self.sets.setdefault(key, Rows(2))
+            if _is_known(columns, key):
+                rows.extend(steps, columns[key])
 
     def _training_start(self, event: dict[str, Any]) -> None:
         start = event["config"]["start_step"]
@@ -176,3 +176,8 @@ class Track:
     def _before(self, step: int) -> int:
         """The last evaluation's step, or where the session started."""
         return int(self.evals.row(-1)[STEP]) if len(self.evals) else min(step, self.attempts[-1].start_step)
+
+
+def _is_known(columns: Mapping[str, Sequence[Any]], name: str) -> bool:
+    """Whether a figure was logged; its values are all numbers, or all of them are None."""
+    return name in columns and columns[name][0] is not None
