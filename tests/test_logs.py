@@ -3,9 +3,9 @@
 import csv
 import json
 import os
+import platform
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -254,7 +254,7 @@ def test_a_run_is_running_while_its_folder_is_held_and_crashed_when_its_process_
     written(Path("logs/train/dante_eval.jsonl"), start(), evaluation(10, 3.0))
     assert json.loads(mypt("logs", "summarize", "dante", "--json").output)["state"] == "unfinished"
     Path("checkpoints").mkdir()
-    owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": "x"}
+    owner = {"pid": os.getpid(), "host": platform.node(), "since": "x"}
     Path("checkpoints/.dante.owner.json").write_text(json.dumps(owner), encoding="utf-8")
     assert json.loads(mypt("logs", "summarize", "dante", "--json").output)["state"] == "running"
     gone = subprocess.Popen([sys.executable, "-c", ""])

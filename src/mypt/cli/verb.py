@@ -20,6 +20,8 @@ from mypt.schema.errors import MyptError
 from mypt.schema.places import DEFAULT_OUT_DIR, OUT_DIR_HELP
 
 if TYPE_CHECKING:
+    from rich.status import Status
+
     from mypt.schema.fields import Section
 
 Settings = dict[str, Any]
@@ -54,8 +56,13 @@ def _errors() -> Console:
 def busy(what: str) -> Iterator[None]:
     """Say in a terminal what takes long, once it has taken a second."""
     shown = _errors()
-    status = shown.status(what)
-    timer = Timer(1.0, status.start)
+    said: list[Status] = []
+
+    def say() -> None:
+        said.append(shown.status(what))
+        said[0].start()
+
+    timer = Timer(1.0, say)
     if shown.is_terminal:
         timer.start()
     try:
@@ -64,7 +71,8 @@ def busy(what: str) -> Iterator[None]:
         timer.cancel()
         if timer.ident is not None:
             timer.join()
-        status.stop()
+        for status in said:
+            status.stop()
 
 
 def name_argument(help: str = "Name of the model.") -> Any:  # noqa: A002 - typer's own word

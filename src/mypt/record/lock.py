@@ -2,7 +2,7 @@
 
 import json
 import os
-import socket
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,7 +41,7 @@ def locked(target: Path, notice: Callable[[str], None], *family: Path) -> Iterat
             notice(f"Took over {target} from {_owner(owner_file)}, which ended without a word.")
         for done in filter(None, map(tidy, (target, *family))):
             notice(done)
-        me = {"pid": os.getpid(), "host": socket.gethostname(), "since": timestamp()}
+        me = {"pid": os.getpid(), "host": platform.node(), "since": timestamp()}
         with storage_errors(target):
             owner_file.write_text(json.dumps(me) + "\n", encoding="utf-8")
         yield
@@ -63,7 +63,7 @@ def is_held(target: Path | None) -> bool:
         return False
     try:
         owner = json.loads(_owner_file(target).read_text(encoding="utf-8"))
-        if os.name == "posix" and owner["host"] == socket.gethostname():
+        if os.name == "posix" and owner["host"] == platform.node():
             os.kill(owner["pid"], 0)  # signal 0 only asks
     except PermissionError:  # it lives, and is another user's
         return True
