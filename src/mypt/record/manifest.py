@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 
 from mypt.schema.errors import BundleError
@@ -34,15 +35,18 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_FILE
     if not path.is_file():
         raise damaged(path, "is missing")
-    unreliable = "is damaged and says nothing that can be relied on"
     try:
-        content = path.read_bytes()
-        held = plain("Manifest", json.loads(content))
+        return _manifest(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise damaged(path, unreliable) from error
+        raise damaged(path, "is damaged and says nothing that can be relied on") from error
+
+
+@lru_cache(maxsize=4)  # each file of a bundle is compared with the same one
+def _manifest(content: bytes) -> Manifest:
+    held = plain("Manifest", json.loads(content))
     manifest = Manifest(held.step, {name: FileHash(f.bytes, f.sha256) for name, f in held.files.items()})
     if content != _as_text(manifest).encode("utf-8"):  # nothing else hashes the manifest itself
-        raise damaged(path, unreliable)
+        raise ValueError("it is not as it was written")
     return manifest
 
 
