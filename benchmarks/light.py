@@ -3,6 +3,7 @@
 python benchmarks/light.py
 """
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from statistics import median
 from peers import machine
 
 ROUNDS = 11
+BUNDLES = 200
 IMPORTS = "import typer, rich, pydantic"
 SMALLEST = """
 import typer
@@ -37,6 +39,8 @@ def main() -> None:
             subprocess.run(
                 [sys.executable, "-c", MYPT, "train", name, *RUN], check=True, capture_output=True, cwd=folder
             )
+        for number in range(BUNDLES):
+            shutil.copytree(Path(folder) / "checkpoints" / "a", Path(folder) / "many" / f"run_{number}")
         calls = {
             IMPORTS: (IMPORTS,),
             "the smallest typer command that prints a rich table": (SMALLEST, "a"),
@@ -44,6 +48,7 @@ def main() -> None:
             "mypt compare a b": (MYPT, "compare", "a", "b"),
             "mypt logs summarize a": (MYPT, "logs", "summarize", "a"),
             "mypt inspect": (MYPT, "inspect"),
+            f"mypt inspect, {BUNDLES} bundles": (MYPT, "inspect", "--out-dir", "many"),
             "mypt presets": (MYPT, "presets"),
             "mypt --help": (MYPT, "--help"),
         }

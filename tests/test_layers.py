@@ -54,7 +54,7 @@ LIGHT = [["--help"], ["--version"], ["resume", "--help"], ["logs", "--help"], ["
          ["presets", "--json"], ["train", "--help"], ["inspect", "--help"],
          ["inspect"], ["inspect", "m"], ["inspect", "m", "--json"], ["train", "x", "--n-embd", "-1"],
          ["compare", "m", "m"]]  # fmt: skip
-READING = [["inspect"], ["inspect", "m"], ["inspect", "m", "--json", "--out-dir", "checkpoints"],
+READING = [["--help"], ["inspect"], ["inspect", "m"], ["inspect", "m", "--json", "--out-dir", "checkpoints"],
            ["compare", "m", "m", "--all", "--width", "80"], ["logs", "summarize", "m"],
            ["logs", "summarize", "--json"], ["logs", "show", "m", "--last", "1", "--event", "eval"],
            ["logs", "export", "m", "--csv", "m.csv"]]  # fmt: skip

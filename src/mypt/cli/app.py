@@ -11,7 +11,7 @@ import typer
 
 from mypt import __version__
 from mypt.cli.command import Group
-from mypt.cli.verb import CONTEXT
+from mypt.cli.verb import CONTEXT, NAMES_ONLY
 
 MODULES = (
     "train", "prepare", "data", "config", "inspect", "compare", "logs", "verify", "reproduce", "generate", "export",
@@ -64,7 +64,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
-    build(_called(sys.argv[1:2] or _typed()[1:2]))()
+    words = sys.argv[1:2] or _typed()[1:2]
+    modules = _called(words)
+    NAMES_ONLY.set(modules == MODULES and words != ["--"])  # which alone leads to a verb without being one
+    build(modules)()
 
 
 def _typed() -> list[str]:

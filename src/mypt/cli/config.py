@@ -7,9 +7,7 @@ from typing import Annotated
 import typer
 
 from mypt.cli.command import Group
-from mypt.cli.settings import config_costs_table, settings_tables
 from mypt.cli.verb import console, verb
-from mypt.schema.resolve import resolve_settings
 
 
 def register(app: typer.Typer) -> None:
@@ -29,6 +27,9 @@ def register(app: typer.Typer) -> None:
         as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object of all settings.")] = False,
     ) -> None:
         """Say everything that is wrong with a config file at once, or show what its settings come to."""
+        from mypt.cli.settings import config_costs_table, settings_tables
+        from mypt.schema.resolve import resolve_settings
+
         settings = resolve_settings({}, file, preset, ignore_unknown=ignore_unknown)
         if as_json:
             values = {n: v for s in settings.sections() for n, v in s.model_dump(mode="json").items()}

@@ -1,22 +1,24 @@
 """`mypt generate`."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mypt.cli.verb import Settings, chosen_name, model_name_option, name_argument, out_dir_option, verb
-from mypt.schema.generation import GenerationConfig
 from mypt.schema.places import DEFAULT_OUT_DIR
-from mypt.schema.resolve import resolve_section
+
+if TYPE_CHECKING:
+    from mypt.schema.fields import Section
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
 
     @verb(
-        app, "generate", {"Generation": GenerationConfig},
+        app, "generate", _sections,
         example='mypt generate dante --prompt "Nel mezzo" --max-new-tokens 200',
     )  # fmt: skip
     def generate(
@@ -29,9 +31,12 @@ def register(app: typer.Typer) -> None:
         ),
     ) -> None:
         """Continue a text with any bundle: the last one, gold or fp16."""
+        from mypt.schema.generation import GenerationConfig
+        from mypt.schema.resolve import resolve_section
+
         config = resolve_section(GenerationConfig, settings)
         chosen = chosen_name(name, model_name, "default")
-        from mypt.run.generate import stream_text
+        from mypt.run.generate import stream_text  # heavy, so that a wrong call is told before
 
         pieces = stream_text(chosen, out_dir, config, device)
         sys.stdout.write(config.prompt)
@@ -39,3 +44,9 @@ def register(app: typer.Typer) -> None:
             sys.stdout.write(piece)
             sys.stdout.flush()
         sys.stdout.write("\n")
+
+
+def _sections() -> "Mapping[str, type[Section]]":
+    from mypt.schema.generation import GenerationConfig
+
+    return {"Generation": GenerationConfig}

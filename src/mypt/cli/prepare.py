@@ -1,7 +1,7 @@
 """`mypt prepare`."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,18 +10,17 @@ import typer
 from rich.console import Console
 
 from mypt.cli.verb import Settings, console, verb
-from mypt.schema.prepare import PrepareConfig
-from mypt.schema.resolve import resolve_section
 
 if TYPE_CHECKING:
     from mypt.data.prepare import Progress
     from mypt.schema.dataset import DatasetMetadata
+    from mypt.schema.fields import Section
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
 
-    @verb(app, "prepare", {"Dataset": PrepareConfig}, example="mypt prepare texts/ --out datasets/dante")
+    @verb(app, "prepare", _sections, example="mypt prepare texts/ --out datasets/dante")
     def prepare(
         settings: Settings,
         inputs: Annotated[
@@ -40,8 +39,11 @@ def register(app: typer.Typer) -> None:
 
         A call that was interrupted goes on where it was when it is repeated.
         """
+        from mypt.schema.prepare import PrepareConfig
+        from mypt.schema.resolve import resolve_section
+
         config = resolve_section(PrepareConfig, settings)
-        from mypt.data.prepare import prepare as make
+        from mypt.data.prepare import prepare as make  # heavy, so that a wrong call is told before
 
         shown = console()
         try:
@@ -51,6 +53,12 @@ def register(app: typer.Typer) -> None:
             raise KeyboardInterrupt("What is finished is kept; the same call goes on from there.") from interrupt
         for line in _closing_lines(out, metadata):
             shown.print(line, markup=False, soft_wrap=True)
+
+
+def _sections() -> "Mapping[str, type[Section]]":
+    from mypt.schema.prepare import PrepareConfig
+
+    return {"Dataset": PrepareConfig}
 
 
 @contextmanager

@@ -5,9 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mypt.cli.settings import preset_costs, presets_table
 from mypt.cli.verb import console, verb
-from mypt.schema.presets import PRESETS
 
 
 def register(app: typer.Typer) -> None:
@@ -18,6 +16,9 @@ def register(app: typer.Typer) -> None:
         as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list, settings included.")] = False,
     ) -> None:
         """List the shipped presets with their parameters, memory and work per token."""
+        from mypt.cli.settings import preset_costs, presets_table
+        from mypt.schema.presets import PRESETS
+
         if as_json:
             typer.echo(json.dumps([preset_costs(name) for name in PRESETS], indent=2))
             return

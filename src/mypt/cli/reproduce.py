@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from mypt.cli.settings import changes_table
 from mypt.cli.verb import FAILURE, chosen_name, console, model_name_option, name_argument, out_dir_option, verb
 from mypt.schema.places import DEFAULT_OUT_DIR
 
@@ -25,6 +24,7 @@ def register(app: typer.Typer) -> None:
         Exits with 1 if anything differs.
         """
         chosen = chosen_name(name, model_name, "default")
+        from mypt.cli.settings import changes_table
         from mypt.cli.watch import ReproduceConsole
         from mypt.run.reproduce import reproduce as run_again
 

@@ -141,8 +141,9 @@ def _text_rows(info: BundleInfo) -> list[tuple[str, str]]:
 
 
 def overview_table(rows: Sequence[BundleRow]) -> Table:
-    """All bundles of a folder, one line each."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    """All bundles of a folder, one line each; the year stands where they are not all of one, for room is scarce."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    shown_from = 5 if len({row.saved_at[:4] for row in rows if row.saved_at}) == 1 else 2
     for heading in ("name", "params", "step", "best val", "bpb", "tokens", "saved", "state"):
         justify: Literal["left", "right"] = "left" if heading in ("name", "saved", "state") else "right"
         table.add_column(heading, justify=justify, overflow="fold", no_wrap=heading != "name")
@@ -154,7 +155,7 @@ def overview_table(rows: Sequence[BundleRow]) -> Table:
             _or_dash(row.best_val_loss, "{:.4f}".format),
             _or_dash(row.best_val_bpb, "{:.4f}".format),
             _or_dash(row.tokens_processed, human.count),
-            (row.saved_at or "-")[2:16].replace("T", " "),
+            row.saved_at[shown_from:16].replace("T", " ") if row.saved_at else "-",
             "complete" if row.damage is None else "[bold red]damaged[/]",
         )
     return table

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,12 +11,11 @@ import typer
 
 from mypt.cli.verb import Settings, chosen_name, console, model_name_option, name_argument, verb
 from mypt.record.bundle import check_name
-from mypt.record.inherit import settings_of_call
-from mypt.schema.run import SECTIONS
 
 if TYPE_CHECKING:
     from mypt.run.export import Export
     from mypt.run.train import Call, Outcome
+    from mypt.schema.fields import Section
 
 ConfigFile = Annotated[
     Path | None,
@@ -32,7 +32,7 @@ DryRun = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the two verbs."""
 
-    @verb(app, "train", SECTIONS, example="mypt train dante --input-file dante.txt --n-layer 6 --max-iters 1000")
+    @verb(app, "train", _sections, example="mypt train dante --input-file dante.txt --n-layer 6 --max-iters 1000")
     def train(
         settings: Settings,
         name: Annotated[str | None, name_argument("Name of the model; `default` when not given.")] = None,
@@ -51,13 +51,15 @@ def register(app: typer.Typer) -> None:
 
         The command line wins over the config file, that over the preset, and that over the defaults.
         """
+        from mypt.record.inherit import settings_of_call
+
         chosen = check_name(chosen_name(name, model_name, "default"))
         resolved = settings_of_call(chosen, settings, config_file, preset, fresh=fresh, ignore_unknown=ignore_unknown)
         from mypt.run.train import Call  # heavy, so that a wrong call is told before
 
         _run(Call(chosen, resolved, fresh=fresh, dry_run=dry_run, command=_command()))
 
-    @verb(app, "resume", SECTIONS, example="mypt resume dante --max-iters 2000 --lr 1e-4")
+    @verb(app, "resume", _sections, example="mypt resume dante --max-iters 2000 --lr 1e-4")
     def resume(
         settings: Settings,
         name: Annotated[str | None, name_argument("Name of the model; `default` when not given.")] = None,
@@ -74,6 +76,8 @@ def register(app: typer.Typer) -> None:
 
         Settings that are not given stay as recorded. Those of the architecture are refused if they differ.
         """
+        from mypt.record.inherit import settings_of_call
+
         chosen = chosen_name(name, model_name, "default")
         resolved = settings_of_call(chosen, settings, config_file, ignore_unknown=ignore_unknown)
         from mypt.run.train import Call
@@ -82,6 +86,12 @@ def register(app: typer.Typer) -> None:
             raise typer.BadParameter(f"--from takes gold, not {rewind}.")
         call = Call(chosen, resolved, dry_run=dry_run, must_exist=True, command=_command())
         _run(replace(call, from_gold=rewind == "gold"))
+
+
+def _sections() -> "Mapping[str, type[Section]]":
+    from mypt.schema.run import SECTIONS
+
+    return SECTIONS
 
 
 def _command() -> tuple[str, ...]:

@@ -40,6 +40,10 @@ _WIDTH: ContextVar[int | None] = ContextVar("width", default=None)
 """What `--width` of the call in progress says."""
 
 
+NAMES_ONLY: ContextVar[bool] = ContextVar("names only", default=False)
+"""Whether only the names of verbs and what they are for will be asked for, and not their options."""
+
+
 def console() -> Console:
     """The console of standard output: rich in a terminal, plain when piped, as wide as the terminal or `--width`.
 
@@ -110,7 +114,7 @@ def chosen_name(name: str | None, model_name: str | None, default: str | None = 
 
 
 def verb(
-    app: typer.Typer, name: str, sections: "Mapping[str, type[Section]] | None" = None, *, example: str
+    app: typer.Typer, name: str, sections: "Callable[[], Mapping[str, type[Section]]] | None" = None, *, example: str
 ) -> Callable[[Callable[..., None]], None]:
     """Register a function as a verb.
 
@@ -119,13 +123,13 @@ def verb(
     Args:
         app: where to register.
         name: the word that users type.
-        sections: sections of the schema by their heading in `--help`.
+        sections: gives the sections of the schema by their heading in `--help`.
         example: a call to show in `--help`.
     """
 
     def register(function: Callable[..., None]) -> None:
         """Make the command whose options are the function's own, those of the sections, and those of every verb."""
-        options = _options(sections) if sections is not None else {}
+        options = _options(sections) if sections is not None and not NAMES_ONLY.get() else {}
 
         def run(debug: bool, width: int | None, **values: Any) -> None:
             _WIDTH.set(width)
@@ -149,10 +153,10 @@ def _mended(function: Callable[..., None], values: dict[str, Any]) -> None:
     function(**values)
 
 
-def _options(sections: "Mapping[str, type[Section]]") -> dict[str, inspect.Parameter]:
+def _options(sections: "Callable[[], Mapping[str, type[Section]]]") -> dict[str, inspect.Parameter]:
     from mypt.cli.options import options_of  # loads pydantic, which verbs that only read do without
 
-    return options_of(sections)
+    return options_of(sections())
 
 
 def _width_option() -> inspect.Parameter:

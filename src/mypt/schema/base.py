@@ -3,13 +3,13 @@
 from pydantic import BaseModel, ConfigDict
 
 
-class Described(BaseModel):
-    """Figures that are computed and shown; the validators are built on first use, for most calls need few of them."""
+class Model(BaseModel):
+    """A model whose validators are built on first use, for most calls need few of them."""
 
     model_config = ConfigDict(defer_build=True, protected_namespaces=())
 
 
-class Record(Described):
+class Record(Model):
     """What a file holds: nothing that it does not know, and nothing that changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

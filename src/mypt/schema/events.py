@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, PlainSerializer, SerializerFunctionWrapHandler, model_serializer
 
-from mypt.schema.base import Described
+from mypt.schema.base import Model
 
 
 def _rounded(digits: int) -> PlainSerializer:
@@ -22,13 +22,13 @@ def timestamp() -> str:
     return datetime.now().isoformat(timespec="microseconds")
 
 
-class Event(Described):
+class Event(Model):
     """One line of the log."""
 
     model_config = ConfigDict(extra="allow")
 
 
-class RunConfigRecord(Described):
+class RunConfigRecord(Model):
     """`config` of `training_start`: the settings in force; `warmup_iters` as a count, `use_amp` as in effect."""
 
     max_iters: int
@@ -62,7 +62,7 @@ class RunConfigRecord(Described):
     init_from_model: str | None = None
 
 
-class ModelRecord(Described):
+class ModelRecord(Model):
     """`model` of `training_start`."""
 
     total_params: int
