@@ -140,6 +140,15 @@ def test_help_states_no_default_that_the_schema_does_not() -> None:
         assert {n for s in SECTIONS.values() for n in s.model_fields if extra_of(s, n)["option"]} <= names
 
 
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_no_option_asks_for_a_check_that_commands_do_not_make(verb: str) -> None:
+    """`cli/command.py` knows kinds and `min`; what else typer has would be passed over without a word."""
+    for parameter in COMMANDS[verb].params:
+        info = parameter.type_descriptor.parameter_info
+        asked = (info.max, info.parser, info.formats, info.path_type, info.exists, info.resolve_path, info.clamp)
+        assert not any(asked), parameter.name
+
+
 def reference() -> str:
     """Every verb as the command line itself describes it: call, meaning, options with their defaults."""
     parts = ["# Reference", "Made from the command line itself; `mypt VERB --help` shows the same."]

@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 
 
 class Words:
-    """Gives the value of one argument or option.
+    """Gives the value of one argument or option; of typer's further checks, only `min` is made.
 
     Args:
         convert: makes a value of one word.
