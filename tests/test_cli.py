@@ -3,20 +3,24 @@
 import gzip
 import hashlib
 import http.server
+import io
 import json
 import os
 import re
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from mypt import __version__
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.checkpoint.tensors import load_tensors
+from mypt.cli.verb import busy
 from mypt.data.text import is_sample
 from mypt.schema.fields import extra_of
 from mypt.schema.presets import PRESETS
@@ -46,6 +50,28 @@ def test_names_and_texts_are_shown_as_they_are(mypt: Mypt) -> None:
     Path("texts.jsonl").write_text("\n".join(texts), encoding="utf-8")
     mypt("prepare", "texts.jsonl", "--out", "d", "--tokenization", "char")
     assert ":memo: [bold]x[/bold]" in mypt("data", "inspect", "d", "--width", "140").output
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_takes_long_is_said_in_a_terminal_alone(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Elapsed:
+        """A timer whose second is over as soon as it starts."""
+
+        ident = None
+
+        def __init__(self, _: float, say: Callable[[], None]) -> None:
+            self.start = say
+
+        def cancel(self) -> None:
+            """Too late."""
+
+    shown = Console(file=io.StringIO(), force_terminal=terminal)
+    monkeypatch.setattr("mypt.cli.verb.Timer", Elapsed)
+    monkeypatch.setattr("mypt.cli.verb._errors", lambda: shown)
+    with busy("Reading the runs"):
+        pass
+    assert isinstance(shown.file, io.StringIO)
+    assert ("Reading the runs" in shown.file.getvalue()) == terminal
 
 
 def test_defaults_are_those_of_the_contract() -> None:

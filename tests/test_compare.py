@@ -104,6 +104,9 @@ def test_a_comparison_is_drawn_and_saved_in_every_form(mypt: Mypt, monkeypatch: 
     assert "training tokens" in mypt("logs", "plot", "logs/train/slow_eval.jsonl").output
     assert mypt("compare", "slow", "fast", "--out", "c.doc", ok=False).exit_code == 2
     assert mypt("compare", "slow", "fast", "--over", "mood", ok=False).exit_code == 2
+    for form in ("md", "png"):
+        refused = mypt("compare", "slow", "fast", "--out", f"input.txt/c.{form}", ok=False)
+        assert refused.exit_code == 1 and "choose another place with --out" in flat(refused.stderr)
     monkeypatch.setitem(sys.modules, "plotext", None)
     assert "pip install 'mypt[plot]'" in mypt("compare", "slow", "fast", "--plot", ok=False).stderr
 

@@ -345,7 +345,11 @@ def test_tail_follows_a_log_that_grows(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_tail_does_not_wait_for_a_run_that_crashed(mypt: Mypt) -> None:
+def test_tail_does_not_wait_for_a_run_that_crashed(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wait(_: float) -> None:
+        raise AssertionError("it waits")
+
+    monkeypatch.setattr("mypt.record.follow.time.sleep", wait)
     written(Path("logs/train/dante_eval.jsonl"), start(), evaluation(10, 3.0))
     Path("checkpoints/dante").mkdir(parents=True)
     lines = mypt("logs", "tail", "dante").output.splitlines()

@@ -12,6 +12,7 @@ from rich.table import Table
 from mypt.cli.curves import Axis, axis_option, chosen_axis, save_plot, terminal_plot
 from mypt.cli.verb import busy, console, names_that_begin, out_dir_option, verb
 from mypt.record import human
+from mypt.record.commit import storage_errors
 from mypt.record.compare import Comparison, Difference, compare
 from mypt.schema.errors import UsageError
 from mypt.schema.places import DEFAULT_OUT_DIR
@@ -70,8 +71,9 @@ def save_comparison(found: Comparison, axis: Axis, path: Path) -> None:
     """Save a comparison in the form that the file's name asks for."""
     if path.suffix in (".json", ".md"):
         text = plain_json(found, indent=True) + "\n" if path.suffix == ".json" else markdown(found)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="\n")
+        with storage_errors(path, "--out"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8", newline="\n")
     else:
         save_plot(found.runs, axis, path)
 
@@ -93,7 +95,7 @@ def verdict_lines(found: Comparison) -> list[str]:
     """The verdict, its reasons, and what could not be read."""
     lines = [f"{found.verdict[0].upper()}{found.verdict[1:]}."]
     lines += [f"  {reason}" for reason in found.reasons]
-    return lines + [f"  {run.label}: {sentence}" for run in found.runs for sentence in run.missing]
+    return lines + [f"  {run.label}: {sentence}" for run in found.runs for sentence in dict.fromkeys(run.missing)]
 
 
 def comparison_tables(found: Comparison, everything: bool) -> list[Table]:

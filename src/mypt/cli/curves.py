@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 import typer
 
 from mypt.record import human
+from mypt.record.commit import storage_errors
 from mypt.schema.errors import UsageError
 
 if TYPE_CHECKING:
@@ -111,8 +112,9 @@ def save_plot(runs: "Sequence[RunView]", axis: Axis, path: Path) -> None:
     below.set_xlabel(_TITLES[axis])
     below.grid(alpha=0.25)
     below.xaxis.set_major_formatter(lambda x, _: _shown(x, axis))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write(figure, path, ", ".join(run.label for run in runs))
+    with storage_errors(path, "--out"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(figure, path, ", ".join(run.label for run in runs))
     plt.close(figure)
 
 
