@@ -291,6 +291,15 @@ def test_inspect_shows_the_lines_of_the_spec(mypt: Mypt) -> None:
     assert mypt("inspect", "checkpoints/dante").output == out
 
 
+def test_a_state_of_another_step_than_the_bundle_is_told(mypt: Mypt) -> None:
+    mypt("train", "dante", *RUN)
+    reseal(Path("checkpoints/dante"), 9)
+    for call in (["inspect", "dante"], ["verify", "dante"]):
+        assert "is of step 9 and the training state of step 4" in flat(
+            mypt(*call, ok=False).output + mypt(*call, ok=False).stderr
+        )
+
+
 def test_the_version_is_printed(mypt: Mypt) -> None:
     assert mypt("--version").output == f"mypt {__version__}\n"
 

@@ -101,7 +101,8 @@ def test_a_comparison_is_drawn_and_saved_in_every_form(mypt: Mypt, monkeypatch: 
     assert "time of all sessions" in drawn and " slow" in drawn and "★" in drawn and "\x1b" not in drawn
     mypt("logs", "plot", "slow", "fast", "--out", "curves.svg")
     assert Path("curves.svg").read_text().count("<path") > 20
-    assert "training tokens" in mypt("logs", "plot", "logs/train/slow_eval.jsonl").output
+    alone = mypt("logs", "plot", "logs/train/slow_eval.jsonl").output
+    assert "training tokens" in alone and "slow_eval train" in alone and "slow_eval val" in alone
     assert mypt("compare", "slow", "fast", "--out", "c.doc", ok=False).exit_code == 2
     assert mypt("compare", "slow", "fast", "--over", "mood", ok=False).exit_code == 2
     for form in ("md", "png"):

@@ -184,7 +184,13 @@ LINES = st.one_of(
         train_loss=st.sampled_from([1.0, 2, None]),
         eval_general=st.sampled_from([1.0, 1.0, None]),
     ),
-    st.builds(evaluation, st.integers(1, 30), st.sampled_from([1.5, 2.0])),
+    st.builds(  # all of one shape, so that they are taken together where run and phase allow it
+        evaluation,
+        st.integers(1, 30),
+        st.sampled_from([1.5, 2.0]),
+        run=st.sampled_from(["r", "r", "other"]),
+        phase=st.sampled_from(["main", "main", "late"]),
+    ),
     st.builds(start, st.integers(0, 20), run=st.sampled_from(["r", "other"])),
     st.sampled_from(['{"event": "eval", "iter', "[1, 2]", '"event"', "5", ""]),
 )
