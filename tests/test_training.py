@@ -291,9 +291,9 @@ def test_fit_trains_from_python_and_takes_the_optimizer_that_it_is_given() -> No
 def test_half_precision_is_used_only_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for has in (True, False):
         monkeypatch.setattr("mypt.train.devices._cpu_has_bf16", lambda has=has: has)
-        assert Precision.of(TrainingConfig(), "cpu").enabled is has
+        assert Precision.of(TrainingConfig(use_amp=True), "cpu").enabled is has
         assert not Precision.of(TrainingConfig(use_amp=False), "cpu").enabled
-        assert not Precision.of(TrainingConfig(amp_dtype="fp16"), "cpu").enabled
+        assert not Precision.of(TrainingConfig(use_amp=True, amp_dtype="fp16"), "cpu").enabled
 
 
 @pytest.mark.parametrize(

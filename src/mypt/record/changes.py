@@ -13,6 +13,7 @@ _ENVIRONMENT: dict[str, OnResume] = {
     "torch": "trajectory",
     "numpy": "trajectory",
     "tiktoken": "trajectory", "device": "trajectory", "threads": "trajectory",
+    "processor": "trajectory",
 }  # fmt: skip
 
 
@@ -44,12 +45,12 @@ def changed_settings(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> lis
 
 
 def changed_environment(recorded: Environment | None, now: Environment) -> list[Change]:
-    """The circumstances that differ."""
+    """The circumstances that differ, of those that the record tells."""
     if recorded is None:
         return []
     before, after = recorded.model_dump(), now.model_dump()
     return [
         Change(name, before[name], after[name], meaning)
         for name, meaning in _ENVIRONMENT.items()
-        if before[name] != after[name]
+        if before[name] is not None and before[name] != after[name]
     ]

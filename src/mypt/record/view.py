@@ -15,6 +15,8 @@ from mypt.schema.plain import plain_values
 
 CURVE_POINTS = 20_000
 """Evaluations that a curve keeps at most; of a longer run every second, fourth, and so on, and the last."""
+_FIGURES = ("amp_reason",)
+"""What a record says of a setting beside its value; measured anew by each run, so no two are alike."""
 Facts = dict[str, Any]
 
 
@@ -86,7 +88,7 @@ def _from_bundle(path: Path) -> tuple[RunView, Path | None, str | None]:
     run, log, run_id = RunView(label=path.name), None, None
     try:
         state = look_at_state(path)
-        run.training = plain_values(state.training_config)
+        run.training = {n: v for n, v in plain_values(state.training_config).items() if n not in _FIGURES}
         run.data = _data_facts(plain_values(state))
         log, run_id = log_of(path, state), state.run_id
         progress = state.progress

@@ -18,6 +18,7 @@ from mypt.schema.resolve import resolve_section
 from mypt.schema.run import RunSettings
 from mypt.schema.state import TrainingState
 from mypt.schema.training import TrainingConfig
+from mypt.train.choices import kept_elsewhere, settle_choices, without_hardware
 from mypt.train.curriculum import RunData
 from mypt.train.devices import Precision, environment, resolve_device
 from mypt.train.freezing import apply_settings
@@ -75,6 +76,7 @@ def prepare_resume(
     with observer.busy("Loading the model"):
         loaded = source.load(device)
         training = _merged(state, given)
+        training = settle_choices(loaded.model, training, given, resumed=True)
         config = config.model_copy(update={"device": device})
         loaded.model.config = config
         apply_settings(loaded.model, training)
@@ -82,7 +84,11 @@ def prepare_resume(
         state.model_copy(update={"training_config": training}), config, loaded.tokenizer, settings.data, observer
     )
     now = environment(device)
-    observer.resuming(state.step, [*changes, *changed_environment(state.environment, now)])
+    circumstances = changed_environment(state.environment, now)
+    observer.resuming(state.step, [*changes, *circumstances])
+    for note in (without_hardware(training, device), kept_elsewhere(training, [c.name for c in circumstances], given)):
+        if note is not None:
+            observer.notice(note)
     if not state.exact_resume:
         observer.notice(f"The weights were saved as {state.model_dtype}, so this resume is not exact.")
     log_file = settings.output.log_file or log_of(manager.path, state) or log_path(manager.name)

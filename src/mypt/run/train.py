@@ -22,6 +22,7 @@ from mypt.run.plan import check_room, plan_run
 from mypt.run.resume import prepare_resume
 from mypt.schema.errors import ConflictError, ExportError
 from mypt.schema.run import RunSettings
+from mypt.train.choices import settle_choices, without_hardware
 from mypt.train.devices import Precision, environment, keep_freed_memory, resolve_device
 from mypt.train.freezing import apply_settings, check_freezing
 from mypt.train.loop import FitResult, Trainer
@@ -150,7 +151,11 @@ def _prepare(manager: CheckpointManager, settings: RunSettings, call: Call, obse
             parent.give_weights(model)
             observer.notice(f"Starting from {parent.record.name} at step {parent.record.step}.")
         model.to(device)
-        apply_settings(model, training)
+    with observer.busy("Measuring what half precision brings"):
+        training = settle_choices(model, training, settings.given)
+    apply_settings(model, training)
+    if note := without_hardware(training, device):
+        observer.notice(note)
     log_file = settings.output.log_file or log_path(manager.name)
     state = first_state(training, opened.data, stored_log(log_file, manager.path)).model_copy(
         update={

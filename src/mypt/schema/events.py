@@ -58,6 +58,8 @@ class RunConfigRecord(Model):
     rows_at_once: int | None = None
     torch_compile: str | None = None
     torch_compile_reason: str | None = None
+    amp_reason: str | None = None
+    muon_dtype: str | None = None
     device: str | None = None
     init_from_model: str | None = None
 

@@ -137,7 +137,11 @@ class Progress(Record):
 
 
 class Environment(Record):
-    """The circumstances that a trajectory depends on beside its settings."""
+    """The circumstances that a trajectory depends on beside its settings.
+
+    Attributes:
+        processor: name of the CPU and the widest vector unit that torch uses of it; None in records that do not say.
+    """
 
     mypt: str
     python: str
@@ -147,6 +151,7 @@ class Environment(Record):
     platform: str
     device: str
     threads: int
+    processor: str | None = None
 
 
 class SessionRecord(Record):

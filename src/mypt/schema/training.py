@@ -48,13 +48,22 @@ class TrainingConfig(Section):
         1.0, "Largest norm of the whole gradient; 0 turns clipping off.", on_resume="trajectory", ge=0
     )
     seed: int = setting(1337, "Seed of the weights, the batches and dropout.", on_resume="refused", ge=0, lt=2**63)
-    use_amp: bool = setting(
-        True, "Compute in half precision on devices whose hardware has it; elsewhere it has no effect.",
+    use_amp: bool | None = setting(
+        None, "Compute in half precision on devices whose hardware has it; when not given, a measurement decides as "
+        "the run starts, and the decision holds for the run.",
         on_resume="trajectory",
     )  # fmt: skip
     amp_dtype: Literal["bf16", "fp16"] = setting(
         "bf16", "The half precision that use_amp computes in.", on_resume="trajectory"
     )
+    amp_reason: str | None = setting(
+        None, "Why half precision is used or not, with the figures.", on_resume="harmless", option=False
+    )
+    muon_dtype: Literal["bf16", "fp32"] | None = setting(
+        None, "Precision in which Muon makes its updates orthogonal; when not given, a measurement decides as the run "
+        "starts.",
+        on_resume="trajectory",
+    )  # fmt: skip
     rows_at_once: int | None = setting(
         None, "Windows of a batch that go through the model at one time, in less memory and with the same gradient; by "
         "itself as many as stay near the caches of a CPU, and all on a GPU.",

@@ -19,6 +19,8 @@ from mypt.schema.state import Environment
 from mypt.schema.training import TrainingConfig
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
+_UNITS = ("amx_bf16", "avx512_bf16", "avx512_f", "avx2", "sve2", "sve", "neon")
+"""The widest first; a CPU with another one of them gives other bits."""
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -101,7 +103,7 @@ class Precision:
     def of(cls, training: TrainingConfig, device: str) -> "Precision":
         """The precision that the settings ask for and the device has."""
         torch.backends.cuda.matmul.allow_tf32 = True  # what is left to fp32 on a GPU; without effect elsewhere
-        enabled = training.use_amp and has_hardware_for(device, training.amp_dtype)
+        enabled = bool(training.use_amp) and has_hardware_for(device, training.amp_dtype)
         dtype = torch_dtype(training.amp_dtype)
         kind = torch.device(device).type
         scale = enabled and dtype is torch.float16 and kind == "cuda"
@@ -132,7 +134,15 @@ def environment(device: str) -> Environment:
         platform=platform.platform(),
         device=hardware(device),
         threads=torch.get_num_threads(),
+        processor=processor(),
     )
+
+
+def processor() -> str:
+    """The CPU's name and the unit that bounds its matrix products, such as `Intel Xeon (amx_bf16)`."""
+    has = torch.cpu.get_capabilities()
+    unit = next((u for u in _UNITS if has.get(u)), str(has.get("architecture", platform.machine())))
+    return f"{has.get('cpu_name') or platform.processor() or 'CPU'} ({unit})"
 
 
 def hardware(device: str) -> str:

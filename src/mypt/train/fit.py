@@ -15,6 +15,7 @@ from mypt.schema.data import wrong_eval_set_names
 from mypt.schema.errors import ConflictError
 from mypt.schema.resolve import resolve_section, wrong_settings
 from mypt.schema.training import TrainingConfig
+from mypt.train.choices import settle_choices
 from mypt.train.curriculum import RunData
 from mypt.train.devices import Precision, environment
 from mypt.train.freezing import apply_settings
@@ -66,6 +67,7 @@ def fit(
     model.config = model.config.model_copy(update={"device": device})
     recorded_log = stored_log(log_file, checkpoint.path) if log_file and checkpoint else None
     data = RunData(data_loader, dict(eval_data_loaders or {}))
+    training = settle_choices(model, training, settings)
     apply_settings(model, training)
     state = first_state(training, data, recorded_log)
     state = open_session(state, training, environment(device))

@@ -40,13 +40,15 @@ class Muon:
     Args:
         params: the tensors (rows, columns).
         pieces: how many matrices lie in each tensor, one above the other, such as 3 in that of query, key and value.
+        dtype: in which they are made orthogonal; by default bf16 where the hardware has it, as runs that recorded
+            none have used.
     """
 
-    def __init__(self, params: Sequence[Tensor], pieces: Sequence[int]) -> None:
+    def __init__(self, params: Sequence[Tensor], pieces: Sequence[int], dtype: torch.dtype | None = None) -> None:
         self.params = [p.detach() for p in params]
         self.sources = list(params)
         device = self.params[0].device
-        self.dtype = torch.bfloat16 if has_hardware_for(str(device), "bf16") else torch.float32
+        self.dtype = dtype or (torch.bfloat16 if has_hardware_for(str(device), "bf16") else torch.float32)
         self.by_shape: dict[tuple[int, int], list[_Piece]] = {}
         for number, (p, parts) in enumerate(zip(params, pieces, strict=True)):
             rows, columns = p.size(0) // parts, p.size(1)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mypt.model.gpt import GPT
 from mypt.schema.training import TrainingConfig
+from mypt.train.devices import torch_dtype
 from mypt.train.muon import Muon
 
 BETAS = (0.9, 0.99)
@@ -130,7 +131,8 @@ def build_optimizer(model: GPT, training: TrainingConfig) -> Optimizer:
     groups: list[dict[str, Any]] = []
     if hidden:
         pieces = [3 if n.endswith("attn.qkv.weight") else 1 for n in hidden]
-        groups.append({"rule": Muon(list(hidden.values()), pieces), "params": list(hidden.values())})
+        dtype = torch_dtype(training.muon_dtype) if training.muon_dtype else None
+        groups.append({"rule": Muon(list(hidden.values()), pieces, dtype), "params": list(hidden.values())})
     groups += [{"rule": AdamW(params), "params": params} for params in (matrices, vectors) if params]
     for group in groups:
         decay = 0.0 if group["params"] is vectors else training.weight_decay
