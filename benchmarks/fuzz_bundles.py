@@ -17,11 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mypt import GPT, CheckpointManager, GPTConfig, GPTDataLoader, Tokenizer
-from mypt.record.info import read_bundle
-from mypt.record.manifest import write_manifest
-from mypt.schema.errors import BundleError
+from mypt.checkpoint.describe import read_bundle
+from mypt.checkpoint.manifest import write_manifest
+from mypt.errors import BundleError
 from mypt.train.observer import Observer
-from mypt.train.optimizer import build_optimizer
+from mypt.train.optim.optimizer import build_optimizer
 
 HANG_S = 10.0
 

@@ -18,15 +18,15 @@ import numpy as np
 import torch
 
 from mypt import GPT, GPTConfig, GPTDataLoader, Tokenizer
-from mypt.schema.state import TrainingState
-from mypt.schema.training import TrainingConfig
-from mypt.train.compile import CompiledLoss
-from mypt.train.curriculum import RunData
-from mypt.train.devices import Precision, hardware
+from mypt.schema.files.state import TrainingState
+from mypt.schema.settings.training import TrainingConfig
+from mypt.train.device.compile import CompiledLoss
+from mypt.train.device.devices import Precision, hardware
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
-from mypt.train.optimizer import build_optimizer
-from mypt.train.pace import pace
+from mypt.train.optim.optimizer import build_optimizer
+from mypt.train.run_data import RunData
+from mypt.train.throughput import pace
 
 SHAPES: dict[str, dict[str, Any]] = {
     "gpt2-124m": {"n_layer": 12, "n_head": 12, "n_embd": 768, "block_size": 1024, "batch_size": 16},

@@ -16,7 +16,7 @@ GOAL_MB_S, GOAL_MB = 100.0, 300.0
 SUMMARIZE = """
 import resource, sys, time
 from pathlib import Path
-from mypt.record.summary import summarize
+from mypt.log.summary import summarize
 from mypt.schema.plain import plain_json
 began = time.perf_counter()
 summary = summarize(Path(sys.argv[1]))

@@ -9,13 +9,13 @@ from pathlib import Path
 from statistics import median
 
 from mypt import GPT, CheckpointManager, GPTConfig, GPTDataLoader, Tokenizer
-from mypt.schema.state import TrainingState
-from mypt.schema.training import TrainingConfig
-from mypt.train.curriculum import RunData
-from mypt.train.devices import Precision, keep_freed_memory
+from mypt.schema.files.state import TrainingState
+from mypt.schema.settings.training import TrainingConfig
+from mypt.train.device.devices import Precision, keep_freed_memory
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
-from mypt.train.optimizer import build_optimizer
+from mypt.train.optim.optimizer import build_optimizer
+from mypt.train.run_data import RunData
 
 SHAPE = {"n_layer": 6, "n_head": 10, "n_embd": 640}
 STEPS, SAVES = 3, 5

@@ -104,13 +104,13 @@ def main() -> None:
 def mypt_steps(given: argparse.Namespace, settings: dict[str, Any], steps: int) -> dict[str, Any]:
     """Steps of the trainer that `mypt train` runs, with output weights tied as nanoGPT ties them."""
     from mypt import GPT, GPTConfig, GPTDataLoader, Tokenizer
-    from mypt.schema.state import TrainingState
-    from mypt.schema.training import TrainingConfig
-    from mypt.train.curriculum import RunData
-    from mypt.train.devices import Precision, keep_freed_memory
+    from mypt.schema.files.state import TrainingState
+    from mypt.schema.settings.training import TrainingConfig
+    from mypt.train.device.devices import Precision, keep_freed_memory
     from mypt.train.loop import Trainer
     from mypt.train.observer import Observer
-    from mypt.train.optimizer import build_optimizer
+    from mypt.train.optim.optimizer import build_optimizer
+    from mypt.train.run_data import RunData
 
     keep_freed_memory()
     text = given.text.read_text(encoding="utf-8")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from mypt import GPT, CheckpointManager, GPTConfig, GPTDataLoader, Tokenizer
 from mypt.data.text import read_text
-from mypt.model.generate import generate
-from mypt.schema.generation import GenerationConfig
+from mypt.model.generation import generate
+from mypt.schema.settings.generation import GenerationConfig
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 from typer.testing import CliRunner, Result
 
-from mypt.record.manifest import write_manifest
+from mypt.checkpoint.manifest import write_manifest
 
 settings.register_profile("mypt", deadline=None, derandomize=True)
 settings.load_profile("mypt")

@@ -20,11 +20,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mypt.checkpoint import atomic as commit
 from mypt.checkpoint.manager import CheckpointManager
-from mypt.record import commit
-from mypt.record.manifest import check_file, read_manifest
+from mypt.checkpoint.manifest import check_file, read_manifest
+from mypt.errors import StorageError
 from mypt.run.train import Call, train
-from mypt.schema.errors import StorageError
 from mypt.schema.resolve import resolve_settings
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer

@@ -8,8 +8,8 @@ import torch
 
 from mypt.checkpoint.manager import CheckpointManager, Content
 from mypt.train import loop, step
-from mypt.train.ahead import Ahead, Figures
-from mypt.train.saving import Saver
+from mypt.train.device.async_check import Ahead, Figures
+from mypt.train.device.async_save import Saver
 from tests.conftest import TINY, Mypt, fill_the_disk
 from tests.test_reliability import poison
 from tests.test_resume import assert_same_run, tensors

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from mypt import GPT, GPTConfig
+from mypt.checkpoint.files import read_state
 from mypt.checkpoint.manager import CheckpointManager
-from mypt.record.stored import read_state
-from mypt.schema.training import TrainingConfig
-from mypt.train import choices, devices
-from mypt.train.choices import ASKED, GAIN, Choice, choose_amp, fastest, settle_choices
+from mypt.schema.settings.training import TrainingConfig
+from mypt.train.device import choices, devices
+from mypt.train.device.choices import ASKED, GAIN, Choice, choose_amp, fastest, settle_choices
 from tests.conftest import TINY, Mypt, flat
 
 SHAPE = GPTConfig(n_embd=16, n_head=2, n_layer=2, block_size=8, vocab_size=30, batch_size=4, device="cpu")

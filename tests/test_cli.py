@@ -22,10 +22,10 @@ from mypt.checkpoint.manager import CheckpointManager
 from mypt.checkpoint.tensors import load_tensors
 from mypt.cli.verb import busy
 from mypt.data.text import is_sample
-from mypt.schema.fields import extra_of
-from mypt.schema.presets import PRESETS
+from mypt.schema.base import extra_of
 from mypt.schema.resolve import resolve_settings
-from mypt.schema.run import SECTIONS
+from mypt.schema.settings.presets import PRESETS
+from mypt.schema.settings.run import SECTIONS
 from tests.conftest import TINY, Mypt, flat, reseal, tiny_text
 
 RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "4"]

@@ -10,17 +10,17 @@ import pytest
 from pydantic import TypeAdapter
 from rich.console import Console
 
-from mypt.cli.compare import closing_lines, comparison_tables, verdict_lines
-from mypt.cli.tables import inspect_tables, lineage_tree, overview_table, state_lines, tensor_tables
-from mypt.record.compare import Comparison, Difference, _at, compare
-from mypt.record.info import BundleInfo, FileInfo, TensorInfo
-from mypt.record.lineage import Ancestor
-from mypt.record.overview import BundleRow
-from mypt.record.view import Point, RunView
-from mypt.schema.config import GPTConfig
-from mypt.schema.state import DataRecord, Environment, Progress, SourceRecord, TrainingState
-from mypt.schema.tokenizer import TokenizerFile
-from mypt.schema.training import TrainingConfig
+from mypt.checkpoint.describe import BundleInfo, FileInfo, TensorInfo
+from mypt.checkpoint.lineage import Ancestor
+from mypt.checkpoint.overview import BundleRow
+from mypt.cli.render.tables import inspect_tables, lineage_tree, overview_table, state_lines, tensor_tables
+from mypt.cli.verbs.compare import closing_lines, comparison_tables, verdict_lines
+from mypt.log.compare import Comparison, Difference, _at, compare
+from mypt.log.run_record import Point, RunView
+from mypt.schema.files.state import DataRecord, Environment, Progress, SourceRecord, TrainingState
+from mypt.schema.files.tokenizer import TokenizerFile
+from mypt.schema.settings.config import GPTConfig
+from mypt.schema.settings.training import TrainingConfig
 from tests.conftest import TINY, Mypt, flat
 
 RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "8", "--eval-interval", "4"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mypt.schema.arithmetic import parameter_count
+from mypt.model.cost import parameter_count
 from mypt.schema.resolve import resolve_settings
 from tests.conftest import TINY, Mypt, flat
 from tests.test_data import masked_dataset, nanogpt

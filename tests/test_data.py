@@ -17,21 +17,21 @@ from mypt.checkpoint.manager import CheckpointManager, weights_sha256
 from mypt.data.loader import Reading
 from mypt.data.sampling import epoch_starts, shuffled
 from mypt.data.shards import open_shards
-from mypt.model.loss import next_token_loss
-from mypt.record import log as run_log
-from mypt.record.live import find_branch, live_events
-from mypt.schema.errors import ConfigError, ConflictError, InputError
-from mypt.schema.events import EVENTS
-from mypt.schema.state import TrainingState
-from mypt.schema.training import TrainingConfig
-from mypt.train.curriculum import RunData
-from mypt.train.devices import Precision
+from mypt.errors import ConfigError, ConflictError, InputError
+from mypt.log import reader as run_log
+from mypt.log.live import find_branch, live_events
+from mypt.model.losses import next_token_loss
+from mypt.schema.files.events import EVENTS
+from mypt.schema.files.state import TrainingState
+from mypt.schema.settings.training import TrainingConfig
+from mypt.train.benchmark_step import Timing
+from mypt.train.device.devices import Precision
 from mypt.train.evaluate import evaluate
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
-from mypt.train.optimizer import build_optimizer
+from mypt.train.optim.optimizer import build_optimizer
+from mypt.train.run_data import RunData
 from mypt.train.stop import Stop
-from mypt.train.timing import Timing
 from tests.conftest import TINY, Mypt, flat, tiny_text
 
 MODEL = ["--n-layer", "2", "--n-head", "2", "--n-embd", "16", "--block-size", "16", "--batch-size", "4"]
@@ -304,8 +304,8 @@ def test_a_resume_with_another_accumulation_takes_the_next_batches(mypt: Mypt, m
 
 
 def test_the_number_of_a_micro_batch_counts_through_all_sessions() -> None:
-    from mypt.schema.state import Environment, SessionRecord, TrainingState
-    from mypt.schema.training import TrainingConfig
+    from mypt.schema.files.state import Environment, SessionRecord, TrainingState
+    from mypt.schema.settings.training import TrainingConfig
 
     here = Environment(mypt="", python="", torch="", numpy="", tiktoken="", platform="", device="cpu", threads=1)
     sessions = tuple(
@@ -387,7 +387,7 @@ def test_recomputing_activations_changes_nothing_but_memory(mypt: Mypt, monkeypa
         recomputed.append(block)
         return checkpoint(block, *args, **options)
 
-    monkeypatch.setattr("mypt.model.gpt.checkpoint", counted)
+    monkeypatch.setattr("mypt.model.network.checkpoint", counted)
     for name, more in (("plain", []), ("saving", ["--use-checkpoint"])):
         assert not recomputed
         mypt("train", name, "--input-file", "input.txt", *TINY, "--max-iters", "4", *more)
@@ -406,9 +406,9 @@ def test_a_stretched_rope_equals_positions_divided_by_the_scale() -> None:
 
 def masked_dataset(folder: Path) -> Path:
     """A dataset of `mypt prepare`'s layout whose masks let every third token count."""
+    from mypt.checkpoint.manifest import file_hash
     from mypt.data.shards import mask_path
-    from mypt.record.manifest import file_hash
-    from mypt.schema.dataset import METADATA_FILE, DatasetMetadata, ShardRecord, SplitRecord
+    from mypt.schema.files.dataset import METADATA_FILE, DatasetMetadata, ShardRecord, SplitRecord
 
     tokenizer = GPT2.file.with_special()
     splits = {}

@@ -14,19 +14,19 @@ import pytest
 from pydantic import TypeAdapter
 from typer.main import get_command
 
+from mypt.checkpoint.describe import BundleDescription
+from mypt.checkpoint.overview import Overview
 from mypt.cli.app import app
-from mypt.record.compare import Comparison
-from mypt.record.info import BundleDescription
-from mypt.record.overview import Overview
-from mypt.schema.config import GPTConfig
-from mypt.schema.events import EVENTS
-from mypt.schema.fields import extra_of
-from mypt.schema.manifest import Manifest
+from mypt.log.compare import Comparison
+from mypt.log.figures import Summary
+from mypt.schema.base import extra_of
+from mypt.schema.files.events import EVENTS
+from mypt.schema.files.manifest import Manifest
+from mypt.schema.files.state import TrainingState
+from mypt.schema.files.tokenizer import TokenizerFile
 from mypt.schema.plain import SCHEMA_FILE
-from mypt.schema.run import SECTIONS
-from mypt.schema.state import TrainingState
-from mypt.schema.summary import Summary
-from mypt.schema.tokenizer import TokenizerFile
+from mypt.schema.settings.config import GPTConfig
+from mypt.schema.settings.run import SECTIONS
 from tests.conftest import TINY, Mypt
 
 ROOT = Path(__file__).parent.parent
@@ -181,10 +181,8 @@ def test_the_reference_is_what_the_command_line_says() -> None:
     assert page.read_text(encoding="utf-8") == reference(), "`UPDATE_SNAPSHOTS=1 pytest` writes it anew"
 
 
-BUNDLE = TypeAdapter(BundleDescription)
-BUNDLE.rebuild(_types_namespace={"GPTConfig": GPTConfig, "TrainingState": TrainingState})  # it names them for readers
 SCHEMAS: dict[str, TypeAdapter[Any]] = {
-    "inspect": BUNDLE,
+    "inspect": TypeAdapter(BundleDescription),
     "inspect-all": TypeAdapter(Overview),
     "compare": TypeAdapter(Comparison),
     "logs-summarize": TypeAdapter(Summary),
@@ -192,7 +190,7 @@ SCHEMAS: dict[str, TypeAdapter[Any]] = {
 
 
 def test_the_schema_that_readers_go_by_is_that_of_the_models() -> None:
-    models = (GPTConfig, TrainingState, TokenizerFile, Manifest, *EVENTS.values())
+    models: Any = (GPTConfig, TrainingState, TokenizerFile, Manifest, *EVENTS.values())
     adapters: Any = [(model.__name__, "validation", TypeAdapter(model)) for model in models]
     schema = json.dumps(TypeAdapter.json_schemas(adapters)[1], indent=1) + "\n"
     if os.environ.get("UPDATE_SNAPSHOTS"):

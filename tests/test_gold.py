@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mypt import CheckpointManager
-from mypt.record import log
-from mypt.record.lines import gold_line
-from mypt.schema.events import GoldBlocked, GoldCheckpoint
-from mypt.schema.state import GoldState
-from mypt.schema.training import TrainingConfig
+from mypt.log import reader as log
+from mypt.log.messages import gold_line
+from mypt.schema.files.events import GoldBlocked, GoldCheckpoint
+from mypt.schema.files.state import GoldState
+from mypt.schema.settings.training import TrainingConfig
 from mypt.train.gold import Decision, Losses, decide_gold
 from tests.conftest import TINY, Mypt
 

@@ -21,17 +21,17 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from rich.console import Console
 
-from mypt.cli.follower import CRASHED, Follower
-from mypt.cli.pages import sparkline, summary_page
-from mypt.record import gather
-from mypt.record.live import find_branch, live_events
-from mypt.record.log import PassedOver, events
-from mypt.record.rows import Rows
-from mypt.record.summary import EVALUATE_GOLD, HEALTHY, summarize
-from mypt.schema.plain import plain_json
-from mypt.schema.summary import Point, Summary
+from mypt.cli.render.follower import CRASHED, Follower
+from mypt.cli.render.pages import sparkline, summary_page
+from mypt.log import gather
+from mypt.log.figures import Point, Summary
+from mypt.log.live import find_branch, live_events
+from mypt.log.reader import PassedOver, events
+from mypt.log.rows import Rows
+from mypt.log.summary import EVALUATE_GOLD, HEALTHY, summarize
+from mypt.schema.base import to_json_text
 from tests.conftest import Mypt, flat
-from tests.test_layers import HEAVY, run_python
+from tests.test_structure import HEAVY, run_python
 
 SUMMARY = TypeAdapter(Summary)
 SPEC = """\
@@ -204,11 +204,11 @@ def test_evaluations_taken_together_come_to_the_same_as_one_by_one(
     lines: list[tuple[str, int]], block: int, tmp_path: Path
 ) -> None:
     path = written(tmp_path / "x.jsonl", evaluation(1, 4.0), *(line for line, times in lines for _ in range(times)))
-    one_by_one = plain_json(summarize(path))
+    one_by_one = to_json_text(summarize(path))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gather, "LONG_LOG", 0)
         patch.setattr(gather, "BLOCK_BYTES", block)
-        assert plain_json(summarize(path)) == one_by_one
+        assert to_json_text(summarize(path)) == one_by_one
 
 
 def test_like_evaluations_are_taken_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +245,7 @@ def test_losses_that_are_no_numbers_are_counted(tmp_path: Path) -> None:
     lines = [start(), evaluation(1, 2.0), evaluation(2, float("nan")), evaluation(3, float("inf"))]
     s = summarize(written(tmp_path / "x.jsonl", *lines))
     assert (s.evaluations, s.signs.losses_not_finite, s.val_loss.best, s.val_loss.last) == (3, 2, 2.0, None)
-    assert SUMMARY.validate_json(plain_json(s)) == s
+    assert SUMMARY.validate_json(to_json_text(s)) == s
 
 
 def test_rows_are_cut_by_step_whatever_their_order() -> None:
@@ -355,7 +355,7 @@ def test_tail_does_not_wait_for_a_run_that_crashed(mypt: Mypt, monkeypatch: pyte
     def wait(_: float) -> None:
         raise AssertionError("it waits")
 
-    monkeypatch.setattr("mypt.record.follow.time.sleep", wait)
+    monkeypatch.setattr("mypt.log.tail.time.sleep", wait)
     written(Path("logs/train/dante_eval.jsonl"), start(), evaluation(10, 3.0))
     Path("checkpoints/dante").mkdir(parents=True)
     lines = mypt("logs", "tail", "dante").output.splitlines()

@@ -8,16 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mypt import GPT
+from mypt.checkpoint.pt_header import read_headers
 from mypt.model.attention import attention
+from mypt.model.cost import mlp_hidden, parameter_count, parameters_by_part
 from mypt.model.dropout import Dropout, dropout
 from mypt.model.gelu import gelu
-from mypt.model.generate import generate
-from mypt.model.gpt import GPT
-from mypt.model.loss import CHUNK_FROM_VOCAB, IGNORED, next_token_loss
-from mypt.record.headers import read_headers
-from mypt.schema.arithmetic import mlp_hidden, parameter_count, parameters_by_part
-from mypt.schema.config import GPTConfig
-from mypt.schema.generation import GenerationConfig
+from mypt.model.generation import generate
+from mypt.model.losses import CHUNK_FROM_VOCAB, IGNORED, next_token_loss
+from mypt.schema.settings.config import GPTConfig
+from mypt.schema.settings.generation import GenerationConfig
 from tests.conftest import reseal
 
 SMALL = {"batch_size": 2, "block_size": 24, "vocab_size": 61, "n_embd": 48, "n_head": 4, "n_layer": 3, "dropout": 0.0}

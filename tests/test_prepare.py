@@ -17,15 +17,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mypt.data import documents, inputs, units
-from mypt.data.documents import find_cut, read_pieces
-from mypt.data.inputs import make_plan
-from mypt.data.prepare import prepare
+from mypt.data.prepare import documents, inputs
+from mypt.data.prepare import shard_writer as units
+from mypt.data.prepare.documents import find_cut, read_pieces
+from mypt.data.prepare.inputs import make_plan
+from mypt.data.prepare.pipeline import prepare
 from mypt.data.tokenizer import Tokenizer
-from mypt.schema.dataset import METADATA_FILE, DatasetMetadata, SplitRecord
-from mypt.schema.errors import BusyError, ConflictError, InputError, MyptError, StorageError
-from mypt.schema.prepare import PrepareConfig
-from mypt.schema.tokenizer import END_OF_TEXT, TokenizerFile
+from mypt.errors import BusyError, ConflictError, InputError, MyptError, StorageError
+from mypt.schema.files.dataset import METADATA_FILE, DatasetMetadata, SplitRecord
+from mypt.schema.files.tokenizer import END_OF_TEXT, TokenizerFile
+from mypt.schema.settings.prepare import PrepareConfig
 from tests.conftest import Mypt, flat, reseal, tiny_text
 
 MARK = f"\n{END_OF_TEXT}\n"
@@ -219,8 +220,8 @@ def test_a_document_stays_in_its_split_whatever_is_added(tmp_path: Path) -> None
 
 
 def test_the_tokenizer_of_a_dataset_or_bundle_gives_the_same_ids(mypt: Mypt, folder: Path) -> None:
-    from mypt.record.bundle import CONFIG_FILE
-    from mypt.record.stored import read_tokenizer, write_json
+    from mypt.checkpoint.files import read_tokenizer, write_json
+    from mypt.checkpoint.layout import CONFIG_FILE
 
     bundle = folder / "checkpoints" / "m"
     bundle.mkdir(parents=True)
@@ -286,7 +287,7 @@ def test_two_processes_make_what_one_makes(tmp_path: Path, monkeypatch: pytest.M
 
 KILLABLE = """
 import sys
-from mypt.data import inputs
+from mypt.data.prepare import inputs
 inputs.UNIT_BYTES = 200_000
 sys.argv = ["mypt", "prepare", "t.txt", "--out", "d", "--workers", "2", "--val-share", "0.3"]
 from mypt.cli.app import main
@@ -435,7 +436,7 @@ def test_an_unfinished_dataset_of_another_plan_is_refused(tmp_path: Path, monkey
         return real(shop, number)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("mypt.data.workers.write_unit", stops)
+        patched.setattr("mypt.data.prepare.workers.write_unit", stops)
         make(tmp_path / "d", path)
     begun = content(tmp_path / "d")
     write_jsonl(tmp_path / "b.jsonl", ["b"])
@@ -448,7 +449,7 @@ def test_an_unfinished_dataset_of_another_plan_is_refused(tmp_path: Path, monkey
 
 
 def test_two_calls_cannot_write_one_folder(tmp_path: Path) -> None:
-    from mypt.record.lock import locked
+    from mypt.checkpoint.lock import locked
 
     path = write_jsonl(tmp_path / "a.jsonl", documents_of(5))
     with locked(tmp_path / "d", print), pytest.raises(BusyError):
@@ -461,7 +462,7 @@ def test_the_verb_and_its_workers_load_no_torch(tmp_path: Path) -> None:
         "import sys; sys.argv = 'mypt prepare a.jsonl --out d --val-share 0.3 --workers 1'.split()\n"
         "from mypt.cli.app import main\n"
         "try: main()\nexcept SystemExit as leave: assert not leave.code\n"
-        "print('torch' in sys.modules, 'mypt.data.workers' in sys.modules)"
+        "print('torch' in sys.modules, 'mypt.data.prepare.workers' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False True"
@@ -470,8 +471,8 @@ def test_the_verb_and_its_workers_load_no_torch(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_does_not_grow_with_the_input(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from mypt.data.prepare import prepare\n"
-        "from mypt.schema.prepare import PrepareConfig\n"
+        "import sys; from pathlib import Path; from mypt.data.prepare.pipeline import prepare\n"
+        "from mypt.schema.settings.prepare import PrepareConfig\n"
         "prepare([sys.argv[1]], Path(sys.argv[1] + '_d'), PrepareConfig(workers=1, val_share=.3), min, print)\n"
         "status = Path('/proc/self/status').read_text()\n"
         "print(int(status.split('VmHWM:')[1].split()[0]) / 1024)"

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from mypt.checkpoint.files import write_json
 from mypt.checkpoint.tensors import load_tensors
 from mypt.data.tokenizer import Tokenizer
-from mypt.record.live import live_evals
-from mypt.record.log import events
-from mypt.record.stored import write_json
+from mypt.log.live import live_evals
+from mypt.log.reader import events
 from tests.conftest import TINY, Mypt, reseal
 
 RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "12", "--eval-interval", "4"]

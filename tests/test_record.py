@@ -12,19 +12,19 @@ from pathlib import Path
 import pytest
 
 from mypt import CheckpointManager, get_model_info
+from mypt.checkpoint import atomic as commit
+from mypt.checkpoint.atomic import recover, replacing
+from mypt.checkpoint.describe import read_bundle
 from mypt.checkpoint.manager import weights_sha256
-from mypt.record import commit
-from mypt.record.commit import recover, replacing
-from mypt.record.human import count, duration, parameters, size
-from mypt.record.info import read_bundle
-from mypt.record.lines import eval_lines
-from mypt.record.log import RunLog
-from mypt.record.overview import overview
-from mypt.record.view import view
+from mypt.checkpoint.overview import overview
+from mypt.errors import StorageError, UsageError
+from mypt.log.messages import eval_lines
+from mypt.log.reader import RunLog
+from mypt.log.run_record import view
 from mypt.run.verify import verify_bundle
-from mypt.schema.errors import StorageError, UsageError
-from mypt.schema.events import EVENTS, Eval, timestamp
-from mypt.schema.state import TrainingState
+from mypt.schema.files.events import EVENTS, Eval, timestamp
+from mypt.schema.files.state import TrainingState
+from mypt.units import count, duration, parameters, size
 from tests.conftest import TINY, Mypt, fill_the_disk
 
 SPEC_START = {

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from mypt.checkpoint import atomic as commit
+from mypt.checkpoint.lock import locked
 from mypt.checkpoint.manager import CheckpointManager, Content
 from mypt.data.loader import Batch, GPTDataLoader
-from mypt.record import commit
-from mypt.record.live import live_evals
-from mypt.record.lock import locked
-from mypt.record.log import PassedOver, events
-from mypt.schema.errors import BusyError, InputError
+from mypt.errors import BusyError, InputError
+from mypt.log.live import live_evals
+from mypt.log.reader import PassedOver, events
 from mypt.train.stop import Stop, stop_on_signals
 from tests.conftest import TINY, Mypt
 from tests.test_resume import assert_same_run
@@ -56,7 +56,7 @@ disk = faults.Disk()
 faults.train_on(disk)
 print(json.dumps(disk.points))
 """
-UNFLUSHED = "from mypt.record import commit\ncommit._flush_tree = lambda folder: None"
+UNFLUSHED = "from mypt.checkpoint import atomic as commit\ncommit._flush_tree = lambda folder: None"
 IN_PLACE = """
 from mypt.checkpoint import manager
 real = manager.CheckpointManager.write

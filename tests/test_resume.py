@@ -80,14 +80,14 @@ def test_a_run_stopped_in_the_middle_and_resumed_is_bit_identical(
 
 
 def lr_at(trainer: Trainer, step: int) -> float:
-    from mypt.train.schedule import learning_rate_at
+    from mypt.train.optim.schedule import learning_rate_at
 
     return learning_rate_at(step, trainer.training)
 
 
 def untimed_plan(trainer: Trainer, name: str, *_: object) -> object:
     """A plan without the timed step, which would meet the injected stop."""
-    from mypt.record.plan import Plan
+    from mypt.train.plan import Plan
 
     return Plan(
         name=name, data=trainer.data.primary.record, config=trainer.model.config, training=trainer.training,

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mypt.checkpoint.files import read_tokenizer, write_json
 from mypt.data.text import sample
 from mypt.data.tokenizer import Tokenizer
-from mypt.record.stored import read_tokenizer, write_json
-from mypt.schema.errors import InputError
+from mypt.errors import InputError
 from tests.conftest import reseal, tiny_text
 
 BPE = Tokenizer.train_bpe(tiny_text(), 300)

@@ -14,20 +14,20 @@ from hypothesis import strategies as st
 from mypt import GPT, GPTConfig, GPTDataLoader, Tokenizer
 from mypt.checkpoint.manager import AnyOptimizer, CheckpointManager, weights_sha256
 from mypt.data.shards import Split
-from mypt.schema.arithmetic import flops_per_token, rows_at_once
-from mypt.schema.errors import ConfigError, InputError
-from mypt.schema.state import TrainingState
-from mypt.schema.training import TrainingConfig
-from mypt.train.compile import choose
-from mypt.train.curriculum import RunData
-from mypt.train.devices import Precision
+from mypt.errors import ConfigError, InputError
+from mypt.model.cost import flops_per_token, rows_at_once
+from mypt.schema.files.state import TrainingState
+from mypt.schema.settings.training import TrainingConfig
+from mypt.train.device.compile import choose
+from mypt.train.device.devices import Precision
 from mypt.train.evaluate import evaluate
 from mypt.train.loop import Trainer
-from mypt.train.muon import Muon, orthogonalized
 from mypt.train.observer import Observer
-from mypt.train.optimizer import build_optimizer
-from mypt.train.pace import pace
-from mypt.train.schedule import learning_rate_at
+from mypt.train.optim.muon import Muon, orthogonalized
+from mypt.train.optim.optimizer import build_optimizer
+from mypt.train.optim.schedule import learning_rate_at
+from mypt.train.run_data import RunData
+from mypt.train.throughput import pace
 from tests.conftest import TINY, Mypt, flat, tiny_text
 
 TOKENIZER = Tokenizer.char(tiny_text())
@@ -290,7 +290,7 @@ def test_fit_trains_from_python_and_takes_the_optimizer_that_it_is_given() -> No
 
 def test_half_precision_is_used_only_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for has in (True, False):
-        monkeypatch.setattr("mypt.train.devices._cpu_has_bf16", lambda has=has: has)
+        monkeypatch.setattr("mypt.train.device.devices._cpu_has_bf16", lambda has=has: has)
         assert Precision.of(TrainingConfig(use_amp=True), "cpu").enabled is has
         assert not Precision.of(TrainingConfig(use_amp=False), "cpu").enabled
         assert not Precision.of(TrainingConfig(use_amp=True, amp_dtype="fp16"), "cpu").enabled

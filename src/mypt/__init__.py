@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from mypt.api import GPT
+    from mypt.checkpoint.describe import get_model_info
     from mypt.checkpoint.manager import CheckpointManager
     from mypt.data.loader import GPTDataLoader
     from mypt.data.tokenizer import Tokenizer
-    from mypt.model.gpt import GPT
-    from mypt.record.info import get_model_info
-    from mypt.schema.config import GPTConfig
-    from mypt.schema.training import TrainingConfig
+    from mypt.schema.settings.config import GPTConfig
+    from mypt.schema.settings.training import TrainingConfig
 
 __all__ = [
     "GPT",
@@ -28,13 +28,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "GPT": "mypt.model.gpt",
+    "GPT": "mypt.api",
     "CheckpointManager": "mypt.checkpoint.manager",
-    "GPTConfig": "mypt.schema.config",
+    "GPTConfig": "mypt.schema.settings.config",
     "GPTDataLoader": "mypt.data.loader",
     "Tokenizer": "mypt.data.tokenizer",
-    "TrainingConfig": "mypt.schema.training",
-    "get_model_info": "mypt.record.info",
+    "TrainingConfig": "mypt.schema.settings.training",
+    "get_model_info": "mypt.checkpoint.describe",
 }
 
 

@@ -1,17 +1,17 @@
 """Saves a model with everything that belongs to it as one bundle, and loads it back."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from mypt.checkpoint.tensors import copied_to_ram, load_tensors, save_tensors
-from mypt.data.tokenizer import Tokenizer
-from mypt.model.gpt import GPT
-from mypt.record.bundle import (
+from mypt.checkpoint.atomic import recover, replacing, undisturbed
+from mypt.checkpoint.files import read_config, read_state, read_tokenizer, write_json
+from mypt.checkpoint.layout import (
     CONFIG_FILE,
     MODEL_FILE,
     OPTIMIZER_FILE,
@@ -20,13 +20,14 @@ from mypt.record.bundle import (
     bundle_path,
     check_name,
 )
-from mypt.record.commit import recover, replacing, undisturbed
-from mypt.record.manifest import damaged, write_manifest
-from mypt.record.stored import read_config, read_state, read_tokenizer, write_json
-from mypt.schema.config import GPTConfig
-from mypt.schema.places import DEFAULT_OUT_DIR
-from mypt.schema.state import TrainingState
-from mypt.schema.tokenizer import TokenizerFile
+from mypt.checkpoint.manifest import damaged, write_manifest
+from mypt.checkpoint.tensors import copied_to_ram, load_tensors, save_tensors
+from mypt.data.tokenizer import Tokenizer
+from mypt.model.network import Network
+from mypt.schema.files.state import TrainingState
+from mypt.schema.files.tokenizer import TokenizerFile
+from mypt.schema.settings.config import GPTConfig
+from mypt.schema.settings.output import DEFAULT_OUT_DIR
 
 
 class AnyOptimizer(Protocol):
@@ -50,8 +51,11 @@ class AnyOptimizer(Protocol):
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+N = TypeVar("N", bound=Network)
+
+
 @dataclass(frozen=True)
-class Loaded:
+class Loaded(Generic[N]):
     """A bundle in memory.
 
     Attributes:
@@ -60,7 +64,7 @@ class Loaded:
         state: its training_state.json.
     """
 
-    model: GPT
+    model: N
     tokenizer: Tokenizer
     state: TrainingState
 
@@ -86,7 +90,7 @@ class Content:
     @classmethod
     def of(
         cls,
-        model: GPT,
+        model: Network,
         tokenizer: Tokenizer,
         state: TrainingState,
         optimizer: AnyOptimizer | None = None,
@@ -149,7 +153,7 @@ class CheckpointManager:
 
     def save(
         self,
-        model: GPT,
+        model: Network,
         tokenizer: Tokenizer,
         state: TrainingState,
         optimizer: AnyOptimizer | None = None,
@@ -184,13 +188,17 @@ class CheckpointManager:
                 save_tensors(content.optimizer, folder / OPTIMIZER_FILE)
             write_manifest(folder, content.state.step)
 
-    def load(self, device: str = "cpu") -> Loaded:
-        """Load model, tokenizer and state.
+    def load(self, device: str = "cpu") -> Loaded[Network]:
+        """Load network, tokenizer and state.
 
         Raises:
             BundleError: a file is missing or damaged, or the weights do not fit config.json.
         """
-        return undisturbed(lambda path: _load(path, device), self.path)
+        return self.load_as(Network, device)
+
+    def load_as(self, build: Callable[[GPTConfig], N], device: str = "cpu") -> Loaded[N]:
+        """The same, with a network that `build` makes of config.json."""
+        return undisturbed(lambda path: _load(path, build, device), self.path)
 
     def load_optimizer(self, optimizer: AnyOptimizer) -> dict[str, Any]:
         """Put the saved state into an optimizer of the same model; its settings, such as decay, stay its own.
@@ -211,7 +219,7 @@ class CheckpointManager:
         return scaler
 
 
-def weights_sha256(model: GPT) -> str:
+def weights_sha256(model: Network) -> str:
     """A hash of a model's weights that does not depend on how a file stores them: names, shapes, fp32 values."""
     digest = hashlib.sha256()
     for name, weight in sorted(model.state_dict().items()):
@@ -228,9 +236,9 @@ def carry_over(state: dict[str, Any], optimizer: AnyOptimizer) -> None:
         group.update(own)
 
 
-def _load(path: Path, device: str) -> Loaded:
+def _load(path: Path, build: Callable[[GPTConfig], N], device: str) -> Loaded[N]:
     config = read_config(path)
-    model = GPT(config)
+    model = build(config)
     tokenizer = Tokenizer(read_tokenizer(path))
     if tokenizer.vocab_size > config.vocab_size:
         raise damaged(

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mypt.record.manifest import check_file, damaged
-from mypt.schema.errors import StorageError
+from mypt.checkpoint.manifest import check_file, damaged
+from mypt.errors import StorageError
 
 
 def load_tensors(path: Path) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def build(modules: Sequence[str] = MODULES) -> typer.Typer:
         context_settings=CONTEXT,
     )
     for name in modules:
-        import_module(f"mypt.cli.{name}").register(app)
+        import_module(f"mypt.cli.verbs.{name}").register(app)
     app.callback(epilog="Example: mypt train dante --input-file dante.txt")(mypt)
     return app
 

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import typer
 
-from mypt.schema.fields import Section, extra_of
+from mypt.schema.base import Section, extra_of
 
 
 def options_of(sections: Mapping[str, type[Section]]) -> dict[str, inspect.Parameter]:

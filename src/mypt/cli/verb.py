@@ -13,16 +13,16 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from mypt.checkpoint.atomic import recover_all
+from mypt.checkpoint.layout import bundle_names
 from mypt.cli.command import Command
-from mypt.record.bundle import bundle_names
-from mypt.record.commit import recover_all
-from mypt.schema.errors import MyptError
-from mypt.schema.places import DEFAULT_OUT_DIR, OUT_DIR_HELP
+from mypt.errors import MyptError
+from mypt.schema.settings.output import DEFAULT_OUT_DIR, OutputConfig
 
 if TYPE_CHECKING:
     from rich.status import Status
 
-    from mypt.schema.fields import Section
+    from mypt.schema.base import Section
 
 Settings = dict[str, Any]
 """The settings that were given in a call, by field name; what was not given is not in it."""
@@ -96,7 +96,7 @@ def model_name_option() -> Any:
 
 def out_dir_option() -> Any:
     """The folder of all bundles, for verbs that only read."""
-    return typer.Option("--out-dir", help=OUT_DIR_HELP)
+    return typer.Option("--out-dir", help=OutputConfig.model_fields["out_dir"].description)
 
 
 def chosen_name(name: str | None, model_name: str | None, default: str | None = None) -> str:

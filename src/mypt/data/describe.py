@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from mypt.checkpoint.manifest import file_hash
 from mypt.data.shards import Shards, Split, mask_path
 from mypt.data.tokenizer import Tokenizer
-from mypt.record.manifest import file_hash
-from mypt.schema.errors import InputError
+from mypt.errors import InputError
 
 SAMPLE_TOKENS = 48
 

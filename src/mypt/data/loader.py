@@ -13,11 +13,11 @@ from mypt.data.shards import Split, open_shards
 from mypt.data.text import Text, fingerprint, read_text
 from mypt.data.tokenizer import Tokenizer
 from mypt.data.tokens import Part, Tokens, outside_vocabulary
-from mypt.model.loss import IGNORED
-from mypt.schema.config import GPTConfig
-from mypt.schema.errors import ConflictError, InputError
-from mypt.schema.state import DataRecord, Sampling, SourceRecord
-from mypt.schema.training import TrainingConfig
+from mypt.errors import ConflictError, InputError
+from mypt.model.losses import IGNORED
+from mypt.schema.files.state import DataRecord, Sampling, SourceRecord
+from mypt.schema.settings.config import GPTConfig
+from mypt.schema.settings.training import TrainingConfig
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ValidationError
 
+from mypt.checkpoint.layout import TOKENIZER_FILE
 from mypt.data.tokens import Part, Tokens
-from mypt.record.bundle import TOKENIZER_FILE
-from mypt.schema.dataset import METADATA_FILE, DatasetMetadata, ShardRecord
-from mypt.schema.errors import InputError
-from mypt.schema.tokenizer import GPT2_TOKENS, TokenizerFile
+from mypt.errors import InputError
+from mypt.schema.files.dataset import METADATA_FILE, DatasetMetadata, ShardRecord
+from mypt.schema.files.tokenizer import GPT2_TOKENS, TokenizerFile
 
 Split = Literal["train", "val"]
 Format = Literal["mypt", "plain", "llm.c"]

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mypt.schema.errors import InputError
-from mypt.schema.state import SourceRecord
+from mypt.errors import InputError
+from mypt.schema.files.state import SourceRecord
 
 SAMPLE = "sample: the language reference of Python {0.major}.{0.minor}"
 STDIN = "-"

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import tiktoken
 from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 
-from mypt.schema.errors import BundleError, InputError
-from mypt.schema.tokenizer import END_OF_TEXT, GPT2_TOKENS, TokenizerFile
+from mypt.errors import BundleError, InputError
+from mypt.schema.files.tokenizer import END_OF_TEXT, GPT2_TOKENS, TokenizerFile
 
 TokenIds = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 

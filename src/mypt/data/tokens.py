@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mypt.data.tokenizer import TokenIds
-from mypt.schema.errors import InputError
+from mypt.errors import InputError
 
 SCAN_TOKENS = 1 << 24
 """Ids that are looked at in one go, so that a mapped file never has to fit into memory."""

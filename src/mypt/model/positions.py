@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from mypt.schema.config import GPTConfig
+from mypt.schema.settings.config import GPTConfig
 
 
 class RotaryEmbedding(torch.nn.Module):

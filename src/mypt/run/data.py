@@ -8,14 +8,14 @@ from mypt.data.loader import GPTDataLoader, Reading
 from mypt.data.shards import open_shards
 from mypt.data.text import STDIN, Text, is_sample, read_text
 from mypt.data.tokenizer import Tokenizer
-from mypt.schema.config import GPTConfig
-from mypt.schema.data import DataConfig
-from mypt.schema.errors import ConfigError, ConflictError, InputError
-from mypt.schema.run import RunSettings
-from mypt.schema.state import DataRecord, PhaseRecord, TrainingState
-from mypt.schema.training import TrainingConfig
-from mypt.train.curriculum import Phase, RunData
+from mypt.errors import ConfigError, ConflictError, InputError
+from mypt.schema.files.state import DataRecord, PhaseRecord, TrainingState
+from mypt.schema.settings.config import GPTConfig
+from mypt.schema.settings.data import DataConfig
+from mypt.schema.settings.run import RunSettings
+from mypt.schema.settings.training import TrainingConfig
 from mypt.train.observer import Observer
+from mypt.train.run_data import Phase, RunData
 
 
 @dataclass(frozen=True)

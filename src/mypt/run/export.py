@@ -5,17 +5,17 @@ from pathlib import Path
 
 import torch
 
+from mypt.checkpoint.files import read_state
+from mypt.checkpoint.layout import CONFIG_FILE, MODEL_FILE
+from mypt.checkpoint.lock import locked
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.data.loader import GPTDataLoader, Reading
 from mypt.data.tokenizer import Tokenizer
-from mypt.model.gpt import GPT
-from mypt.record.bundle import CONFIG_FILE, MODEL_FILE
-from mypt.record.lock import locked
-from mypt.record.stored import read_state
+from mypt.errors import ConflictError, ExportError, InputError, UsageError
+from mypt.model.network import Network
 from mypt.run.data import recorded_loader
-from mypt.schema.errors import ConflictError, ExportError, InputError, UsageError
-from mypt.schema.state import TrainingState
-from mypt.train.devices import Precision, resolve_device
+from mypt.schema.files.state import TrainingState
+from mypt.train.device.devices import Precision, resolve_device
 from mypt.train.evaluate import evaluate
 from mypt.train.observer import Observer
 
@@ -81,7 +81,7 @@ def export_bundle(name: str, out_dir: Path, out: Path | None, observer: Observer
 
 
 def export_fp16(
-    model: GPT,
+    model: Network,
     tokenizer: Tokenizer,
     state: TrainingState,
     target: CheckpointManager,

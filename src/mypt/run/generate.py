@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mypt.checkpoint.manager import CheckpointManager
-from mypt.model.generate import generate
-from mypt.schema.generation import GenerationConfig
-from mypt.train.devices import resolve_device
+from mypt.model.generation import generate
+from mypt.schema.settings.generation import GenerationConfig
+from mypt.train.device.devices import resolve_device
 
 
 def stream_text(name: str, out_dir: Path, config: GenerationConfig, device: str = "auto") -> Iterator[str]:

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mypt.checkpoint.manager import CheckpointManager, Loaded, weights_sha256
-from mypt.model.gpt import GPT
-from mypt.schema.config import GPTConfig
-from mypt.schema.errors import ConflictError, MyptError
-from mypt.schema.run import RunSettings
-from mypt.schema.state import ParentRecord
+from mypt.errors import ConflictError, MyptError
+from mypt.model.network import Network
+from mypt.schema.files.state import ParentRecord
+from mypt.schema.settings.config import GPTConfig
+from mypt.schema.settings.run import RunSettings
 
 FREE = ("batch_size", "dropout", "device")
 """Fields of config.json that no weight depends on."""
@@ -19,10 +19,10 @@ FREE_WITH_ROPE = ("block_size", "rope_theta", "rope_scale")
 class Parent:
     """The bundle that a run starts from, and what the record says of it."""
 
-    loaded: Loaded
+    loaded: Loaded[Network]
     record: ParentRecord
 
-    def give_weights(self, model: GPT) -> None:
+    def give_weights(self, model: Network) -> None:
         """Copy the weights into a model of the same architecture."""
         model.load_weights(self.loaded.model.state_dict())
 

@@ -3,14 +3,14 @@
 import shutil
 from pathlib import Path
 
+from mypt.checkpoint.atomic import storage_errors
 from mypt.checkpoint.manager import CheckpointManager
-from mypt.record.commit import storage_errors
-from mypt.record.plan import Plan
-from mypt.schema.arithmetic import disk_needed, parameter_count, training_memory
-from mypt.schema.errors import StorageError
+from mypt.errors import StorageError
+from mypt.model.cost import disk_needed, parameter_count, training_memory
+from mypt.train.benchmark_step import time_step
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
-from mypt.train.timing import time_step
+from mypt.train.plan import Plan
 
 
 def plan_run(trainer: Trainer, name: str, out_dir: Path, observer: Observer) -> Plan:

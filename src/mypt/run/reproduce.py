@@ -4,23 +4,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mypt.checkpoint.changes import Change, changed_environment
+from mypt.checkpoint.layout import log_of
 from mypt.checkpoint.manager import AnyOptimizer, CheckpointManager, carry_over, weights_sha256
-from mypt.model.gpt import GPT
-from mypt.record.bundle import log_of
-from mypt.record.changes import Change, changed_environment
-from mypt.record.live import live_evals
+from mypt.errors import BundleError, InputError
+from mypt.log.live import live_evals
+from mypt.model.network import Network
 from mypt.run.data import recorded_data, recorded_eval_sets
 from mypt.run.parent import recorded_parent
-from mypt.schema.errors import BundleError, InputError
-from mypt.schema.events import Eval
-from mypt.schema.state import Progress, SessionRecord, TrainingState
-from mypt.train.compile import CompiledLoss
-from mypt.train.curriculum import RunData
-from mypt.train.devices import Precision, environment, keep_freed_memory, resolve_device
+from mypt.schema.files.events import Eval
+from mypt.schema.files.state import Progress, SessionRecord, TrainingState
+from mypt.train.device.compile import CompiledLoss
+from mypt.train.device.devices import Precision, environment, keep_freed_memory, resolve_device
 from mypt.train.freezing import apply_settings
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
-from mypt.train.optimizer import build_optimizer
+from mypt.train.optim.optimizer import build_optimizer
+from mypt.train.run_data import RunData
 from mypt.train.stop import Stop
 
 
@@ -127,7 +127,7 @@ def reproduce(name: str, out_dir: Path, steps: int | None, observer: ReproduceOb
     data = recorded_data(state, loaded.model.config, loaded.tokenizer, None, observer)
     last = min(steps or state.step, state.step)
     comparison = _Comparison(_logged(log_of(manager.path, state), state), observer)
-    model = GPT(loaded.model.config, state.sessions[0].training_config.seed)
+    model = Network(loaded.model.config, state.sessions[0].training_config.seed)
     if state.parent is not None:
         recorded_parent(state.parent).give_weights(model)
     model.to(device)
@@ -149,14 +149,14 @@ def _logged(log: Path | None, state: TrainingState) -> dict[int, dict[str, Any]]
 
 def _check_record(manager: CheckpointManager, state: TrainingState) -> None:
     """Make sure that the record holds all that running again takes."""
-    todo = "Only bundles of `mypt train`, `mypt resume` and `GPT.fit`, saved in fp32, can be reproduced."
+    todo = "Only bundles of `mypt train`, `mypt resume` and `Network.fit`, saved in fp32, can be reproduced."
     if not state.sessions or state.sessions[0].start_step != 0:
         raise BundleError(f"{manager.path} does not record the sessions that led to it from step 0.", todo)
     if state.model_dtype != "fp32" or any(s.training_config.save_dtype != "fp32" for s in state.sessions):
         raise BundleError(f"{manager.path} was rounded below fp32 on its way, so it has no exact repetition.", todo)
 
 
-def _run_sessions(model: GPT, data: RunData, state: TrainingState, last: int, comparison: _Comparison) -> Progress:
+def _run_sessions(model: Network, data: RunData, state: TrainingState, last: int, comparison: _Comparison) -> Progress:
     """Each session from where it took over to where the next one did, with its own settings."""
     ends = [s.start_step for s in state.sessions[1:]] + [state.step]
     optimizer: AnyOptimizer | None = None
@@ -179,7 +179,7 @@ def _run_sessions(model: GPT, data: RunData, state: TrainingState, last: int, co
     return progress
 
 
-def _trainer_of(session: SessionRecord, model: GPT, data: RunData, end: int, comparison: _Comparison) -> Trainer:
+def _trainer_of(session: SessionRecord, model: Network, data: RunData, end: int, comparison: _Comparison) -> Trainer:
     training = session.training_config.model_copy(update={"max_minutes": None})
     state = TrainingState(step=session.start_step, training_config=training)
     precision = Precision.of(training, str(model.device))

@@ -5,27 +5,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mypt.checkpoint.changes import Change, changed_environment, changed_settings
+from mypt.checkpoint.files import read_config, read_state
+from mypt.checkpoint.layout import log_of, log_path, stored_log
 from mypt.checkpoint.manager import CheckpointManager, Loaded
 from mypt.data.text import source_path
-from mypt.record.bundle import log_of, log_path, stored_log
-from mypt.record.changes import Change, changed_environment, changed_settings
-from mypt.record.log import RunLog, latest_attempt
-from mypt.record.stored import read_config, read_state
+from mypt.errors import BundleError, ConflictError, DeviceError, UsageError
+from mypt.log.reader import RunLog, latest_attempt
+from mypt.model.network import Network
 from mypt.run.data import recorded_data, recorded_text
-from mypt.schema.config import GPTConfig
-from mypt.schema.errors import BundleError, ConflictError, DeviceError, UsageError
+from mypt.schema.files.state import TrainingState
 from mypt.schema.resolve import resolve_section
-from mypt.schema.run import RunSettings
-from mypt.schema.state import TrainingState
-from mypt.schema.training import TrainingConfig
-from mypt.train.choices import kept_elsewhere, settle_choices, without_hardware
-from mypt.train.curriculum import RunData
-from mypt.train.devices import Precision, environment, resolve_device
+from mypt.schema.settings.config import GPTConfig
+from mypt.schema.settings.run import RunSettings
+from mypt.schema.settings.training import TrainingConfig
+from mypt.train.device.choices import kept_elsewhere, settle_choices, without_hardware
+from mypt.train.device.devices import Precision, environment, resolve_device
 from mypt.train.freezing import apply_settings
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
-from mypt.train.optimizer import build_optimizer
-from mypt.train.start import open_session
+from mypt.train.optim.optimizer import build_optimizer
+from mypt.train.run_data import RunData
+from mypt.train.session import open_session
 
 
 def prepare_resume(
@@ -158,7 +159,7 @@ def _merged(state: TrainingState, given: Mapping[str, Any]) -> TrainingConfig:
 
 
 def _trainer(
-    manager: CheckpointManager, source: CheckpointManager, loaded: Loaded, data: RunData, observer: Observer
+    manager: CheckpointManager, source: CheckpointManager, loaded: Loaded[Network], data: RunData, observer: Observer
 ) -> Trainer:
     state = loaded.state
     training, device = state.training_config, str(loaded.model.device)

@@ -6,29 +6,29 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from mypt.checkpoint.archive import aside_log, copy_bundle, log_of_run, move_bundle
+from mypt.checkpoint.atomic import copy_file, move_aside
+from mypt.checkpoint.files import read_state
+from mypt.checkpoint.layout import log_path, stored_log
+from mypt.checkpoint.lock import locked
 from mypt.checkpoint.manager import CheckpointManager
-from mypt.model.gpt import GPT
-from mypt.record.aside import aside_log, copy_bundle, log_of_run, move_bundle
-from mypt.record.bundle import log_path, stored_log
-from mypt.record.commit import copy_file, move_aside
-from mypt.record.lock import locked
-from mypt.record.log import RunLog
-from mypt.record.plan import Plan
-from mypt.record.stored import read_state
+from mypt.errors import ConflictError, ExportError
+from mypt.log.reader import RunLog
+from mypt.model.network import Network
 from mypt.run.data import open_data, phase_records
 from mypt.run.export import Export, export_fp16
 from mypt.run.parent import inherited_config, load_parent
 from mypt.run.plan import check_room, plan_run
 from mypt.run.resume import prepare_resume
-from mypt.schema.errors import ConflictError, ExportError
-from mypt.schema.run import RunSettings
-from mypt.train.choices import settle_choices, without_hardware
-from mypt.train.devices import Precision, environment, keep_freed_memory, resolve_device
+from mypt.schema.settings.run import RunSettings
+from mypt.train.device.choices import settle_choices, without_hardware
+from mypt.train.device.devices import Precision, environment, keep_freed_memory, resolve_device
 from mypt.train.freezing import apply_settings, check_freezing
 from mypt.train.loop import FitResult, Trainer
 from mypt.train.observer import Observer
-from mypt.train.optimizer import build_optimizer
-from mypt.train.start import first_state, open_session
+from mypt.train.optim.optimizer import build_optimizer
+from mypt.train.plan import Plan
+from mypt.train.session import first_state, open_session
 from mypt.train.stop import stop_on_signals
 
 
@@ -146,7 +146,7 @@ def _prepare(manager: CheckpointManager, settings: RunSettings, call: Call, obse
     check_freezing(config, training)
     opened = open_data(settings, config, parent.loaded.tokenizer if parent else None, observer)
     with observer.busy("Building the model"):
-        model = GPT(opened.config, training.seed)
+        model = Network(opened.config, training.seed)
         if parent is not None:
             parent.give_weights(model)
             observer.notice(f"Starting from {parent.record.name} at step {parent.record.step}.")

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import torch
 
+from mypt.checkpoint.atomic import undisturbed
+from mypt.checkpoint.files import read_config, read_state, read_tokenizer
+from mypt.checkpoint.layout import MODEL_FILE, OPTIMIZER_FILE, log_of
+from mypt.checkpoint.manifest import MANIFEST_FILE, check_file, read_manifest
 from mypt.checkpoint.tensors import load_tensors
-from mypt.model.gpt import GPT
-from mypt.record.bundle import MODEL_FILE, OPTIMIZER_FILE, log_of
-from mypt.record.commit import undisturbed
-from mypt.record.live import live_evals
-from mypt.record.manifest import MANIFEST_FILE, check_file, read_manifest
-from mypt.record.stored import read_config, read_state, read_tokenizer
-from mypt.schema.errors import InputError, MyptError
+from mypt.errors import InputError, MyptError
+from mypt.log.live import live_evals
+from mypt.model.network import Network
 from mypt.train.freezing import apply_settings
-from mypt.train.optimizer import build_optimizer
+from mypt.train.optim.optimizer import build_optimizer
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -97,7 +97,7 @@ def _schema(path: Path) -> str:
 def _weights(path: Path) -> str:
     weights, dtype = load_tensors(path / MODEL_FILE), DTYPES[read_state(path).model_dtype]
     with torch.device("meta"):
-        model = GPT(read_config(path))
+        model = Network(read_config(path))
     expected = {n: w.shape for n, w in model.state_dict().items()}
     wrong = [f"{n} is missing" for n in expected.keys() - weights.keys()]
     wrong += [f"{n} is not part of the model" for n in weights.keys() - expected.keys()]
@@ -134,7 +134,7 @@ def _optimizer(path: Path) -> str:
     if read_state(path).optimizer_file is None:
         raise _UncheckedError("an export has none")
     with torch.device("meta"):
-        model = GPT(read_config(path))
+        model = Network(read_config(path))
     training = read_state(path).training_config
     apply_settings(model, training)
     states = load_tensors(path / OPTIMIZER_FILE)["optimizer"]

@@ -50,7 +50,7 @@ def plain(model: str, value: object) -> Any:
     return _read(definitions()[model], value)
 
 
-def plain_json(value: object, *, indent: bool = False) -> str:
+def to_json_text(value: object, *, indent: bool = False) -> str:
     """A dataclass, or whatever else is made of plain records, as JSON in UTF-8; what is no number becomes null."""
     import orjson  # half a millisecond that most tables do without
 
@@ -59,7 +59,7 @@ def plain_json(value: object, *, indent: bool = False) -> str:
 
 def plain_values(value: object) -> Any:
     """The same as `plain_json`, as dictionaries, lists, texts and numbers."""
-    return json.loads(plain_json(value))
+    return json.loads(to_json_text(value))
 
 
 def resolved(schema: Schema) -> Schema:

@@ -8,15 +8,14 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from mypt.schema.config import GPTConfig
-from mypt.schema.data import DataConfig
-from mypt.schema.errors import ConfigError
-from mypt.schema.explain import explain_validation
-from mypt.schema.fields import Section, extra_of
-from mypt.schema.output import OutputConfig
-from mypt.schema.presets import PRESETS
-from mypt.schema.run import SECTIONS, RunSettings
-from mypt.schema.training import TrainingConfig
+from mypt.errors import ConfigError
+from mypt.schema.base import Section, explain_validation, extra_of
+from mypt.schema.settings.config import GPTConfig
+from mypt.schema.settings.data import DataConfig
+from mypt.schema.settings.output import OutputConfig
+from mypt.schema.settings.presets import PRESETS
+from mypt.schema.settings.run import SECTIONS, RunSettings
+from mypt.schema.settings.training import TrainingConfig
 
 COMMAND_LINE = "command line"
 _DESCRIPTIVE = ("name", "description")
@@ -48,7 +47,6 @@ def resolve_settings(
     Raises:
         ConfigError: with every problem of every source in its details.
     """
-    problems: list[str] = []
     from_file = _read_config_file(config_file) if config_file else {}
     described = {k: str(from_file.pop(k)) for k in _DESCRIPTIVE if k in from_file}
     layers = [
@@ -56,21 +54,7 @@ def resolve_settings(
         (str(config_file), from_file),
         (COMMAND_LINE, dict(command_line)),
     ]
-    merged: dict[str, Any] = {}
-    given: dict[str, str] = {}
-    ignored: list[str] = []
-    known, spellings = setting_names(), _other_spellings()
-    for source, layer in layers:
-        for key, value in layer.items():
-            name = spellings.get(key, key)
-            if name not in known and ignore_unknown and source == str(config_file):
-                ignored.append(key)
-            elif name not in known:
-                problems.append(f"{source}: {unknown_name(key, known)}")
-            elif name != key and name in layer:
-                problems.append(f"{source}: {key} and {name} are the same setting; give one of them.")
-            else:
-                merged[name], given[name] = value, source
+    merged, given, ignored, problems = _merge(layers, str(config_file) if ignore_unknown else None)
     inherited = architecture(merged)
     built: dict[str, Section] = {}
     for heading, section in SECTIONS.items():
@@ -90,6 +74,37 @@ def resolve_settings(
         data=data, model=model, training=training, output=output, given=given,
         preset=preset, config_file=config_file, description=described, ignored=tuple(ignored),
     )  # fmt: skip
+
+
+def _merge(
+    layers: list[tuple[str, dict[str, Any]]], lenient: str | None
+) -> tuple[dict[str, Any], dict[str, str], list[str], list[str]]:
+    """The settings of all layers, later ones over earlier ones.
+
+    Args:
+        layers: each with its source.
+        lenient: the source whose unknown names are left out.
+
+    Returns:
+        Values by field name, the source of each, names that were left out, and a line on each problem.
+    """
+    merged: dict[str, Any] = {}
+    given: dict[str, str] = {}
+    ignored: list[str] = []
+    problems: list[str] = []
+    known, spellings = setting_names(), _other_spellings()
+    for source, layer in layers:
+        for key, value in layer.items():
+            name = spellings.get(key, key)
+            if name not in known and source == lenient:
+                ignored.append(key)
+            elif name not in known:
+                problems.append(f"{source}: {unknown_name(key, known)}")
+            elif name != key and name in layer:
+                problems.append(f"{source}: {key} and {name} are the same setting; give one of them.")
+            else:
+                merged[name], given[name] = value, source
+    return merged, given, ignored, problems
 
 
 def _other_spellings() -> dict[str, str]:

@@ -8,10 +8,10 @@ import torch
 
 from mypt.data.loader import GPTDataLoader
 from mypt.data.shards import Split
-from mypt.model.gpt import GPT
-from mypt.model.loss import IGNORED
-from mypt.schema.arithmetic import rows_at_once
-from mypt.train.devices import Precision
+from mypt.model.cost import rows_at_once
+from mypt.model.losses import IGNORED
+from mypt.model.network import Network
+from mypt.train.device.devices import Precision
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Measured:
 
 @torch.no_grad()
 def evaluate(
-    model: GPT,
+    model: Network,
     loader: GPTDataLoader,
     split: Split,
     eval_iters: int,
@@ -67,7 +67,7 @@ def evaluate(
 
 
 @torch.no_grad()
-def losses_of(model: GPT, x: torch.Tensor, y: torch.Tensor, precision: Precision) -> torch.Tensor:
+def losses_of(model: Network, x: torch.Tensor, y: torch.Tensor, precision: Precision) -> torch.Tensor:
     """Loss of each token (B, T), on the model's device, in parts as training goes through them."""
     rows = rows_at_once(model.config)
     parts = zip(*(torch.split(t.to(model.device), rows) for t in (x, y)), strict=True)

@@ -1,4 +1,4 @@
-"""Training from Python: the door behind `GPT.fit`."""
+"""Training from Python: the door behind `Network.fit`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,27 +6,27 @@ from typing import Any
 
 import torch
 
+from mypt.checkpoint.layout import log_path, stored_log
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.data.loader import GPTDataLoader
-from mypt.model.gpt import GPT
-from mypt.record.bundle import log_path, stored_log
-from mypt.record.log import RunLog
-from mypt.schema.data import wrong_eval_set_names
-from mypt.schema.errors import ConflictError
+from mypt.errors import ConflictError
+from mypt.log.reader import RunLog
+from mypt.model.network import Network
 from mypt.schema.resolve import resolve_section, wrong_settings
-from mypt.schema.training import TrainingConfig
-from mypt.train.choices import settle_choices
-from mypt.train.curriculum import RunData
-from mypt.train.devices import Precision, environment
+from mypt.schema.settings.data import wrong_eval_set_names
+from mypt.schema.settings.training import TrainingConfig
+from mypt.train.device.choices import settle_choices
+from mypt.train.device.devices import Precision, environment
 from mypt.train.freezing import apply_settings
 from mypt.train.loop import FitResult, Trainer
 from mypt.train.observer import Observer, PrintObserver
-from mypt.train.optimizer import build_optimizer
-from mypt.train.start import first_state, open_session
+from mypt.train.optim.optimizer import build_optimizer
+from mypt.train.run_data import RunData
+from mypt.train.session import first_state, open_session
 
 
 def fit(
-    model: GPT,
+    model: Network,
     data_loader: GPTDataLoader,
     optimizer: torch.optim.Optimizer | None = None,
     *,

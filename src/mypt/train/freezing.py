@@ -1,9 +1,9 @@
 """Which weights stay as they start, and what else the settings ask of a model before training."""
 
-from mypt.model.gpt import GPT
-from mypt.schema.config import GPTConfig
-from mypt.schema.errors import ConfigError
-from mypt.schema.training import TrainingConfig
+from mypt.errors import ConfigError
+from mypt.model.network import Network
+from mypt.schema.settings.config import GPTConfig
+from mypt.schema.settings.training import TrainingConfig
 
 
 def check_freezing(config: GPTConfig, training: TrainingConfig) -> None:
@@ -19,7 +19,7 @@ def check_freezing(config: GPTConfig, training: TrainingConfig) -> None:
         )
 
 
-def apply_settings(model: GPT, training: TrainingConfig) -> None:
+def apply_settings(model: Network, training: TrainingConfig) -> None:
     """Freeze what the settings freeze, and let the model recompute activations if they ask for it.
 
     A token embedding that is tied to the output layer freezes that too.

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mypt.schema.state import GoldState
-from mypt.schema.training import TrainingConfig
+from mypt.schema.files.state import GoldState
+from mypt.schema.settings.training import TrainingConfig
 
 
 @dataclass(frozen=True)

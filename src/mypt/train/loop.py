@@ -3,24 +3,23 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from mypt.checkpoint.files import read_state
 from mypt.checkpoint.manager import CheckpointManager, Content
-from mypt.record.log import RunLog
-from mypt.record.stored import read_state
-from mypt.schema.errors import DivergedError
-from mypt.schema.events import BatchSkipped, Eval, Event, TrainingComplete, timestamp
-from mypt.schema.state import TrainingState
-from mypt.train import report
-from mypt.train.ahead import Figures
-from mypt.train.clock import Clock
-from mypt.train.compile import Choice, CompiledLoss, choose
-from mypt.train.devices import hardware
+from mypt.errors import DivergedError
+from mypt.log.reader import RunLog
+from mypt.schema.files.events import BatchSkipped, Eval, Event, TrainingComplete, timestamp
+from mypt.schema.files.state import TrainingState
+from mypt.train import events as report
+from mypt.train.device.async_check import Figures
+from mypt.train.device.async_save import Saver
+from mypt.train.device.compile import Choice, CompiledLoss, choose
+from mypt.train.device.devices import hardware
 from mypt.train.evaluate import Measured, evaluate
 from mypt.train.gold import Losses, decide_gold
 from mypt.train.observer import Observer
-from mypt.train.pace import Pace, pace
-from mypt.train.saving import Saver
 from mypt.train.step import Stepper
 from mypt.train.stop import Stop
+from mypt.train.throughput import Clock, Pace, pace
 
 UNKNOWN_SAVE_S = 2.0
 """What a save is taken to last until one was measured."""

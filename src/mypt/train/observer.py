@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import SupportsFloat
 
-from mypt.record.changes import Change
-from mypt.record.lines import eval_lines, gold_line
-from mypt.record.plan import Plan
-from mypt.schema.events import Eval, GoldBlocked, GoldCheckpoint
+from mypt.checkpoint.changes import Change
+from mypt.log.messages import eval_lines, gold_line
+from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint
+from mypt.train.plan import Plan
 
 
 class Observer:

@@ -8,15 +8,15 @@ import torch
 
 from mypt.checkpoint.manager import AnyOptimizer
 from mypt.data.loader import Batch
-from mypt.model.gpt import GPT
-from mypt.model.loss import IGNORED
-from mypt.schema.arithmetic import rows_at_once
-from mypt.schema.state import TrainingState
-from mypt.schema.training import TrainingConfig
-from mypt.train.ahead import Ahead, Figures, may_run_ahead
-from mypt.train.curriculum import RunData
-from mypt.train.devices import Precision, on_device
-from mypt.train.schedule import learning_rate_at
+from mypt.model.cost import rows_at_once
+from mypt.model.losses import IGNORED
+from mypt.model.network import Network
+from mypt.schema.files.state import TrainingState
+from mypt.schema.settings.training import TrainingConfig
+from mypt.train.device.async_check import Ahead, Figures, may_run_ahead
+from mypt.train.device.devices import Precision, on_device
+from mypt.train.optim.schedule import learning_rate_at
+from mypt.train.run_data import RunData
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Stepper:
         precision: fp32 or autocast.
     """
 
-    model: GPT
+    model: Network
     data: RunData
     optimizer: AnyOptimizer
     state: TrainingState

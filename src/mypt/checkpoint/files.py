@@ -1,0 +1,70 @@
+"""The JSON files of a bundle, read and written as the schema's models."""
+
+import json
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from mypt.checkpoint.atomic import undisturbed
+from mypt.checkpoint.layout import CONFIG_FILE, STATE_FILE, TOKENIZER_FILE
+from mypt.checkpoint.manifest import MANIFEST_FILE, check_file, damaged, read_manifest
+from mypt.schema.base import explain_validation
+from mypt.schema.files.state import TrainingState
+from mypt.schema.files.tokenizer import TokenizerFile
+from mypt.schema.settings.config import GPTConfig
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def read_config(bundle: Path) -> GPTConfig:
+    """config.json of a bundle."""
+    return _read(bundle / CONFIG_FILE, GPTConfig)
+
+
+def read_tokenizer(bundle: Path) -> TokenizerFile:
+    """tokenizer.json of a bundle."""
+    return _read(bundle / TOKENIZER_FILE, TokenizerFile)
+
+
+def read_state(bundle: Path) -> TrainingState:
+    """training_state.json of a bundle."""
+    return undisturbed(_read_state, bundle)
+
+
+def write_json(path: Path, content: BaseModel) -> None:
+    """Write a record as JSON indented by 2, in the order of its fields, UTF-8, with a final newline."""
+    exclude_none = isinstance(content, TokenizerFile)
+    text = json.dumps(content.model_dump(mode="json", exclude_none=exclude_none), indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+def _read_state(bundle: Path) -> TrainingState:
+    state = _read(bundle / STATE_FILE, TrainingState)
+    _check_step(bundle, state)
+    return state
+
+
+def _read(path: Path, model: type[_Model]) -> _Model:
+    """A JSON file of a bundle, once it is the one that was saved.
+
+    Raises:
+        BundleError: it is missing, has been changed, or does not fit its model; each reason is told.
+    """
+    check_file(path)
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise damaged(path, "is damaged: " + " ".join(explain_validation(error))) from error
+    except OSError as error:
+        raise damaged(path, f"is damaged: {error}") from error
+
+
+def _check_step(bundle: Path, state: TrainingState) -> None:
+    """Make sure that the training state and the manifest are of one step.
+
+    Raises:
+        BundleError: they are not.
+    """
+    if state.step != (saved := read_manifest(bundle).step):
+        raise damaged(bundle / MANIFEST_FILE, f"is of step {saved} and the training state of step {state.step}")

@@ -1,0 +1,83 @@
+"""Hashes of a bundle's files: written last when it is saved, and checked whenever a file is used."""
+
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+
+from mypt.errors import BundleError
+from mypt.schema.files.manifest import FileHash, Manifest
+
+MANIFEST_FILE = "manifest.json"
+
+
+def damaged(path: Path, why: str) -> BundleError:
+    """The error for a file of a bundle that cannot be used."""
+    return BundleError(
+        f"{path} {why}.", "Restore the file from a copy, or use another bundle of the same run, such as its _fp16."
+    )
+
+
+def write_manifest(folder: Path, step: int) -> None:
+    """Hash every file of a folder, read back from the disk, into its manifest."""
+    files = {p.name: file_hash(p) for p in sorted(folder.iterdir())}
+    write_text(Manifest(step=step, files=files), folder)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a bundle.
+
+    Raises:
+        BundleError: it is missing or damaged.
+    """
+    path = folder / MANIFEST_FILE
+    if not path.is_file():
+        raise damaged(path, "is missing")
+    try:
+        return _manifest(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(path, "is damaged and says nothing that can be relied on") from error
+
+
+@lru_cache(maxsize=4)  # each file of a bundle is compared with the same one
+def _manifest(content: bytes) -> Manifest:
+    manifest = Manifest.model_validate_json(content)
+    if content != _as_text(manifest).encode("utf-8"):  # nothing else hashes the manifest itself
+        raise ValueError("it is not as it was written")
+    return manifest
+
+
+def write_text(manifest: Manifest, folder: Path) -> None:
+    """Write a manifest into its bundle."""
+    (folder / MANIFEST_FILE).write_text(_as_text(manifest), encoding="utf-8", newline="\n")
+
+
+def _as_text(manifest: Manifest) -> str:
+    return json.dumps(manifest.model_dump(), indent=2, ensure_ascii=False) + "\n"
+
+
+def check_file(path: Path, *, content: bool = True) -> None:
+    """Make sure that a file of a bundle is the one that was saved.
+
+    Args:
+        path: the file.
+        content: compare the hash too, not only the size.
+
+    Raises:
+        BundleError: it is missing, was not saved with the bundle, or has been changed since.
+    """
+    if not path.is_file():
+        raise damaged(path, "is missing")
+    saved = read_manifest(path.parent).files.get(path.name)
+    if saved is None:
+        raise damaged(path, "is not one of the files that were saved with this bundle")
+    if path.stat().st_size != saved.bytes:
+        raise damaged(path, f"is damaged: it has {path.stat().st_size:,} bytes and was saved with {saved.bytes:,}")
+    if content and file_hash(path).sha256 != saved.sha256:
+        raise damaged(path, "is damaged or was changed since it was saved: its SHA-256 is another one")
+
+
+def file_hash(path: Path) -> FileHash:
+    """Size and SHA-256 of a file."""
+    with path.open("rb") as file:
+        return FileHash(bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())

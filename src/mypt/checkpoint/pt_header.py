@@ -1,0 +1,86 @@
+"""What a .pt file holds, read from its header alone: names, shapes and dtypes, without torch and no tensor."""
+
+import pickle
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from mypt.checkpoint.manifest import check_file, damaged
+
+_DTYPES = {
+    "DoubleStorage": "fp64", "FloatStorage": "fp32", "HalfStorage": "fp16", "BFloat16Storage": "bf16",
+    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
+    "ByteStorage": "uint8", "BoolStorage": "bool",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TensorHeader:
+    """One tensor as its file describes it.
+
+    Attributes:
+        shape: its dimensions.
+        dtype: such as `fp32`.
+        storage: key of the memory it lives in; two tensors that share weights share it.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    storage: str
+
+    @property
+    def numel(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+
+def read_headers(path: Path) -> dict[str, TensorHeader]:
+    """The tensors of a .pt file by name; those inside nested records get dotted names.
+
+    Raises:
+        BundleError: the file is missing, or not a whole torch archive.
+    """
+    check_file(path, content=False)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            (member,) = (n for n in archive.namelist() if n.endswith("/data.pkl"))
+            with archive.open(member) as content:
+                return _flatten(_HeaderUnpickler(content).load())
+    except Exception as error:  # a pickle cut or altered at any byte can raise nearly anything
+        raise damaged(path, f"is damaged: {type(error).__name__}: {error}") from error
+
+
+class _HeaderUnpickler(pickle.Unpickler):
+    """Builds `TensorHeader`s where torch would build tensors, and knows no other class, so it runs no code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        known: dict[tuple[str, str], Callable[..., Any]] = {
+            ("collections", "OrderedDict"): dict,
+            ("torch._utils", "_rebuild_tensor_v2"): _header,
+            ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
+        }
+        if module == "torch" and name in _DTYPES:
+            return _DTYPES[name]
+        return known[module, name]
+
+    def persistent_load(self, pid: Any) -> tuple[str, str]:
+        _, dtype, key, *_ = pid
+        return dtype, key
+
+
+def _header(storage: tuple[str, str], offset: int, shape: tuple[int, ...], *_: Any) -> TensorHeader:
+    dtype, key = storage
+    return TensorHeader(shape=tuple(shape), dtype=dtype, storage=f"{key}+{offset}")
+
+
+def _flatten(node: Any, prefix: str = "") -> dict[str, TensorHeader]:
+    if isinstance(node, TensorHeader):
+        return {prefix: node}
+    found: dict[str, TensorHeader] = {}
+    if isinstance(node, dict):
+        for key, value in node.items():
+            found |= _flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return found

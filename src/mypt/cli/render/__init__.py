@@ -1,0 +1,1 @@
+"""Records as tables, pages, curves and progress: pure functions from data to what is shown."""

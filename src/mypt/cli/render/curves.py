@@ -1,0 +1,173 @@
+"""Loss curves of runs, in the terminal or as a file."""
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+
+import typer
+
+from mypt import units
+from mypt.checkpoint.atomic import storage_errors
+from mypt.errors import UsageError
+
+if TYPE_CHECKING:
+    from mypt.log.run_record import Point, RunView
+
+Axis = Literal["tokens", "steps", "time"]
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Told apart by colour-blind readers too (Okabe and Ito 2008)."""
+TERMINAL_COLOURS = ("blue", "orange", "green", "magenta", "red", "cyan")
+PLAIN_MARKERS = "o+#=%"
+_X: dict[Axis, "Callable[[Point], float]"] = {
+    "tokens": lambda p: p.tokens,
+    "steps": lambda p: p.step,
+    "time": lambda p: p.seconds,
+}
+_TITLES: dict[Axis, str] = {"tokens": "training tokens", "steps": "step", "time": "time of all sessions"}
+SUFFIXES = (".png", ".svg", ".html")
+
+
+def axis_option() -> Any:
+    """What curves are drawn over, for the verbs that draw."""
+    return typer.Option("--over", help="Draw over tokens, steps or time.", metavar="AXIS")
+
+
+def chosen_axis(over: str) -> Axis:
+    """The axis that a call names.
+
+    Raises:
+        typer.BadParameter: there is no such axis.
+    """
+    if over not in get_args(Axis):
+        raise typer.BadParameter(f"--over takes one of {', '.join(get_args(Axis))}, not {over}.")
+    return cast(Axis, over)
+
+
+def terminal_plot(runs: "Sequence[RunView]", axis: Axis, width: int, *, colour: bool) -> str:
+    """Val losses as text, of one run the train losses too; gold is marked by a star, blocks by an x.
+
+    Raises:
+        UsageError: the extra that draws is not installed.
+    """
+    plt = _library("plotext")
+    plt.clear_figure()
+    plt.plot_size(width, 22)
+    plt.theme("clear")  # axes in the terminal's own colour, so that they are seen on dark and on light
+    for number, run in enumerate(runs):
+        shade = TERMINAL_COLOURS[number % len(TERMINAL_COLOURS)] if colour else None
+        x = [_X[axis](p) for p in run.curve]
+        marker = "braille" if colour else PLAIN_MARKERS[number % len(PLAIN_MARKERS)]
+        if len(runs) == 1:
+            _plot_train(plt, run, axis, "gray" if colour else None, "braille" if colour else ".")
+        label = f"{run.label} val" if len(runs) == 1 else run.label
+        plt.plot(x, [p.val_loss for p in run.curve], label=label, marker=marker, color=shade)
+        for steps, mark in ((run.gold[-1:], "★"), (run.blocked, "x")):
+            points = [p for p in run.curve if p.step in steps]
+            if points:
+                plt.scatter([_X[axis](p) for p in points], [p.val_loss for p in points], marker=mark, color=shade)
+    plt.xlabel(_TITLES[axis])
+    plt.ylabel("loss" if len(runs) == 1 else "val loss")
+    ends = max((_X[axis](p) for run in runs for p in run.curve), default=1.0)
+    ticks = [ends * i / 4 for i in range(5)]
+    plt.xticks(ticks, [_shown(tick, axis) for tick in ticks])
+    return str(plt.build())
+
+
+def _plot_train(plt: Any, run: "RunView", axis: Axis, shade: str | None, marker: str) -> None:
+    known = [(_X[axis](p), p.train_loss) for p in run.curve if p.train_loss is not None]
+    if known:
+        plt.plot(*map(list, zip(*known, strict=True)), label=f"{run.label} train", marker=marker, color=shade)
+
+
+def save_plot(runs: "Sequence[RunView]", axis: Axis, path: Path) -> None:
+    """Val and train loss above, learning rate below, with phases, gold and blocks.
+
+    Args:
+        runs: what to draw.
+        axis: what to draw over.
+        path: ends in .png, .svg or .html.
+
+    Raises:
+        UsageError: the name says nothing of the form, or the extra that draws is not installed.
+    """
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"{path} is no picture.", f"End its name in one of {', '.join(SUFFIXES)}.")
+    matplotlib = _library("matplotlib")
+    matplotlib.use("agg")
+    plt = _library("matplotlib.pyplot")
+    figure, (above, below) = plt.subplots(
+        2, 1, sharex=True, figsize=(9, 6), gridspec_kw={"height_ratios": [4, 1]}, layout="constrained"
+    )
+    for number, run in enumerate(runs):
+        _draw(above, below, run, axis, COLOURS[number % len(COLOURS)])
+    if len(runs) == 1:
+        _draw_phases(above, runs[0], axis)
+    above.set_ylabel("loss, nats per token")
+    above.grid(alpha=0.25)
+    above.legend(frameon=False)
+    below.set_ylabel("learning rate")
+    below.set_xlabel(_TITLES[axis])
+    below.grid(alpha=0.25)
+    below.xaxis.set_major_formatter(lambda x, _: _shown(x, axis))
+    with storage_errors(path, "--out"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(figure, path, ", ".join(run.label for run in runs))
+    plt.close(figure)
+
+
+def _draw(above: Any, below: Any, run: "RunView", axis: Axis, colour: str) -> None:
+    x = [_X[axis](p) for p in run.curve]
+    above.plot(x, [p.val_loss for p in run.curve], color=colour, label=f"{run.label} val")
+    if any(p.train_loss is not None for p in run.curve):
+        train = [float("nan") if p.train_loss is None else p.train_loss for p in run.curve]
+        above.plot(x, train, color=colour, alpha=0.5, linestyle="--", linewidth=1, label=f"{run.label} train")
+    marks = (("gold", run.gold[-1:], "*", 130), ("gold blocked", run.blocked, "x", 40))
+    for title, steps, marker, size in marks:
+        points = [p for p in run.curve if p.step in steps]
+        if points:
+            at = [_X[axis](p) for p in points]
+            above.scatter(
+                at, [p.val_loss for p in points], marker=marker, s=size, color=colour, zorder=3,
+                label=f"{run.label} {title}",
+            )  # fmt: skip
+    if any(p.lr is not None for p in run.curve):
+        below.plot(x, [float("nan") if p.lr is None else p.lr for p in run.curve], color=colour)
+
+
+def _draw_phases(above: Any, run: "RunView", axis: Axis) -> None:
+    for name, step in run.phases:
+        after = next((p for p in run.curve if p.step >= step), None)
+        if after is not None:
+            where = _X[axis](after) * step / after.step
+            above.axvline(where, color="grey", linestyle=":", linewidth=1)
+            above.text(where, 1.0, f" {name}", transform=above.get_xaxis_transform(), va="top", color="grey")
+
+
+def _write(figure: Any, path: Path, title: str) -> None:
+    if path.suffix != ".html":
+        figure.savefig(path, dpi=150)
+        return
+    drawing = io.StringIO()
+    figure.savefig(drawing, format="svg")
+    svg = drawing.getvalue()
+    svg = svg[svg.index("<svg") :]
+    page = f'<!doctype html>\n<meta charset="utf-8">\n<title>{title}</title>\n<body style="background:#fff">\n{svg}\n'
+    path.write_text(page, encoding="utf-8", newline="\n")
+
+
+def _shown(value: float, axis: Axis) -> str:
+    return units.duration(value) if axis == "time" else units.count(value)
+
+
+def _library(name: str) -> ModuleType:
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise UsageError(
+            f"Drawing needs {name.split('.')[0]}, which is not installed.", "Install it: pip install 'mypt[plot]'"
+        ) from error

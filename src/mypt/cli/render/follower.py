@@ -1,0 +1,74 @@
+"""The lines that a run printed, told again from its log, while it goes on."""
+
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mypt.checkpoint.lock import is_left
+from mypt.log.live import find_branch, live_events
+from mypt.log.messages import eval_lines, gold_line
+from mypt.log.tail import ENDS, follow, whole_bytes
+from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint
+
+CRASHED = "The run ended without a word: no process writes it any more."
+
+
+class Follower:
+    """Turns the events of a run into the lines that it printed.
+
+    Args:
+        path: the log.
+        run_id: which run of it; the last one that started where nothing is said.
+        last: evaluations to begin with.
+        bundle: the folder that the run writes to, which tells whether it is still going on.
+    """
+
+    def __init__(self, path: Path, run_id: str | None, last: int, bundle: Path | None = None) -> None:
+        self.path = path
+        self.run_id = run_id
+        self.last = last
+        self.bundle = bundle
+        self._start_step, self._max_iters = 0, 0
+
+    def lines(self, on: bool) -> Iterator[str]:
+        """The lines of the last evaluations, and of everything after them.
+
+        Args:
+            on: also those to come, until the run ends.
+        """
+        offset = whole_bytes(self.path)
+        branch = find_branch(self.path, self.run_id)
+        recent: deque[list[str]] = deque(maxlen=self.last)
+        ended = False
+        for event in live_events(self.path, branch):
+            lines = list(self._told(event))
+            ended = event["event"] in ENDS
+            if event["event"] == "eval" or not recent:
+                recent.append(lines)
+            else:
+                recent[-1] += lines
+        yield from (line for lines in recent for line in lines)
+        for event in follow(self.path, offset, branch.run_id, self.bundle) if on and not ended else ():
+            yield from self._told(event)
+            ended = event["event"] in ENDS
+        if not ended and is_left(self.bundle):
+            yield CRASHED
+
+    def _told(self, event: dict[str, Any]) -> Iterator[str]:
+        match event["event"]:
+            case "training_start":
+                self._start_step, self._max_iters = event["config"]["start_step"], event["config"]["max_iters"]
+            case "eval":
+                done = max(1, event["iter"] - self._start_step)
+                goal = self._max_iters or event["iter"]
+                left = event["elapsed_s"] / done * max(0, goal - event["iter"])
+                yield from eval_lines(Eval.model_validate(event), max(1, goal), left)
+            case "gold_checkpoint":
+                yield gold_line(GoldCheckpoint.model_validate(event))
+            case "gold_blocked":
+                yield gold_line(GoldBlocked.model_validate(event))
+            case "training_stopped":
+                yield f"Training stopped at step {event['iter']} ({event['reason']})."
+            case "training_complete":
+                yield f"Training complete at step {event['total_steps']}."

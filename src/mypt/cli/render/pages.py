@@ -1,0 +1,186 @@
+"""What a log comes to, as pages to read: pure functions from figures to something that can be printed."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from mypt import units
+from mypt.log.figures import Few, LossFigures, Point, Spike, Stall, Summary
+
+BARS = "▁▂▃▄▅▆▇█"
+SPARKS = 60
+"""Bars in the line of val losses: as many as fit beside their name at 80 columns."""
+_STYLE = {"complete": "green", "running": "cyan", "stopped": "yellow", "unfinished": "yellow", "crashed": "red"}
+_SHOWN = 3
+
+
+def summary_page(summary: Summary) -> Group:
+    """One run: how it went, its losses, gold, and what deserves a look."""
+    parts: list[RenderableType] = [_heading(summary), _facts(_course(summary))]
+    if summary.evaluations:
+        parts.append(_losses(summary))
+    if gold := list(_gold(summary)):
+        parts.append(_facts(gold, "Gold"))
+    if signs := _signs(summary):
+        parts.append(_facts(signs, "To look at"))
+    return Group(*parts, *(f"  {line}" for line in summary.advice), "")
+
+
+def sparkline(points: Sequence[Point], width: int = SPARKS) -> str:
+    """Losses as bars of eight heights, each the mean of its share of the points."""
+    width = min(width, len(points))
+    means = []
+    for i in range(width):
+        share = points[i * len(points) // width : (i + 1) * len(points) // width]
+        means.append(sum(p.loss for p in share) / len(share))
+    low, high = min(means, default=0.0), max(means, default=0.0)
+    scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(BARS[round((m - low) * scale)] for m in means)
+
+
+def events_table(events: Iterable[dict[str, Any]]) -> Table:
+    """Events, one a row."""
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("step", justify="right", no_wrap=True)
+    table.add_column("time", no_wrap=True)
+    table.add_column("event", no_wrap=True)
+    table.add_column("what", overflow="fold")
+    for event in events:
+        step = event.get("iter", event.get("total_steps", event.get("config", {}).get("start_step")))
+        when = event["timestamp"][:19].replace("T", " ")
+        table.add_row(f"{step:,}", escape(when), event["event"], escape(", ".join(_what(event))))
+    return table
+
+
+def _heading(s: Summary) -> str:
+    run = f", run {escape(s.run_id)}" if s.run_id else ""
+    several = f" (the last started of {s.runs})" if s.runs > 1 else ""
+    return f"[bold]{escape(s.log)}[/]{run}{several}"
+
+
+def _course(s: Summary) -> Iterator[tuple[str, str]]:
+    yield "state", f"[{_STYLE[s.state]}]{_state(s)}[/]"
+    of = f" of {s.max_iters:,}" if s.max_iters else ""
+    yield "steps", f"{s.step:,}{of}, {units.count(s.tokens)} tokens, {s.evaluations:,} evaluations"
+    if len(s.attempts) > 1:
+        starts = [f"{a.number} from step {a.start_step:,}" for a in s.attempts[-_SHOWN:]]
+        rewinds = f"; {s.rewinds} went back to an earlier step" if s.rewinds else ""
+        yield "sessions", f"{len(s.attempts)}, the last: {', '.join(starts)}{rewinds}"
+    more = [(s.time.training_s, "training"), (s.time.evaluating_s, "evaluating"), (s.time.saving_s, "saving")]
+    split = ", ".join(f"{units.duration(t)} {what}" for t, what in more if t is not None)
+    last = " (training and saving: of the last session)" if s.time.training_s and len(s.attempts) > 1 else ""
+    yield "time", f"{units.duration(s.time.elapsed_s)}: {split}{last}"
+    r = s.tokens_per_s
+    if r.overall is not None:
+        quarters = [(r.first_quarter, "in the first quarter"), (r.last_quarter, "in the last")]
+        parts = [f"{units.count(rate)} {when}" for rate, when in quarters if rate is not None]
+        yield "tokens/s", f"{units.count(r.overall)} with evaluating" + "".join(f", {p}" for p in parts)
+    if r.tflops is not None:
+        share = "" if r.mfu is None else f", {r.mfu:.1%} of the device's peak (MFU)"
+        yield "arithmetic", f"{r.tflops:.2f} TFLOP/s in training steps{share}"
+    if len(s.phases) > 1:
+        yield "phases", ", ".join(f"{escape(p.name)} after step {p.after_step:,}" for p in s.phases)
+    if s.curve:
+        yield "val loss", sparkline(s.curve)
+
+
+def _state(s: Summary) -> str:
+    last = s.attempts[-1]
+    if s.state == "stopped":
+        return f"stopped at step {last.end_step:,}: {escape(last.reason or '')}"
+    return f"crashed, the last word at step {s.step:,}" if s.state == "crashed" else s.state
+
+
+def _losses(s: Summary) -> Table:
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("loss", overflow="fold")
+    for heading in ("start", "best", "at step", "last", "change"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    named = {"val": s.val_loss, **({"train": s.train_loss} if s.train_loss else {}), **s.eval_sets}
+    for name, figures in named.items():
+        table.add_row(escape(name), *_loss_cells(figures))
+    return table
+
+
+def _loss_cells(f: LossFigures) -> tuple[str, ...]:
+    error = f" ± {f.se:.4f}" if f.se is not None else ""
+    change = "-" if f.change_pct is None else f"{f.change_pct:+.1f} %"
+    step = "-" if f.best_step is None else f"{f.best_step:,}"
+    return _loss(f.start), _loss(f.best), step, _loss(f.last) + error, change
+
+
+def _loss(value: float | None) -> str:
+    return "no number" if value is None else f"{value:.4f}"
+
+
+def _gold(s: Summary) -> Iterator[tuple[str, str]]:
+    g = s.gold
+    if g.first is not None and g.last is not None:
+        first = f", the first at step {g.first.step:,} with {g.first.loss:.4f}" if g.count > 1 else ""
+        yield "gold", f"step {g.last.step:,} with {g.last.loss:.4f}; {_times(g.count, 'saved')}{first}"
+    if g.blocked.count:
+        guards = ", ".join(f"{guard} {n:,}" for guard, n in g.blocked_by.items())
+        yield "blocked", f"{_times(g.blocked.count)}: {guards}"
+        yield from (("", f"step {b.step:,}: {escape(b.reason)}") for b in _ends(g.blocked))
+
+
+def _signs(s: Summary) -> list[tuple[str, str]]:
+    signs, passed = s.signs, s.passed_over
+    rows = []
+    if signs.overfit_after is not None:
+        rows.append(("overfit", f"val loss rises after step {signs.overfit_after:,} while the train loss falls"))
+    if signs.rising >= _SHOWN:
+        rows.append(("rising", f"the last {signs.rising:,} evaluations are each above the one before"))
+    if signs.spikes.count:
+        rows.append(("spikes", f"{signs.spikes.count:,}: " + "; ".join(map(_spike, _ends(signs.spikes)))))
+    if signs.stalls.count:
+        rows.append(("stalls", f"{signs.stalls.count:,}: " + "; ".join(map(_stall, _ends(signs.stalls)))))
+    if signs.batches_skipped:
+        rows.append(("skipped", f"{_times(signs.batches_skipped)} a batch whose loss or gradient was not finite"))
+    if signs.losses_not_finite:
+        rows.append(("no number", f"{_times(signs.losses_not_finite)} the val loss was not finite"))
+    if total := passed.torn + passed.foreign + passed.binary:
+        kinds = f"{passed.torn:,} torn, {passed.foreign:,} foreign, {passed.binary:,} binary"
+        rows.append(("lines", f"{total:,} of the log passed over: {kinds}"))
+    return rows
+
+
+def _spike(s: Spike) -> str:
+    return f"{s.before:.4f} to {s.loss:.4f} at step {s.step:,}"
+
+
+def _stall(s: Stall) -> str:
+    return f"{units.duration(s.gap_s)} before step {s.step:,} (usual {units.duration(s.usual_s)})"
+
+
+def _ends(few: Few[Any]) -> list[Any]:
+    """The first and the last of a list, as many as a page bears."""
+    every = [*few.first, *few.last]
+    return every if len(every) <= _SHOWN else [*every[: _SHOWN - 1], every[-1]]
+
+
+def _times(count: int, before: str = "") -> str:
+    times = "once" if count == 1 else f"{count:,} times"
+    return f"{before} {times}".strip()
+
+
+def _what(event: dict[str, Any]) -> list[str]:
+    """What an event says beyond step and time."""
+    if event["event"] == "training_start":
+        config = event["config"]
+        return [f"to step {config['max_iters']:,}", *(f"{n} {config[n]}" for n in ("learning_rate",) if n in config)]
+    left_out = {"event", "iter", "timestamp", "run_id", "attempt", "progress_pct", "windows", "started_at"}
+    return [f"{n} {v}" for n, v in event.items() if n not in left_out and v is not None]
+
+
+def _facts(rows: Iterable[tuple[str, str]], title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_header=False)
+    table.add_column("name", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -1,0 +1,166 @@
+"""Shows a run as it goes: a live bar in a terminal, plain lines when piped."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import SupportsFloat
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from mypt import units
+from mypt.checkpoint.changes import Change
+from mypt.cli.render.settings import changes_table, plan_table
+from mypt.log.messages import eval_lines, gold_line
+from mypt.run.reproduce import Compared, ReproduceObserver
+from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint
+from mypt.train.observer import Observer
+from mypt.train.plan import Plan
+
+REFRESH_S = 0.25
+"""Least time between two updates of the bar; reading the loss makes a GPU wait."""
+
+
+class ConsoleObserver(Observer):
+    """Prints what a run does.
+
+    Args:
+        console: where to.
+        name: the model's name, for messages.
+    """
+
+    def __init__(self, console: Console, name: str) -> None:
+        self.console = console
+        self.name = name
+        self.saved_step: int | None = None
+        self._bar: Progress | None = None
+        self._updated = 0.0
+        self._tokens_per_step = 0
+        self._steps_since, self._seconds = 0, 0.0
+        self._last = 0.0
+
+    @contextmanager
+    def busy(self, what: str) -> Iterator[None]:
+        """A spinner in a terminal; nothing when piped."""
+        if not self.console.is_terminal:
+            yield
+            return
+        with self.console.status(f"{what} …"):
+            yield
+
+    def notice(self, text: str) -> None:
+        """One line."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def planned(self, plan: Plan) -> None:
+        """The table before the first step."""
+        self.console.print(plan_table(plan))
+
+    def resuming(self, step: int, changes: Sequence[Change]) -> None:
+        """What goes on, from where, and what is different."""
+        self.saved_step = step
+        self.notice(f"Resuming {self.name} from step {step}.")
+        if changes:
+            self.console.print(changes_table(changes))
+
+    def started(self, step: int, max_iters: int, tokens_per_step: int) -> None:
+        """Start the bar in a terminal."""
+        self._tokens_per_step = tokens_per_step
+        self._last = time.perf_counter()
+        if not self.console.is_terminal:
+            return
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+        self._bar.add_task("training", total=max_iters, completed=step, figures="")
+        self._bar.start()
+
+    def stepped(self, step: int, loss: SupportsFloat) -> None:
+        """Move the bar, now and then."""
+        now = time.perf_counter()
+        self._steps_since += 1
+        self._seconds += now - self._last
+        self._last = now
+        if self._bar is None or now - self._updated < REFRESH_S:
+            return
+        rate = units.count(self._steps_since * self._tokens_per_step / self._seconds)
+        self._steps_since, self._seconds, self._updated = 0, 0.0, now
+        figures = f"loss {float(loss):.4f} | {rate} tok/s"
+        self._bar.update(self._bar.task_ids[0], completed=step, description="training", figures=figures)
+
+    def evaluating(self, done: int, total: int) -> None:
+        """Say in the bar how far the evaluation is."""
+        self._last = time.perf_counter()
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], description=f"evaluating {done}/{total}")
+
+    def evaluated(self, event: Eval, max_iters: int, eta_seconds: float) -> None:
+        """The spec's two lines."""
+        self._last = time.perf_counter()
+        for line in eval_lines(event, max_iters, eta_seconds):
+            self.notice(line)
+
+    def gold_decided(self, event: GoldCheckpoint | GoldBlocked) -> None:
+        """The spec's line."""
+        self.notice(gold_line(event))
+
+    def saved(self, step: int) -> None:
+        """Remember what is safe."""
+        self.saved_step = step
+        self._last = time.perf_counter()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+class ReproduceConsole(ReproduceObserver):
+    """Shows a run that is made again: the bar of training, and a line for each comparison.
+
+    Args:
+        console: where to.
+        name: the model's name.
+    """
+
+    def __init__(self, console: Console, name: str) -> None:
+        self.console = console
+        self._bar = ConsoleObserver(console, name)
+        self._headed = False
+
+    def busy(self, what: str) -> AbstractContextManager[None]:
+        """A spinner in a terminal."""
+        return self._bar.busy(what)
+
+    def begun(self, first: int, last: int, tokens_per_step: int) -> None:
+        """A bar for each session."""
+        self._bar.close()
+        self._bar.started(first, last, tokens_per_step)
+
+    def stepped(self, step: int, loss: SupportsFloat) -> None:
+        """Move the bar."""
+        self._bar.stepped(step, loss)
+
+    def compared(self, row: Compared) -> None:
+        """One line of the table that grows."""
+        if not self._headed:
+            self._headed = True
+            headings = ("recorded val", "reproduced", "recorded train", "reproduced")
+            self._bar.notice(f"{'step':>8}" + "".join(f"{h:>16}" for h in headings) + "  same")
+        losses = (row.recorded_val, row.val, row.recorded_train, row.train)
+        shown = "".join(f"{'not logged' if x is None else f'{x:.6f}':>16}" for x in losses)
+        same = "-" if row.recorded_val is None else "yes" if row.same else "NO"
+        self._bar.notice(f"{row.step:>8}{shown}  {same}")
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.close()

@@ -1,0 +1,136 @@
+"""Settings, and what a run with them takes, as rich tables."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from mypt import units
+from mypt.checkpoint.changes import Change
+from mypt.cli.render.tables import data_size, pairs_table, plain
+from mypt.model.cost import flops_per_token, parameter_count, training_memory
+from mypt.schema.base import extra_of
+from mypt.schema.resolve import resolve_settings
+from mypt.schema.settings.presets import PRESETS
+from mypt.schema.settings.run import SECTIONS, RunSettings
+from mypt.train.plan import Plan
+
+_MEANING = {
+    "harmless": "harmless",
+    "trajectory": "changes the trajectory",
+    "refused": "refused",
+}
+
+
+def plan_table(plan: Plan) -> Table:
+    """What a run is about to do and what it takes."""
+    data, config, training = plan.data, plan.config, plan.training
+    measured = f", {units.size(plan.memory_measured)} measured" if plan.memory_measured else ""
+    total = plan.training_s + plan.evaluating_s
+    rows = [
+        ("data", data_size(data)),
+        ("coverage", f"the run sees the training text {plan.coverage:.3g} times"),
+        ("model", _model_line(plan)),
+        ("computing", f"{config.device} in {plan.precision}, {plan.tokens_per_step:,} tokens a step"),
+        ("memory", f"about {units.size(plan.memory_estimate)} estimated{measured}"),
+        ("disk", f"{units.size(plan.disk_needed)} needed, {units.size(plan.disk_free)} free"),
+        (
+            "steps",
+            f"{plan.first_step:,} to {training.max_iters:,}; evaluates and saves every {training.eval_interval:,}",
+        ),
+        (
+            "time",
+            f"about {units.duration(total)}: {units.duration(plan.training_s)} training at "
+            f"{plan.step_s * 1000:,.0f} ms a step (measured), {units.duration(plan.evaluating_s)} evaluating",
+        ),
+    ]
+    if plan.evaluating_s > plan.training_s:
+        rows.append(("hint", "evaluating takes longer than training: a smaller --eval-iters costs only precision"))
+    return pairs_table(f"Plan for {escape(plan.name)}", rows)
+
+
+def changes_table(changes: Sequence[Change]) -> Table:
+    """What differs from the recorded run."""
+    table = Table(title="Changed since the record", title_justify="left", box=SIMPLE_HEAD)
+    for heading in ("setting", "recorded", "now", "what it means"):
+        table.add_column(heading, overflow="fold")
+    for c in changes:
+        table.add_row(c.name, escape(str(c.recorded)), escape(str(c.now)), _MEANING[c.meaning])
+    return table
+
+
+def presets_table() -> Table:
+    """The shipped presets with what they cost."""
+    table = Table(title="Presets", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("name", no_wrap=True)
+    for heading in ("parameters", "memory", "work per token"):
+        table.add_column(heading, justify="right")
+    table.add_column("what it is for")
+    for name in PRESETS:
+        row = preset_costs(name)
+        table.add_row(
+            name,
+            ("about " if row["vocab_size_follows_text"] else "") + units.parameters(row["parameters"]),
+            units.size(row["memory_bytes"]),
+            units.flop(row["flops_per_token"]),
+            PRESETS[name].help,
+        )
+    return table
+
+
+def preset_costs(name: str) -> dict[str, Any]:
+    """A preset's settings and costs; a char vocabulary, which the text decides, is taken as 100 characters."""
+    settings = resolve_settings({}, preset=name)
+    follows = settings.data.tokenization != "gpt2"
+    config = settings.model.model_copy(update={"vocab_size": 100}) if follows else settings.model
+    return {
+        "name": name,
+        "description": PRESETS[name].help,
+        "settings": PRESETS[name].settings,
+        "vocab_size_follows_text": follows,
+        "parameters": parameter_count(config),
+        "memory_bytes": training_memory(config),
+        "flops_per_token": flops_per_token(config),
+    }
+
+
+def settings_tables(settings: RunSettings) -> list[Table]:
+    """Every setting with its value and where it comes from."""
+    tables = []
+    for heading, section in zip(SECTIONS, settings.sections(), strict=True):
+        names = [n for n in type(section).model_fields if extra_of(type(section), n)["config"]]
+        values = section.model_dump(mode="json")
+        rows = [(n, plain(values[n]), settings.given.get(n, "default")) for n in names]
+        table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD)
+        for title in ("setting", "value", "from"):
+            table.add_column(title, overflow="fold")
+        for row in rows:
+            table.add_row(*(escape(cell) for cell in row))
+        tables.append(table)
+    return tables
+
+
+def config_costs_table(settings: RunSettings) -> Table:
+    """What a run with these settings is, as far as the config alone tells."""
+    model, training = settings.model, settings.training
+    tokens = model.batch_size * model.block_size * training.grad_accum_steps
+    rows = [
+        ("parameters", units.parameters(parameter_count(model))),
+        ("tokens a step", f"{tokens:,}"),
+        ("tokens in all", units.count(tokens * training.max_iters)),
+        ("work in all", units.flop(flops_per_token(model) * tokens * training.max_iters)),
+        ("memory", f"about {units.size(training_memory(model, training))}"),
+    ]
+    if "vocab_size" not in settings.given and settings.data.tokenization != "gpt2":
+        rows.append(("note", "the vocabulary follows the text, so these figures are too large"))
+    return pairs_table("What it comes to", rows)
+
+
+def _model_line(plan: Plan) -> str:
+    c = plan.config
+    return (
+        f"{units.parameters(plan.parameters)} parameters: {c.n_layer} layers, {c.n_head} heads, {c.n_embd} wide, "
+        f"context {c.block_size}, vocabulary {c.vocab_size:,}"
+    )

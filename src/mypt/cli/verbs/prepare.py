@@ -1,0 +1,91 @@
+"""`mypt prepare`."""
+
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from mypt.cli.verb import Settings, console, verb
+
+if TYPE_CHECKING:
+    from mypt.data.prepare.pipeline import Progress
+    from mypt.schema.base import Section
+    from mypt.schema.files.dataset import DatasetMetadata
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+
+    @verb(app, "prepare", _sections, example="mypt prepare texts/ --out datasets/dante")
+    def prepare(
+        settings: Settings,
+        inputs: Annotated[
+            list[str],
+            typer.Argument(
+                help="Texts: .txt, .md, .text, .jsonl, also with .gz, .parquet; files, folders or patterns with *.",
+                metavar="INPUT",
+                show_default=False,
+            ),
+        ],
+        out: Annotated[
+            Path, typer.Option("--out", help="Folder of the dataset, new or unfinished.", show_default=False)
+        ],
+    ) -> None:
+        """Make token shards of texts of any size, once, for runs that read them without loading them.
+
+        A call that was interrupted goes on where it was when it is repeated.
+        """
+        from mypt.schema.resolve import resolve_section
+        from mypt.schema.settings.prepare import PrepareConfig
+
+        config = resolve_section(PrepareConfig, settings)
+        from mypt.data.prepare.pipeline import prepare as make  # heavy, so that a wrong call is told before
+
+        shown = console()
+        try:
+            with _bar(shown) as progress:
+                metadata = make(inputs, out, config, progress, lambda text: shown.print(text, markup=False))
+        except KeyboardInterrupt as interrupt:
+            raise KeyboardInterrupt("What is finished is kept; the same call goes on from there.") from interrupt
+        for line in _closing_lines(out, metadata):
+            shown.print(line, markup=False, soft_wrap=True)
+
+
+def _sections() -> "Mapping[str, type[Section]]":
+    from mypt.schema.settings.prepare import PrepareConfig
+
+    return {"Dataset": PrepareConfig}
+
+
+@contextmanager
+def _bar(shown: Console) -> Iterator["Progress"]:
+    """A bar in a terminal; nothing when piped."""
+    if not shown.is_terminal:
+        yield lambda *_: None
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (BarColumn(bar_width=None), DownloadColumn(), TransferSpeedColumn(), "left", TimeRemainingColumn())
+    with Progress(*columns, console=shown, transient=True) as bar:
+        task = bar.add_task("preparing", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _closing_lines(out: Path, metadata: "DatasetMetadata") -> list[str]:
+    from mypt import units
+
+    width = 2 if metadata.dtype == "uint16" else 4
+    width += 1 if metadata.masked else 0
+    lines = [
+        f"Prepared {out.as_posix()}, {metadata.tokenization} ids below {metadata.vocab_size:,} as {metadata.dtype}"
+    ]
+    for name, split in (("train", metadata.train), ("val", metadata.val)):
+        lines.append(
+            f"  {name:<7}{split.documents:,} documents, {split.tokens:,} tokens, "
+            f"{len(split.shards):,} shards, {units.size(split.tokens * width)}"
+        )
+    return [*lines, f"Train on it with: mypt train NAME --dataset-dir {shlex.quote(out.as_posix())}"]

@@ -1,0 +1,1 @@
+"""From texts of any size to token shards."""

@@ -1,0 +1,164 @@
+"""What differs between runs, whether their losses compare at all, and which is better beyond the noise."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mypt.log.run_record import Facts, Point, RunView, view
+
+NOISE = 2.0
+"""Standard errors by which two losses have to differ before one is called better."""
+Verdict = Literal["comparable", "comparable in bits per byte only", "not comparable"]
+
+
+@dataclass(kw_only=True)
+class Difference:
+    """One field whose values are not all equal; None where a run does not tell."""
+
+    field: str
+    values: list[Any]
+
+
+@dataclass(kw_only=True)
+class Comparison:
+    """What `mypt compare --json` prints.
+
+    Attributes:
+        schema_version: grows when a field changes its meaning.
+        verdict: whether the losses may be compared.
+        reasons: why, if not or only in part.
+        runs: the runs, in the order of the call.
+        architecture: fields that differ.
+        training: fields that differ.
+        data: fields that differ.
+        equal: how many fields are equal.
+        better: for each result that can be told apart, the labels of the runs that are best.
+        matched: the losses at equal tokens and at equal time: (measure, value, one loss a run).
+    """
+
+    schema_version: Literal[1] = 1
+    verdict: Verdict
+    reasons: list[str]
+    runs: list[RunView]
+    architecture: list[Difference]
+    training: list[Difference]
+    data: list[Difference]
+    equal: dict[str, Facts]
+    better: dict[str, list[str]]
+    matched: list[tuple[Literal["tokens", "seconds"], float, list[float]]]
+
+
+def compare(names: Sequence[str], out_dir: Path) -> Comparison:
+    """Compare runs, each given as a bundle, by name or path, or as a log.
+
+    Raises:
+        UsageError: one is not to be found.
+    """
+    runs = [view(name, out_dir) for name in names]
+    verdict, reasons = _verdict(runs)
+    sections: dict[str, Callable[[RunView], Facts]] = {
+        "architecture": lambda r: r.architecture, "training": lambda r: r.training, "data": lambda r: r.data,
+    }  # fmt: skip
+    split = {name: _differences([of(run) for run in runs]) for name, of in sections.items()}
+    return Comparison(
+        verdict=verdict,
+        reasons=reasons,
+        runs=runs,
+        architecture=split["architecture"][0],
+        training=split["training"][0],
+        data=split["data"][0],
+        equal={name: equal for name, (_, equal) in split.items()},
+        better=_better(runs, verdict),
+        matched=_matched(runs) if verdict == "comparable" else [],
+    )
+
+
+def _differences(facts: Sequence[Facts]) -> tuple[list[Difference], Facts]:
+    """The fields whose values differ, and those that are equal in all runs that tell."""
+    differing, equal = [], {}
+    for field in dict.fromkeys(name for run in facts for name in run):
+        values = [run.get(field) for run in facts]
+        if all(v == values[0] for v in values):
+            equal[field] = values[0]
+        else:
+            differing.append(Difference(field=field, values=values))
+    return differing, equal
+
+
+def _verdict(runs: Sequence[RunView]) -> tuple[Verdict, list[str]]:
+    """Losses compare if the same text was measured, in the same tokens, with the same windows."""
+    untold = [run.label for run in runs if not run.data.get("fingerprint")]
+    if untold:
+        return "not comparable", [f"{', '.join(untold)} does not tell its validation data."]
+    same_data = len({run.data["fingerprint"] for run in runs}) == 1
+    kinds = {(run.data.get("tokenizer"), run.data.get("tokenizer_size")) for run in runs}
+    if not same_data:
+        return "not comparable", ["Their validation data are not the same."]
+    if len(kinds) > 1:
+        shown = ", ".join(f"{r.label}: {r.data.get('tokenizer')} of {r.data.get('tokenizer_size')}" for r in runs)
+        return "comparable in bits per byte only", [f"Their tokenizers are not the same ({shown})."]
+    notes = []
+    for name, of in (("block_size", "architecture"), ("batch_size", "architecture"), ("eval_iters", "training")):
+        if len({getattr(run, of).get(name) for run in runs}) > 1:
+            notes.append(f"{name} differs, so other windows were measured.")
+    return "comparable", notes
+
+
+def _better(runs: Sequence[RunView], verdict: Verdict) -> dict[str, list[str]]:
+    """For each loss, the runs that no other beats by more than the noise; nothing where none stands out."""
+    if verdict == "not comparable":
+        return {}
+    losses = {"best_val_loss": "best_val_se", "final_val_loss": "final_val_se"} if verdict == "comparable" else {}
+    found = {}
+    for name, error in losses.items():
+        best = _not_beaten([(r.label, r.results.get(name), r.results.get(error)) for r in runs])
+        if best and len(best) < len(runs):
+            found[name] = best
+    for name in ("best_val_bpb", "final_val_bpb"):
+        ratio = [(r, r.results.get(name), r.results.get(name.replace("bpb", "loss"))) for r in runs]
+        scaled = [(r, b, _times(r.results.get(name.replace("bpb", "se")), b, loss)) for r, b, loss in ratio]
+        best = _not_beaten([(r.label, b, se) for r, b, se in scaled])
+        if best and len(best) < len(runs):
+            found[name] = best
+    return found
+
+
+def _times(se: float | None, bpb: float | None, loss: float | None) -> float | None:
+    """A loss's standard error in bits per byte."""
+    return se * bpb / loss if se is not None and bpb is not None and loss else None
+
+
+def _not_beaten(values: Sequence[tuple[str, float | None, float | None]]) -> list[str]:
+    known = [(label, v, se) for label, v, se in values if v is not None and se is not None]
+    if len(known) < len(values):
+        return []
+    return [
+        label
+        for label, v, se in known
+        if not any(other < v - NOISE * math.hypot(se, error) for _, other, error in known)
+    ]
+
+
+def _matched(runs: Sequence[RunView]) -> list[tuple[Literal["tokens", "seconds"], float, list[float]]]:
+    """The losses where the shortest run ends, read off the curves between their evaluations."""
+    if any(len(run.curve) < 1 for run in runs):
+        return []
+    matched: list[tuple[Literal["tokens", "seconds"], float, list[float]]] = []
+    for measure in ("tokens", "seconds"):
+        end = min(getattr(run.curve[-1], measure) for run in runs)
+        if all(getattr(run.curve[0], measure) <= end for run in runs):
+            matched.append((measure, end, [_at(run.curve, measure, end) for run in runs]))
+    return matched
+
+
+def _at(curve: Sequence[Point], measure: str, where: float) -> float:
+    """The loss at a place of the curve, on the line between its neighbours."""
+    before = [p for p in curve if getattr(p, measure) <= where][-1]
+    after = next((p for p in curve if getattr(p, measure) > where), None)
+    if after is None:
+        return before.val_loss
+    x0, x1 = getattr(before, measure), getattr(after, measure)
+    share = (where - x0) / (x1 - x0)
+    return float(before.val_loss + (after.val_loss - before.val_loss) * share)

@@ -1,0 +1,158 @@
+"""The parts of a transformer block: attention, the two feed-forward layers, the two norms."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mypt.model.attention import attention
+from mypt.model.cost import mlp_hidden
+from mypt.model.dropout import Dropout
+from mypt.model.gelu import gelu
+from mypt.model.positions import RotaryEmbedding
+from mypt.schema.settings.config import GPTConfig
+
+NORM_EPS = 1e-5
+
+
+class LayerCache:
+    """Keys and values (B, nh, T, hs) of the tokens that one layer has already seen."""
+
+    def __init__(self) -> None:
+        self.k: Tensor | None = None
+        self.v: Tensor | None = None
+
+    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Append the keys and values of new tokens and return all of them."""
+        self.k = k if self.k is None else torch.cat([self.k, k], dim=2)
+        self.v = v if self.v is None else torch.cat([self.v, v], dim=2)
+        return self.k, self.v
+
+
+class Cache:
+    """What generation keeps of the tokens already seen: keys and values by layer, and the last embeddings."""
+
+    def __init__(self, n_layer: int) -> None:
+        self.layers = [LayerCache() for _ in range(n_layer)]
+        self.recent: Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        """Tokens already seen."""
+        k = self.layers[0].k
+        return 0 if k is None else k.size(2)
+
+
+class TokenConv(nn.Module):
+    """Adds to each token's embedding those of the tokens just before it, each channel with a weight of its own.
+
+    A causal depthwise convolution that leaves the token itself as it is (So et al. 2021, Primer, section 4.1, has it
+    after the projections of attention). It spares the first layers the finding of their neighbours.
+    """
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(config.token_conv - 1, config.n_embd))
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """Map embeddings x (B, T, C) to (B, T, C); `cache` holds those before them."""
+        back, T = self.weight.size(0), x.size(1)
+        before = None if cache is None else cache.recent
+        before = x.new_zeros(x.size(0), back, x.size(2)) if before is None else before
+        run = torch.cat([before, x], dim=1)  # (B, back + T, C)
+        if cache is not None:
+            cache.recent = run[:, -back:]
+        for i in range(back):
+            x = torch.addcmul(x, run[:, back - 1 - i : back - 1 - i + T], self.weight[i])
+        return x
+
+
+class CausalSelfAttention(nn.Module):
+    """Multi-head attention in which a token sees itself and those before it (Vaswani et al. 2017)."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.n_head = config.n_head
+        self.dropout = config.dropout
+        self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
+        self.proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
+        self.resid_dropout = Dropout(config.dropout)
+
+    def forward(
+        self, x: Tensor, start: int = 0, rope: RotaryEmbedding | None = None, cache: LayerCache | None = None
+    ) -> Tensor:
+        """Attend within x (B, T, C), and to the tokens in `cache` before it."""
+        B, T, C = x.shape
+        q, k, v = (
+            t.view(B, T, self.n_head, C // self.n_head).transpose(1, 2) for t in self.qkv(x).split(C, dim=2)
+        )  # each (B, nh, T, hs)
+        if rope is not None:
+            q, k = rope(q, start), rope(k, start)
+        if cache is not None:
+            k, v = cache.extend(k, v)
+        mask = None if start == 0 or T == 1 else _mask_after(start, T, x.device)
+        y = attention(q, k, v, mask, self.dropout if self.training else 0.0)  # (B, nh, T, hs)
+        y = y.transpose(1, 2).contiguous().view(B, T, C)
+        out: Tensor = self.resid_dropout(self.proj(y))
+        return out
+
+
+class GeluMLP(nn.Module):
+    """GPT-2's feed-forward layer: 4 x wider, GELU."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.n_embd, mlp_hidden(config), bias=config.bias)
+        self.down = nn.Linear(mlp_hidden(config), config.n_embd, bias=config.bias)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, T, C) to (B, T, C), token by token."""
+        out: Tensor = self.dropout(self.down(gelu(self.up(x))))
+        return out
+
+
+class SwiGLUMLP(nn.Module):
+    """LLaMA-2's feed-forward layer: down(silu(gate(x)) * up(x)) (Shazeer 2020)."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.gate = nn.Linear(config.n_embd, mlp_hidden(config), bias=config.bias)
+        self.up = nn.Linear(config.n_embd, mlp_hidden(config), bias=config.bias)
+        self.down = nn.Linear(mlp_hidden(config), config.n_embd, bias=config.bias)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, T, C) to (B, T, C), token by token."""
+        out: Tensor = self.dropout(self.down(F.silu(self.gate(x)) * self.up(x)))
+        return out
+
+
+def build_norm(config: GPTConfig) -> nn.Module:
+    """Layer norm, with a bias if the config has biases, or RMS norm (Zhang and Sennrich 2019)."""
+    if config.norm_type == "rmsnorm":
+        return nn.RMSNorm(config.n_embd, eps=NORM_EPS)
+    return nn.LayerNorm(config.n_embd, eps=NORM_EPS, bias=config.bias)
+
+
+class Block(nn.Module):
+    """One layer: attention and feed-forward, each on a normalized input and added to the residual stream."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.norm_1 = build_norm(config)
+        self.attn = CausalSelfAttention(config)
+        self.norm_2 = build_norm(config)
+        self.mlp = SwiGLUMLP(config) if config.mlp_type == "swiglu" else GeluMLP(config)
+
+    def forward(
+        self, x: Tensor, start: int = 0, rope: RotaryEmbedding | None = None, cache: LayerCache | None = None
+    ) -> Tensor:
+        """Map (B, T, C) to (B, T, C)."""
+        x = x + self.attn(self.norm_1(x), start, rope, cache)
+        out: Tensor = x + self.mlp(self.norm_2(x))
+        return out
+
+
+def _mask_after(start: int, T: int, device: torch.device) -> Tensor:
+    """True where new token i, at position start + i, may see position j: (T, start + T)."""
+    return torch.ones(T, start + T, dtype=torch.bool, device=device).tril(diagonal=start)

@@ -1,0 +1,50 @@
+"""Text from a model, token by token."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from mypt.model.network import Network
+from mypt.schema.settings.generation import GenerationConfig
+
+
+@torch.no_grad()
+def generate(
+    model: Network, prompt: Sequence[int], config: GenerationConfig, *, use_cache: bool = True
+) -> Iterator[int]:
+    """Yield `config.max_new_tokens` token ids after the ids of `prompt`, of which there is at least one.
+
+    With the cache each token is computed once, until prompt and answer fill the context of block_size. From
+    there on the window moves on by one token each time and is computed anew, because every position changes.
+    """
+    model.eval()
+    rng = torch.Generator().manual_seed(config.seed)
+    tokens = list(prompt)
+    size = model.config.block_size
+    cache = model.empty_cache() if use_cache and len(tokens) < size else None
+    fresh = tokens[-size:]
+    for _ in range(config.max_new_tokens):
+        logits = model(torch.tensor([fresh], device=model.device), cache)[0, -1]  # (V)
+        token = choose(logits.float().cpu(), config, rng)
+        tokens.append(token)
+        yield token
+        if cache is not None and len(tokens) > size:
+            cache = None
+        fresh = [token] if cache is not None else tokens[-size:]
+
+
+def choose(logits: Tensor, config: GenerationConfig, rng: torch.Generator) -> int:
+    """Draw one token id from logits (V)."""
+    if config.temperature == 0:
+        return int(logits.argmax())
+    logits = logits / config.temperature
+    if config.top_k is not None:
+        keep = min(config.top_k, logits.numel())
+        logits = logits.masked_fill(logits < logits.topk(keep).values[-1], float("-inf"))
+    probabilities = logits.softmax(dim=-1)
+    if config.top_p is not None:
+        ranked, order = probabilities.sort(descending=True)
+        beyond = ranked.cumsum(dim=-1) - ranked >= config.top_p
+        probabilities = probabilities.index_fill(0, order[beyond], 0.0)
+    return int(torch.multinomial(probabilities, 1, generator=rng))

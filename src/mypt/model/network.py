@@ -1,0 +1,130 @@
+"""The network: embeddings, blocks, a norm and the output layer."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mypt.model.blocks import Block, Cache, TokenConv, build_norm
+from mypt.model.dropout import Dropout
+from mypt.model.losses import next_token_loss, token_losses
+from mypt.model.positions import RotaryEmbedding
+from mypt.schema.settings.config import GPTConfig
+
+INIT_STD = 0.02
+
+
+class Network(nn.Module):
+    """A GPT-2 or LLaMA-2 style decoder, or any mixture of their parts that the config names.
+
+    Weights start as follows (Radford et al. 2019; nothing else is drawn at random):
+
+    | weight                                  | start                                |
+    |-----------------------------------------|--------------------------------------|
+    | embeddings, linear layers, output layer | normal, std 0.02                     |
+    | the projections into the residual       | normal, std 0.02 / sqrt(2 x n_layer) |
+    | biases, the convolution over tokens     | 0                                    |
+    | norms                                   | 1, their biases 0                    |
+
+    Args:
+        config: the architecture.
+        seed: what the starting weights are drawn from.
+    """
+
+    def __init__(self, config: GPTConfig, seed: int = 1337) -> None:
+        super().__init__()
+        self.config = config
+        self.use_checkpoint = False
+        self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
+        learned = config.pos_encoding == "learned"
+        self.position_embedding = nn.Embedding(config.block_size, config.n_embd) if learned else None
+        self.rope = None if learned else RotaryEmbedding(config)
+        self.token_conv = TokenConv(config) if config.token_conv > 1 else None
+        self.dropout = Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.norm = build_norm(config)
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        if config.tie_weights:
+            self.lm_head.weight = self.token_embedding.weight
+        self._init_weights(seed)
+
+    def forward(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
+        """Logits (B, T, V) for the token after each of `tokens` (B, T)."""
+        logits: Tensor = self.lm_head(self.hidden(tokens, cache))
+        return logits
+
+    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Next-token cross entropy summed over the tokens (B, T), in nats."""
+        return next_token_loss(self.hidden(tokens), self.lm_head.weight, targets)
+
+    def token_losses(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Next-token cross entropy of each token (B, T), in nats, for evaluation."""
+        return token_losses(self.hidden(tokens), self.lm_head.weight, targets)
+
+    def hidden(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
+        """Hidden states (B, T, C) before the output layer; `cache` holds the tokens already seen."""
+        start = 0 if cache is None else cache.length
+        T = tokens.size(1)
+        if start + T > self.config.block_size:
+            raise ValueError(f"{start + T} tokens do not fit into block_size {self.config.block_size}")
+        x = self.token_embedding(tokens)  # (B, T, C)
+        if self.token_conv is not None:
+            x = self.token_conv(x, cache)
+        if self.position_embedding is not None:
+            x = x + self.position_embedding.weight[start : start + T]
+        x = self.dropout(x)
+        for i, block in enumerate(self.blocks):
+            if self.use_checkpoint and torch.is_grad_enabled():
+                x = checkpoint(block, x, start, self.rope, use_reentrant=False)
+            else:
+                x = block(x, start, self.rope, None if cache is None else cache.layers[i])
+        out: Tensor = self.norm(x)
+        return out
+
+    def empty_cache(self) -> Cache:
+        """A cache to pass to `forward` for generation token by token."""
+        return Cache(self.config.n_layer)
+
+    def num_params(self) -> int:
+        """Number of parameters; shared weights count once."""
+        return sum(p.numel() for p in self.parameters())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.lm_head.weight.device
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Copy weights into this model.
+
+        Raises:
+            ValueError: naming every tensor that is missing, unexpected, or of another shape.
+        """
+        own = self.state_dict()
+        problems = [f"{n} is missing" for n in own.keys() - weights.keys()]
+        problems += [f"{n} is not part of this model" for n in weights.keys() - own.keys()]
+        problems += [
+            f"{n} has shape {tuple(w.shape)} instead of {tuple(own[n].shape)}"
+            for n, w in weights.items()
+            if n in own and w.shape != own[n].shape
+        ]
+        if problems:
+            raise ValueError("; ".join(sorted(problems)))
+        self.load_state_dict(dict(weights))
+
+    def _init_weights(self, seed: int) -> None:
+        if self.lm_head.weight.is_meta:
+            return  # a model that is built for its shapes alone
+        generator = torch.Generator().manual_seed(seed)
+        residual = ("attn.proj.weight", "mlp.down.weight")
+        with torch.no_grad():
+            for name, p in self.named_parameters():
+                if p.dim() >= 2 and not name.startswith("token_conv"):
+                    std = INIT_STD / math.sqrt(2 * self.config.n_layer) if name.endswith(residual) else INIT_STD
+                    p.normal_(0.0, std, generator=generator)
+                elif name.endswith("bias") or name.startswith("token_conv"):
+                    p.zero_()
+                else:
+                    p.fill_(1.0)

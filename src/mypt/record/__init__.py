@@ -1,1 +1,0 @@
-"""Reads and writes the record of a run without torch."""

@@ -1,0 +1,167 @@
+"""Which device computes, in which precision, and how much memory that took."""
+
+import ctypes
+import os
+import platform
+import sys
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import cast
+
+import torch
+
+from mypt import __version__
+from mypt.checkpoint.manager import AnyOptimizer
+from mypt.data.loader import Batch
+from mypt.errors import DeviceError
+from mypt.schema.files.state import Environment
+from mypt.schema.settings.training import TrainingConfig
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
+_UNITS = ("amx_bf16", "avx512_bf16", "avx512_f", "avx2", "sve2", "sve", "neon")
+"""The widest first; a CPU with another one of them gives other bits."""
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The torch dtype of `fp32`, `bf16` or `fp16`."""
+    return _DTYPES[name]
+
+
+def available_devices() -> list[str]:
+    """The devices of this machine, the fastest first."""
+    found = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    found = ["cuda", *found] if found else []
+    return [*found, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+
+
+def resolve_device(name: str) -> str:
+    """The device to compute on; `auto` takes the fastest one present.
+
+    Raises:
+        DeviceError: it is not on this machine.
+    """
+    present = available_devices()
+    if name == "auto":
+        return present[0]
+    if name not in present:
+        raise DeviceError(
+            f"The device {name} is not available on this machine.",
+            f"Use --device auto, or one of: {', '.join(present)}.",
+        )
+    return name
+
+
+def has_hardware_for(device: str, amp_dtype: str) -> bool:
+    """Whether a device computes in a half precision in hardware; emulated, it would be slower than fp32."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return amp_dtype == "fp16" or torch.cuda.is_bf16_supported(including_emulation=False)
+    return kind == "cpu" and amp_dtype == "bf16" and _cpu_has_bf16()
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """A batch where the model is; a GPU fetches it while it still computes."""
+    if device.type != "cuda":
+        return batch[0].to(device), batch[1].to(device)
+    x, y = (t.pin_memory().to(device, non_blocking=True) for t in batch)
+    return x, y
+
+
+def keep_freed_memory() -> None:
+    """Let memory that is freed stay with this process instead of going back to the system.
+
+    glibc hands large blocks back at once, and gets them again page by page, each cleared: a tenth of a small step on
+    a CPU and a fifth of a large one. Whoever sets one of glibc's own MALLOC_ variables is not interfered with.
+    """
+    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # not in other C libraries
+        for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_TOP_PAD, 64 << 20)):
+            libc.mallopt(option, value)
+
+
+@dataclass
+class Precision:
+    """How a run computes: plain fp32, or autocast with a loss scale where fp16 needs one.
+
+    Attributes:
+        device: where.
+        enabled: whether autocast is in effect.
+        dtype: what autocast computes in.
+        scaler: keeps small fp16 gradients from vanishing; does nothing for other precisions.
+    """
+
+    device: str
+    enabled: bool
+    dtype: torch.dtype
+    scaler: torch.amp.GradScaler = field(repr=False)
+
+    @classmethod
+    def of(cls, training: TrainingConfig, device: str) -> "Precision":
+        """The precision that the settings ask for and the device has."""
+        torch.backends.cuda.matmul.allow_tf32 = True  # what is left to fp32 on a GPU; without effect elsewhere
+        enabled = bool(training.use_amp) and has_hardware_for(device, training.amp_dtype)
+        dtype = torch_dtype(training.amp_dtype)
+        kind = torch.device(device).type
+        scale = enabled and dtype is torch.float16 and kind == "cuda"
+        return cls(device, enabled, dtype, torch.amp.GradScaler(kind, enabled=scale))
+
+    def unscale(self, optimizer: AnyOptimizer) -> None:
+        """Take the loss scale off the gradients."""
+        self.scaler.unscale_(cast(torch.optim.Optimizer, optimizer))
+
+    def step(self, optimizer: AnyOptimizer) -> None:
+        """Move the weights, unless the loss scale has made a gradient overflow."""
+        self.scaler.step(cast(torch.optim.Optimizer, optimizer))
+        self.scaler.update()
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """A context in which matrix products use the chosen precision."""
+        return torch.autocast(torch.device(self.device).type, dtype=self.dtype, enabled=self.enabled)
+
+
+def environment(device: str) -> Environment:
+    """The circumstances of this process that a trajectory depends on."""
+    return Environment(
+        mypt=__version__,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        numpy=version("numpy"),
+        tiktoken=version("tiktoken"),
+        platform=platform.platform(),
+        device=hardware(device),
+        threads=torch.get_num_threads(),
+        processor=processor(),
+    )
+
+
+def processor() -> str:
+    """The CPU's name and the unit that bounds its matrix products, such as `Intel Xeon (amx_bf16)`."""
+    has = torch.cpu.get_capabilities()
+    unit = next((u for u in _UNITS if has.get(u)), str(has.get("architecture", platform.machine())))
+    return f"{has.get('cpu_name') or platform.processor() or 'CPU'} ({unit})"
+
+
+def hardware(device: str) -> str:
+    """The name of a GPU, or the device's own where it has no other."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+
+
+def peak_memory(device: str) -> int | None:
+    """The most bytes this process has held so far, on the device or, for a CPU, in RAM; None if unknown."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def _cpu_has_bf16() -> bool:
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

@@ -1,0 +1,169 @@
+"""The events that a session writes into its log, each made from the state and what was measured."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mypt.model.cost import parameter_count, rows_at_once
+from mypt.schema.files.events import (
+    Eval,
+    GoldBlocked,
+    GoldCheckpoint,
+    ModelRecord,
+    PhaseSwitch,
+    RunConfigRecord,
+    TrainingComplete,
+    TrainingStart,
+    TrainingStopped,
+    timestamp,
+)
+from mypt.schema.files.state import TrainingState
+from mypt.schema.settings.config import GPTConfig
+from mypt.train.gold import Decision
+from mypt.train.throughput import Clock, Pace
+
+if TYPE_CHECKING:
+    from mypt.train.evaluate import Measured
+
+
+def training_start(
+    at: str, config: GPTConfig, state: TrainingState, use_amp: bool, compile_reason: str
+) -> TrainingStart:
+    """The event that says with which settings and which model a session starts.
+
+    Args:
+        at: timestamp of the start.
+        config: the architecture.
+        state: the settings and the data.
+        use_amp: whether half precision is in effect, not only asked for.
+        compile_reason: why the model is compiled or not.
+    """
+    training, data = state.training_config, state.data
+    as_in_effect = {"warmup_iters", "use_amp", "rows_at_once"}
+    settings = training.model_dump(include=set(RunConfigRecord.model_fields) - as_in_effect)
+    from_text = data is not None and data.dataset_dir is None
+    return TrainingStart(
+        timestamp=at,
+        config=RunConfigRecord(
+            **settings,
+            warmup_iters=training.warmup_steps,
+            use_amp=use_amp,
+            batch_size=config.batch_size,
+            block_size=config.block_size,
+            tokens_per_step=config.batch_size * config.block_size * training.grad_accum_steps,
+            config_file=state.config_file,
+            dataset_dir=data.dataset_dir if data else None,
+            input_file=[s.path for s in data.sources] if data and from_text else None,
+            tokenization=data.tokenization if data else None,
+            sampling=data.sampling if data else None,
+            dropout=config.dropout,
+            rows_at_once=rows_at_once(config, training),
+            torch_compile_reason=compile_reason,
+            preset=state.preset,
+            device=config.device,
+        ),
+        model=ModelRecord(
+            total_params=parameter_count(config),
+            **config.model_dump(include=set(ModelRecord.model_fields) - {"total_params"}),
+        ),
+    )
+
+
+def evaluation(
+    state: TrainingState, measured: Mapping[str, "Measured"], clock: Clock, pace: Pace, lr: float, phase: str
+) -> Eval:
+    """The event of an evaluation at the state's step.
+
+    Args:
+        state: already brought up to the step.
+        measured: every set that was measured, by name; `train` and `val` among them.
+        clock: of the session.
+        pace: of the session.
+        lr: learning rate of the step.
+        phase: the step's phase.
+    """
+    further = {name: m for name, m in measured.items() if name not in ("train", "val")}
+    losses = {f"eval_{name}": m.loss for name, m in further.items()}
+    errors = {f"{name}_se": m.se for name, m in further.items()}
+    bits = {f"{name}_bpb": m.bpb for name, m in further.items()}
+    return Eval(
+        iter=state.step,
+        timestamp=timestamp(),
+        elapsed_s=clock.elapsed,
+        tokens_processed=state.progress.tokens_processed,
+        progress_pct=100 * state.step / state.training_config.max_iters,
+        lr=lr,
+        phase=phase,
+        val_loss=measured["val"].loss,
+        eval_duration_s=clock.latest["evaluating"],
+        train_loss=measured["train"].loss,
+        val_se=measured["val"].se,
+        val_bpb=measured["val"].bpb,
+        train_se=measured["train"].se,
+        tokens_per_sec=round(pace.tokens_per_sec),
+        tflops=pace.tflops,
+        mfu=pace.mfu,
+        **losses,
+        **errors,
+        **bits,
+    )
+
+
+def gold_decided(decision: Decision, step: int, val_loss: float) -> GoldCheckpoint | GoldBlocked | None:
+    """The event of a gold decision; None if it comes to nothing."""
+    if decision.kind == "gold":
+        return GoldCheckpoint(iter=step, timestamp=timestamp(), val_loss=val_loss, prev_best=decision.best)
+    if decision.reason is None:
+        return None
+    return GoldBlocked(
+        iter=step, timestamp=timestamp(), val_loss=val_loss, best_val_loss=decision.best, reason=decision.reason
+    )
+
+
+def phase_switch(state: TrainingState, clock: Clock, new_phase: str) -> PhaseSwitch:
+    """The event that a phase of the curriculum takes over."""
+    return PhaseSwitch(
+        iter=state.step,
+        timestamp=timestamp(),
+        elapsed_s=clock.elapsed,
+        tokens_processed=state.progress.tokens_processed,
+        new_phase=new_phase,
+    )
+
+
+def training_stopped(state: TrainingState, clock: Clock, reason: str) -> TrainingStopped:
+    """The event of a session that ends before max_iters."""
+    return TrainingStopped(
+        iter=state.step,
+        timestamp=timestamp(),
+        elapsed_s=clock.elapsed,
+        tokens_processed=state.progress.tokens_processed,
+        reason=reason,
+    )
+
+
+def training_complete(state: TrainingState, clock: Clock, pace: Pace) -> TrainingComplete:
+    """The closing event of a run; rates are of this session's training time alone."""
+    progress = state.progress
+    steps = state.step - state.training_config.start_step
+    rate = steps / clock.training if clock.training else 0.0
+    return TrainingComplete(
+        timestamp=timestamp(),
+        started_at=clock.started_at,
+        total_elapsed_s=clock.elapsed,
+        total_elapsed_h=clock.elapsed / 3600,
+        total_steps=state.step,
+        total_tokens=progress.tokens_processed,
+        steps_per_sec=rate,
+        tokens_per_sec=round(pace.tokens_per_sec),
+        final_train_loss=progress.last_train_loss,
+        final_val_loss=progress.last_val_loss,
+        best_val_loss=progress.best_val_loss if progress.gold.step is None else progress.gold.val_loss,
+        gold_step=progress.gold.step,
+        config_file=state.config_file,
+        dataset_dir=state.data.dataset_dir if state.data else None,
+        training_s=clock.training,
+        eval_s=clock.evaluating,
+        save_s=clock.saving,
+        tflops=pace.tflops,
+        mfu=pace.mfu,
+    )

@@ -1,0 +1,92 @@
+"""Muon: momentum whose every matrix is made orthogonal before it moves the weights."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from mypt.train.device.devices import has_hardware_for
+
+MOMENTUM = 0.9
+ROUNDS = 5
+QUINTIC = (3.4445, -4.7750, 2.0315)
+"""Coefficients of Jordan et al. 2024 (kellerjordan.github.io/posts/muon): five rounds bring singular values near 1."""
+RMS = 0.2
+"""Root mean square of an update at a learning rate of 1, that of AdamW, so that both share one learning rate and one
+weight decay (Liu et al. 2025, "Muon is Scalable for LLM Training", section 2.2)."""
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A matrix within a tensor: rows `start` to `stop`, turned to lie if it stands."""
+
+    number: int
+    start: int
+    stop: int
+    turned: bool
+
+    def of(self, tensors: Sequence[Tensor]) -> Tensor:
+        """A view of the piece, at least as wide as high."""
+        rows = tensors[self.number][self.start : self.stop]
+        return rows.mT if self.turned else rows
+
+
+class Muon:
+    """The update of some matrices of one device; those of equal shape are made orthogonal together.
+
+    Args:
+        params: the tensors (rows, columns).
+        pieces: how many matrices lie in each tensor, one above the other, such as 3 in that of query, key and value.
+        dtype: in which they are made orthogonal; by default bf16 where the hardware has it, as runs that recorded
+            none have used.
+    """
+
+    def __init__(self, params: Sequence[Tensor], pieces: Sequence[int], dtype: torch.dtype | None = None) -> None:
+        self.params = [p.detach() for p in params]
+        self.sources = list(params)
+        device = self.params[0].device
+        self.dtype = dtype or (torch.bfloat16 if has_hardware_for(str(device), "bf16") else torch.float32)
+        self.by_shape: dict[tuple[int, int], list[_Piece]] = {}
+        for number, (p, parts) in enumerate(zip(params, pieces, strict=True)):
+            rows, columns = p.size(0) // parts, p.size(1)
+            shape = (min(rows, columns), max(rows, columns))
+            found = [_Piece(number, i * rows, (i + 1) * rows, rows > columns) for i in range(parts)]
+            self.by_shape.setdefault(shape, []).extend(found)
+
+    @cached_property
+    def momentum(self) -> list[Tensor]:
+        """Running means of the gradients."""
+        return [torch.zeros_like(p) for p in self.params]
+
+    @torch.no_grad()
+    def step(self, lr: float, weight_decay: float) -> None:
+        """Move the matrices by their gradients."""
+        grads = [p.grad for p in self.sources if p.grad is not None]
+        torch._foreach_lerp_(self.momentum, grads, 1 - MOMENTUM)
+        ahead = torch._foreach_lerp(grads, self.momentum, MOMENTUM)  # Nesterov's
+        torch._foreach_mul_(self.params, 1 - lr * weight_decay)
+        for shape, pieces in self.by_shape.items():
+            updates = orthogonalized(torch.stack([piece.of(ahead) for piece in pieces]).to(self.dtype))
+            moved = [piece.of(self.params) for piece in pieces]
+            torch._foreach_add_(moved, list(updates.unbind()), alpha=-lr * RMS * sqrt(shape[1]))
+
+    def state(self) -> list[dict[str, Tensor]]:
+        """What a resume needs, for each tensor."""
+        return [{"momentum_buffer": m} for m in self.momentum]
+
+
+def orthogonalized(matrices: Tensor) -> Tensor:
+    """About the nearest orthogonal matrix to each of `matrices` (n, rows, columns), rows <= columns.
+
+    Newton-Schulz: an odd polynomial of a matrix acts on its singular values alone and drives them towards 1.
+    """
+    a, b, c = QUINTIC
+    x: Tensor = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(ROUNDS):
+        gram = x @ x.mT
+        inner = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, inner, x, beta=a)
+    return x

@@ -1,0 +1,69 @@
+"""Where a session's time goes, how fast it trains, and what share of the device's peak that is."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from mypt.model.cost import flops_per_token
+from mypt.schema.files.events import timestamp
+from mypt.schema.settings.config import GPTConfig
+
+PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "RTX 4090": 165.0, "RTX 3090": 71.0}
+"""Dense bf16 peaks from NVIDIA's data sheets, by a part of the name that the driver gives."""
+
+
+@dataclass
+class Clock:
+    """Seconds of a session since it started: in steps, evaluations and saves, and the latest of each."""
+
+    started_at: str = field(default_factory=timestamp)
+    began: float = field(default_factory=time.perf_counter)
+    training: float = 0.0
+    evaluating: float = 0.0
+    saving: float = 0.0
+    latest: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def measure(self, what: str) -> Iterator[None]:
+        """Add the time of a block to `training`, `evaluating` or `saving`."""
+        start = time.perf_counter()
+        yield
+        self.latest[what] = time.perf_counter() - start
+        setattr(self, what, getattr(self, what) + self.latest[what])
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the session started."""
+        return time.perf_counter() - self.began
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Rates of a session's training time, without evaluations and saves.
+
+    Attributes:
+        tokens_per_sec: tokens learned from.
+        tflops: 10^12 floating point operations a second, as `flops_per_token` counts them.
+        mfu: `tflops` over the device's dense bf16 peak (Chowdhery et al. 2022, PaLM, appendix B); None where that is
+            not known.
+    """
+
+    tokens_per_sec: float
+    tflops: float
+    mfu: float | None
+
+
+def pace(tokens: int, seconds: float, config: GPTConfig, device: str) -> Pace:
+    """The pace of so many tokens in so many seconds.
+
+    Args:
+        tokens: learned from.
+        seconds: that it took; 0 gives rates of 0.
+        config: the model.
+        device: name of the hardware, such as `NVIDIA A100-SXM4-80GB`.
+    """
+    rate = tokens / seconds if seconds else 0.0
+    tflops = rate * flops_per_token(config) / 1e12
+    peak = next((peak for name, peak in PEAK_TFLOPS.items() if name in device), None)
+    return Pace(rate, tflops, None if peak is None else tflops / peak)
