@@ -126,14 +126,14 @@ class Trainer(Stepper):
             DivergedError: spikes are not to be skipped, or it is too late to.
         """
         windows = self.windows(figures.step)
-        if taken or self.training.on_spike == "stop":
+        if taken or self.training.on_nonfinite == "stop":
             so = f"so it was not taken: the weights are those of step {figures.step}"
             if taken:
                 so = "which came to light after it was taken: the weights in memory are spoilt, none of them was saved"
             raise DivergedError(
                 f"{figures}, {so}.",
                 "Go on from the last bundle with a lower --learning-rate, or leave such batches out with "
-                "--on-spike skip.",
+                "--on-nonfinite skip.",
                 [f"windows start at tokens {windows} of the training split", self._last_saved()],
             )
         self.observer.notice(f"{figures}; its batches are left out.")

@@ -40,7 +40,7 @@ class Stepper:
     def __post_init__(self) -> None:
         """Start without torch.compile; know each step's figures before the next, except where a GPU computes."""
         self.loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = self.model.loss
-        runs_ahead = may_run_ahead(self.model.device, self.precision, self.training.on_spike)
+        runs_ahead = may_run_ahead(self.model.device, self.precision, self.training.on_nonfinite)
         self.ahead = Ahead() if runs_ahead else None
 
     @property

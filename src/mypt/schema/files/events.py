@@ -60,6 +60,9 @@ class RunConfigRecord(Model):
     torch_compile_reason: str | None = None
     amp_reason: str | None = None
     muon_dtype: str | None = None
+    min_lr: float | None = None
+    beta1: float | None = None
+    beta2: float | None = None
     device: str | None = None
     init_from_model: str | None = None
 
@@ -139,6 +142,24 @@ class Eval(Event):
         return ordered
 
 
+class Step(Event):
+    """Written after every `log_interval`-th step where that is asked for.
+
+    Attributes:
+        loss: mean of the step's own tokens, nats per token.
+        grad_norm: L2 norm of the whole gradient, before clipping.
+        tokens_per_sec: of the steps since the last such line, without evaluations and saves.
+    """
+
+    event: Literal["step"] = "step"
+    iter: int
+    timestamp: str
+    loss: Loss
+    lr: LearningRate
+    grad_norm: Loss
+    tokens_per_sec: int
+
+
 class PhaseSwitch(Event):
     """Written when a phase of the curriculum takes over, before its first step."""
 
@@ -208,7 +229,7 @@ class TrainingStopped(Event):
 
 
 class BatchSkipped(Event):
-    """Written when a step is left out because its loss or gradient is not finite (`--on-spike skip`).
+    """Written when a step is left out because its loss or gradient is not finite (`--on-nonfinite skip`).
 
     Attributes:
         loss: the step's loss as text, since JSON has no word for nan or inf.
@@ -224,6 +245,7 @@ class BatchSkipped(Event):
 
 EVENTS: dict[str, type[Event]] = {
     "training_start": TrainingStart,
+    "step": Step,
     "eval": Eval,
     "phase_switch": PhaseSwitch,
     "gold_checkpoint": GoldCheckpoint,

@@ -1,8 +1,13 @@
 """The training settings, recorded in training_state.json. They may change from one resume to the next."""
 
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from mypt.schema.base import Section, setting
+
+RENAMED = {"on_spike": "on_nonfinite"}
+"""Names that records of earlier versions have, and what they are called now."""
 
 
 class TrainingConfig(Section):
@@ -33,8 +38,12 @@ class TrainingConfig(Section):
         unit="steps", on_resume="trajectory", ge=0,
     )  # fmt: skip
     lr_schedule: Literal["cosine", "constant", "linear"] = setting(
-        "cosine", "Course of the learning rate after the warm-up: cosine to 10 %, constant, or linear to zero.",
+        "cosine", "Course of the learning rate after the warm-up: cosine or linear down to min_lr, or constant.",
         on_resume="trajectory",
+    )  # fmt: skip
+    min_lr: float | None = setting(
+        None, "Learning rate that the schedule ends at; by default a tenth of the peak for cosine and 0 for linear.",
+        on_resume="trajectory", ge=0,
     )  # fmt: skip
     optimizer: Literal["adamw", "muon"] = setting(
         "adamw", "What moves the weights: adamw, or muon for the matrices inside the layers and adamw for the rest, "
@@ -44,6 +53,12 @@ class TrainingConfig(Section):
     weight_decay: float = setting(
         0.1, "The optimizer's decay of matrices; norms and biases are never decayed.", on_resume="trajectory", ge=0
     )
+    beta1: float = setting(0.9, "AdamW's decay of the running mean of gradients.", on_resume="trajectory", ge=0, lt=1)
+    beta2: float = setting(
+        0.99,  # not 0.95: steps of few tokens have noisy gradients; tiny Shakespeare ends at 1.878 instead of 1.897
+        "AdamW's decay of the running mean of squared gradients; 0.95 suits batches of many tokens.",
+        on_resume="trajectory", ge=0, lt=1,
+    )  # fmt: skip
     grad_clip: float = setting(
         1.0, "Largest norm of the whole gradient; 0 turns clipping off.", on_resume="trajectory", ge=0
     )
@@ -107,10 +122,14 @@ class TrainingConfig(Section):
         None, "Save and end before this time is over, as a queue's limit demands; a resume goes on.",
         unit="minutes", on_resume="harmless", gt=0,
     )  # fmt: skip
-    on_spike: Literal["stop", "skip"] = setting(
+    on_nonfinite: Literal["stop", "skip"] = setting(
         "stop", "What to do when a loss or gradient is not finite: stop before such weights are saved, or skip "
         "the step's batches, record them and go on.",
-        on_resume="trajectory",
+        on_resume="trajectory", names=("--on-spike",),
+    )  # fmt: skip
+    log_interval: int | None = setting(
+        None, "Also log loss, learning rate, gradient norm and tokens a second of every N-th step, as `step` events.",
+        unit="steps", on_resume="harmless", gt=0,
     )  # fmt: skip
 
     gold_overfit_ratio: float = setting(
@@ -125,6 +144,17 @@ class TrainingConfig(Section):
         0.2, "Gold is blocked while any further eval set is worse than at the first evaluation by more than this.",
         unit="fraction", on_resume="harmless", gt=0,
     )  # fmt: skip
+
+    @model_validator(mode="before")
+    @classmethod
+    def _earlier_names(cls, value: object) -> object:
+        return {RENAMED.get(name, name): v for name, v in value.items()} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _floor_below_peak(self) -> Self:
+        if self.min_lr is not None and self.min_lr > self.learning_rate:
+            raise ValueError(f"min_lr {self.min_lr} is above learning_rate {self.learning_rate}")
+        return self
 
     @property
     def warmup_steps(self) -> int:

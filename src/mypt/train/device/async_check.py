@@ -71,9 +71,9 @@ class Ahead:
         return arrived
 
 
-def may_run_ahead(device: torch.device, precision: Precision, on_spike: str) -> bool:
+def may_run_ahead(device: torch.device, precision: Precision, on_nonfinite: str) -> bool:
     """Whether steps can be launched before it is known that those before them were finite.
 
     To leave a step out, or to adapt a loss scale to it, it has to be known first.
     """
-    return device.type == "cuda" and on_spike == "stop" and not precision.scaler.is_enabled()
+    return device.type == "cuda" and on_nonfinite == "stop" and not precision.scaler.is_enabled()

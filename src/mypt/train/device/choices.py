@@ -150,7 +150,7 @@ class _Trial:
         self.hidden = torch.randn(1, tokens, C, device=device, requires_grad=True)
         self.weight = model.lm_head.weight.detach().requires_grad_()
         self.targets = torch.randint(0, config.vocab_size, (1, tokens), device=device)
-        self.optimizer = AdamW(list(self.block.parameters()))
+        self.optimizer = AdamW(list(self.block.parameters()), (training.beta1, training.beta2))
         self.layers = parts * config.n_layer
         self.heads = parts * rows * T / tokens
         self.updates = parameter_count(config) / sum(p.numel() for p in self.block.parameters())

@@ -16,9 +16,6 @@ from mypt.schema.settings.training import TrainingConfig
 from mypt.train.device.devices import torch_dtype
 from mypt.train.optim.muon import Muon
 
-BETAS = (0.9, 0.99)
-"""0.99 rather than 0.95, because steps of a few thousand tokens have noisy gradients: tiny Shakespeare ends at a val
-loss of 1.878 instead of 1.897 (4 layers, 128 wide, 2000 steps of 768 tokens)."""
 EPS = 1e-8
 
 
@@ -27,10 +24,12 @@ class AdamW:
 
     Args:
         params: the tensors.
+        betas: decay of the running means of the gradients and of their squares.
     """
 
-    def __init__(self, params: Sequence[Tensor]) -> None:
+    def __init__(self, params: Sequence[Tensor], betas: tuple[float, float]) -> None:
         self.params = list(params)
+        self.betas = betas
 
     @cached_property
     def steps(self) -> Tensor:
@@ -54,7 +53,8 @@ class AdamW:
         self.steps += 1
         torch._fused_adamw_(
             self.params, grads, self.first, self.second, [], [self.steps] * len(grads),
-            lr=lr, beta1=BETAS[0], beta2=BETAS[1], weight_decay=weight_decay, eps=EPS, amsgrad=False, maximize=False,
+            lr=lr, beta1=self.betas[0], beta2=self.betas[1], weight_decay=weight_decay, eps=EPS,
+            amsgrad=False, maximize=False,
         )  # fmt: skip
 
     def state(self) -> list[dict[str, Tensor]]:
@@ -133,7 +133,8 @@ def build_optimizer(model: Network, training: TrainingConfig) -> Optimizer:
         pieces = [3 if n.endswith("attn.qkv.weight") else 1 for n in hidden]
         dtype = torch_dtype(training.muon_dtype) if training.muon_dtype else None
         groups.append({"rule": Muon(list(hidden.values()), pieces, dtype), "params": list(hidden.values())})
-    groups += [{"rule": AdamW(params), "params": params} for params in (matrices, vectors) if params]
+    betas = (training.beta1, training.beta2)
+    groups += [{"rule": AdamW(params, betas), "params": params} for params in (matrices, vectors) if params]
     for group in groups:
         decay = 0.0 if group["params"] is vectors else training.weight_decay
         group |= {"lr": training.learning_rate, "weight_decay": decay}
