@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mypt.checkpoint.describe import BundleInfo, FileInfo, TensorInfo
 from mypt.checkpoint.lineage import Ancestor
-from mypt.checkpoint.overview import BundleRow
+from mypt.checkpoint.overview import BundleSummary
 from mypt.cli.render.tables import inspect_tables, lineage_tree, overview_table, state_lines, tensor_tables
 from mypt.cli.verbs.compare import closing_lines, comparison_tables, verdict_lines
 from mypt.log.compare import Comparison, Difference, _at, compare
@@ -181,11 +181,11 @@ def one_bundle() -> BundleInfo:
 @pytest.mark.parametrize("width", [80, 140])
 def test_tables_fold_well(width: int) -> None:
     rows = [
-        BundleRow(name="dante_with_a_rather_long_name", parameters=817_280, step=2000, best_val_loss=1.8776,
+        BundleSummary(name="dante_with_a_rather_long_name", parameters=817_280, step=2000, best_val_loss=1.8776,
                   best_val_bpb=2.6512, tokens_processed=1_536_000, saved_at="2026-02-09T14:30:00.123456"),
-        BundleRow(name="large", parameters=698_880_000, step=75_000, best_val_loss=3.1, tokens_processed=7_372_800_000,
-                  saved_at="2026-02-10T08:30:00.999888"),
-        BundleRow(name="torn", damage="checkpoints/torn/model.pt is missing."),
+        BundleSummary(name="large", parameters=698_880_000, step=75_000, best_val_loss=3.1,
+                  tokens_processed=7_372_800_000, saved_at="2026-02-10T08:30:00.999888"),
+        BundleSummary(name="torn", damage="checkpoints/torn/model.pt is missing."),
     ]  # fmt: skip
     line = [
         Ancestor(name="dante_base", step=1000, commands=("mypt train dante_base --input-file dante.txt --n-layer 6",)),

@@ -263,7 +263,7 @@ def test_what_a_crash_leaves_behind_is_put_right_and_said(mypt: Mypt) -> None:
     mypt("train", "dante", *RUN)
     Path("checkpoints/.dante.writing").mkdir()
     out = mypt("resume", "dante").output
-    assert "Removed what an interrupted save of checkpoints/dante had left behind." in out
+    assert "Removed the leftovers of an interrupted save of checkpoints/dante." in out
     assert not Path("checkpoints/.dante.writing").exists()
     Path("checkpoints/dante").rename(commit._old(Path("checkpoints/dante")))
     assert "Last recorded training step: 12" in mypt("inspect", "dante").output

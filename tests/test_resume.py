@@ -200,7 +200,7 @@ def test_a_reader_puts_a_half_switched_bundle_back_and_says_so(mypt: Mypt) -> No
     bundle = Path("checkpoints/dante")
     bundle.rename(bundle.with_name(".dante.old"))
     result = mypt("inspect", "dante")
-    assert flat(result.stderr) == f"Put {bundle} back, which a crash had left between two names."
+    assert flat(result.stderr) == f"Restored {bundle} after a crash in the middle of a save."
     assert bundle.is_dir() and mypt("inspect", "dante").stderr == ""
 
 

@@ -1,6 +1,6 @@
-"""mypt trains GPT models on your own text and keeps a record that can be trusted.
+"""mypt trains GPT models on your own text and keeps a trustworthy record of each run.
 
-The names below load what they need when they are first used; `import mypt` itself loads no torch.
+The public names are imported on first use; `import mypt` alone does not import torch.
 """
 
 from importlib import import_module
@@ -27,7 +27,7 @@ __all__ = [
     "get_model_info",
 ]
 
-_HOMES = {
+_MODULES = {
     "GPT": "mypt.api",
     "CheckpointManager": "mypt.checkpoint.manager",
     "GPTConfig": "mypt.schema.settings.config",
@@ -39,9 +39,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'mypt' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,28 +1,29 @@
-"""Every error that mypt raises on purpose.
+"""The errors that mypt raises.
 
-MyptError                a failure while working; exit code 1
+MyptError                a failure; exit code 1
 ├── BundleError          a checkpoint is missing or damaged
 ├── StorageError         the disk is full or read-only
 ├── ExportError          a bundle cannot be exported
-├── BusyError            another process is writing under this name
+├── BusyError            another process holds the lock
 ├── DivergedError        a loss or gradient is not finite
-└── UsageError           the call itself is wrong; exit code 2
-....├── ConfigError      settings are wrong, all listed at once
+└── UsageError           the call is wrong; exit code 2
+....├── ConfigError      invalid settings, all listed at once
 ....├── InputError       the text or token input is unusable
-....├── DeviceError      the device asked for is not here
+....├── DeviceError      the requested device is not available
 ....└── ConflictError    the call contradicts the recorded run
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 
 class MyptError(Exception):
-    """An error that speaks to the user: what is wrong and where, then what to do.
+    """An error with a message for the user.
 
     Args:
-        what: one sentence on what is wrong and where.
-        todo: one sentence on what to do about it.
-        details: further lines, for example one for each wrong setting.
+        what: one sentence: what is wrong, and where.
+        todo: one sentence: what to do about it.
+        details: further lines, for example one for each invalid setting.
     """
 
     exit_code = 1
@@ -34,47 +35,53 @@ class MyptError(Exception):
         self.details = tuple(details)
 
     def __reduce__(self) -> tuple[type["MyptError"], tuple[str, str, tuple[str, ...]]]:
-        """An error passes whole from a worker process to the one that tells it."""
+        """Support pickling, so that worker processes can pass errors on."""
         return type(self), (self.what, self.todo, self.details)
 
 
 class BundleError(MyptError):
-    """A checkpoint bundle is missing a file, or a file of it cannot be read."""
+    """A file of a bundle is missing or damaged."""
 
 
 class StorageError(MyptError):
-    """The disk refuses to take what must be written."""
+    """A file cannot be written."""
 
 
 class ExportError(MyptError):
-    """A bundle cannot be exported without losing what it holds."""
+    """A bundle cannot be exported without loss."""
 
 
 class BusyError(MyptError):
-    """Another process is writing what this call would write."""
+    """Another process holds the lock on the files to be written."""
 
 
 class DivergedError(MyptError):
-    """A loss or gradient is not finite; the weights were not touched by it."""
+    """A loss or gradient is not finite; the weights were not updated with it."""
 
 
 class UsageError(MyptError):
-    """The call itself is wrong; nothing was started."""
+    """The call is wrong; nothing was started."""
 
     exit_code = 2
 
 
 class ConfigError(UsageError):
-    """One or more settings are wrong; `details` names each of them."""
+    """One or more settings are invalid; `details` lists them."""
 
 
 class InputError(UsageError):
-    """The input text is missing, empty, unreadable or too short."""
+    """An input is missing, empty, unreadable or too short."""
 
 
 class DeviceError(UsageError):
-    """The device asked for is not available on this machine."""
+    """The requested device is not available on this machine."""
 
 
 class ConflictError(UsageError):
-    """The call contradicts what the recorded run is; `details` lists every difference."""
+    """The call contradicts the recorded run; `details` lists every difference."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """End of a sentence about an unknown name: `; did you mean X?` if a known one is close, else a period."""
+    close = get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else "."

@@ -1,4 +1,4 @@
-"""Figures for people: durations, counts, bytes."""
+"""Formats durations, counts and sizes for display."""
 
 
 def duration(seconds: float) -> str:
@@ -13,7 +13,7 @@ def duration(seconds: float) -> str:
 
 
 def count(number: float) -> str:
-    """`950`, `3.4K`, `34M`, `7.4B`: from ten thousand to a billion whole, as in the spec's console lines."""
+    """`950`, `3.4K`, `34M`, `7.4B`: one decimal below 10K, below 10M and from 1B on."""
     for limit, divisor, unit in ((1e3, 1.0, ""), (1e6, 1e3, "K"), (1e9, 1e6, "M")):
         if number < limit:
             short = unit and number < 9.95 * divisor
@@ -31,14 +31,14 @@ def flop(number: float) -> str:
 
 
 def parameters(number: int) -> str:
-    """`0.80M`, `124.4M`, `1.56B`: three figures, as models are named by."""
+    """Parameter counts such as `0.80M`, `124.4M` or `1.56B`."""
     if number < 1_000_000:
         return f"{number / 1e6:.2f}M" if number >= 100_000 else f"{number:,}"
     return f"{number / 1e6:.1f}M" if number < 1e9 else f"{number / 1e9:.2f}B"
 
 
 def size(number: float) -> str:
-    """Bytes as `512 B`, `3.2 MB`, `1.4 GB`, in powers of 1000 as disks are sold."""
+    """Bytes as `512 B`, `3.2 MB` or `1.4 GB`, in powers of 1000."""
     for limit, divisor, unit in ((1e3, 1.0, "B"), (1e6, 1e3, "KB"), (1e9, 1e6, "MB")):
         if number < limit:
             return f"{number / divisor:.0f} {unit}" if unit == "B" else f"{number / divisor:.1f} {unit}"

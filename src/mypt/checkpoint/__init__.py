@@ -1,1 +1,1 @@
-"""Tensors in and out of a bundle."""
+"""Bundles: the folders on disk that hold a checkpoint."""

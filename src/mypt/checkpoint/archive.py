@@ -1,66 +1,66 @@
-"""Setting a run aside: its bundles and its log get a name of their own, and nothing writes into them any more."""
+"""Archives a run under a new name when `--fresh` or an import reuses its old one."""
 
 import os
 import shutil
 from pathlib import Path
 
-from mypt.checkpoint.atomic import move_aside, replacing, storage_errors
+from mypt.checkpoint.atomic import rename_noreplace, replacing, storage_errors
 from mypt.checkpoint.files import read_state, write_json
-from mypt.checkpoint.layout import STATE_FILE, log_of, stored_log
+from mypt.checkpoint.layout import STATE_FILE, log_of, log_reference
 from mypt.checkpoint.manifest import MANIFEST_FILE, file_hash, read_manifest, write_text
 from mypt.errors import BundleError
 
 
 def copy_bundle(source: Path, target: Path, log: Path) -> None:
-    """Give a bundle a second name, whole or not at all, under which its record names `log`.
+    """Copy a bundle atomically; the copy's training state points to `log`.
 
-    Its files are linked where the disk can do that, for no file of a bundle is ever changed in place. What was
-    damaged stays recognisable: the hashes of the other files are carried over, not made again.
+    Files are hard-linked where possible, since no file of a bundle is ever modified in place. Existing hashes are
+    kept rather than recomputed, so that damage to the source is still detected in the copy.
 
     Raises:
-        BundleError: its training state or manifest cannot be read.
-        StorageError: the disk refused.
+        BundleError: the training state or the manifest cannot be read.
+        StorageError: the copy cannot be written.
     """
     state, manifest = read_state(source), read_manifest(source)
     with replacing(target) as folder:
         for path in source.iterdir():
             if path.name not in (STATE_FILE, MANIFEST_FILE):
                 _link_or_copy(path, folder / path.name)
-        write_json(folder / STATE_FILE, state.model_copy(update={"log_file": stored_log(log, target)}))
+        write_json(folder / STATE_FILE, state.model_copy(update={"log_file": log_reference(log, target)}))
         files = {**manifest.files, STATE_FILE: file_hash(folder / STATE_FILE)}
         write_text(manifest.model_copy(update={"files": files}), folder)
 
 
 def move_bundle(source: Path, target: Path, log: Path) -> None:
-    """Give a bundle another name, under which its record names `log`; one that cannot be read is only renamed.
+    """Rename a bundle and point its training state to `log`; an unreadable bundle is only renamed.
 
     Raises:
-        StorageError: the disk refused; the bundle is still there under its old name.
+        StorageError: the disk refused; the bundle keeps its old name.
     """
     try:
         copy_bundle(source, target, log)
     except BundleError:
-        move_aside(source, target)
+        rename_noreplace(source, target)
         return
     with storage_errors(source):
         shutil.rmtree(source)
 
 
-def aside_log(log: Path, name: str, kept: str) -> Path:
-    """Where the log of a run goes when the run `name` is set aside as `kept`."""
-    return log.with_name(log.name.replace(name, kept, 1) if log.name.startswith(name) else f"{kept}_{log.name}")
+def archived_log_path(log: Path, name: str, new_name: str) -> Path:
+    """Path of a run's log once the run `name` is archived as `new_name`."""
+    return log.with_name(log.name.replace(name, new_name, 1) if log.name.startswith(name) else f"{new_name}_{log.name}")
 
 
 def log_of_run(bundle: Path) -> Path | None:
-    """The log that a bundle's record names; None where it names none or cannot be read."""
+    """The log that a bundle's training state points to; None if there is none or it cannot be read."""
     try:
         return log_of(bundle, read_state(bundle))
     except BundleError:
         return None
 
 
-def _link_or_copy(path: Path, to: Path) -> None:
+def _link_or_copy(source: Path, target: Path) -> None:
     try:
-        os.link(path, to)
-    except OSError:  # the file system has no links, or not here
-        shutil.copy2(path, to)
+        os.link(source, target)
+    except OSError:  # no hard links on this file system
+        shutil.copy2(source, target)

@@ -1,4 +1,4 @@
-"""Whole or absent: a folder is written aside, flushed to disk, and switched into place in one move."""
+"""Atomic replacement of folders and files: write to a temporary name, fsync, then swap the names."""
 
 import errno
 import os
@@ -14,9 +14,9 @@ from mypt.errors import BundleError, MyptError, StorageError
 
 RECOVER_TRIES = 10
 RECOVER_PAUSE_S = 0.05
-"""A process that is alive takes far less than these pauses from its first rename to its second."""
+"""A live process needs far less than RECOVER_TRIES x RECOVER_PAUSE_S between its two renames."""
 READ_TRIES = 20
-_Found = TypeVar("_Found")
+T = TypeVar("T")
 _REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -30,7 +30,7 @@ _REASONS = {
 
 @contextmanager
 def storage_errors(path: Path, options: str = "--out-dir or --log-file") -> Iterator[None]:
-    """Turn an operating system's refusal to write into a `StorageError` that names `path` and what moves it."""
+    """Turn an `OSError` into a `StorageError` that names `path` and the `options` that choose another place."""
     try:
         yield
     except OSError as error:
@@ -43,63 +43,64 @@ def storage_errors(path: Path, options: str = "--out-dir or --log-file") -> Iter
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Yield an empty folder; when the block ends well it takes the place of `target`, whole.
+    """Yield an empty temporary folder that replaces `target` atomically when the block succeeds.
 
-    Until then, and whenever the block fails, `target` stays as it was. Where the operating system can
-    exchange two names (Linux, macOS) there is no instant without a whole `target`; elsewhere there is one
-    between two renames, and `recover` mends a crash in it.
+    If the block raises, `target` is left as it was. Where the operating system can exchange two names (Linux,
+    macOS), `target` exists at every instant; elsewhere it is missing between two renames, and `recover` repairs a
+    crash at that point.
 
     Raises:
-        StorageError: the disk refused; `target` is untouched.
+        StorageError: the folder cannot be written; `target` is untouched.
     """
-    aside, old = _aside(target), _old(target)
+    writing, old = _writing(target), _old(target)
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in (aside, old):
+        for leftover in (writing, old):
             shutil.rmtree(leftover, ignore_errors=True)
-        aside.mkdir()
+        writing.mkdir()
         try:
-            yield aside
-            _flush_tree(aside)
-            _switch(aside, target, old)
+            yield writing
+            _flush_tree(writing)
+            _switch(writing, target, old)
             _flush(target.parent)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(writing, ignore_errors=True)
             if target.exists():
                 shutil.rmtree(old, ignore_errors=True)
 
 
-def undisturbed(read: Callable[[Path], _Found], target: Path) -> _Found:
-    """What `read(target)` gives, read again whenever a save replaced `target` in the middle of it.
+def read_consistently(read: Callable[[Path], T], target: Path) -> T:
+    """Return `read(target)`, retrying if a save replaces `target` while it is being read.
 
     Raises:
-        BundleError: a save came in between every time; or what `read` raises of a `target` that stayed.
+        BundleError: every attempt was interrupted by a save. Errors of `read` pass through if `target` was stable.
     """
     for _ in range(READ_TRIES):
         before = _identity(target)
         try:
-            found = read(target)
+            result = read(target)
         except (MyptError, OSError):
             if _identity(target) == before:
                 raise
         else:
             if _identity(target) == before:
-                return found
+                return result
     raise BundleError(
-        f"{target} was saved anew each of the {READ_TRIES} times that it was read.", "Call again when the run is done."
+        f"{target} was replaced by a new save during each of {READ_TRIES} attempts to read it.",
+        "Call again when the run is done.",
     )
 
 
 def _identity(target: Path) -> tuple[int, int] | None:
     try:
-        found = target.stat()
+        stat = target.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns
+    return stat.st_ino, stat.st_mtime_ns
 
 
 def recover(target: Path) -> bool:
-    """Put `target` back if a crash fell between the two renames of a switch; True if it had to."""
+    """Restore `target` after a crash between the two renames of a replacement; True if it was restored."""
     for _ in range(RECOVER_TRIES):
         if target.exists() or not _old(target).exists():
             return False
@@ -109,30 +110,30 @@ def recover(target: Path) -> bool:
 
 
 def recover_all(folder: Path) -> list[str]:
-    """Put back every bundle of a folder that a crash left between two names; a sentence on each."""
+    """Recover every bundle of a folder; returns a message for each one restored."""
     hidden = sorted(folder.glob(".*.old")) if folder.is_dir() else []
     targets = [path.with_name(path.name[1:].removesuffix(".old")) for path in hidden]
-    return [_put_back(target) for target in targets if recover(target)]
+    return [_restored(target) for target in targets if recover(target)]
 
 
-def tidy(target: Path) -> str | None:
-    """Put right what a crash left beside `target`; a sentence on what was done, None if there was nothing.
+def clean_up(target: Path) -> str | None:
+    """Recover `target` and remove leftovers of an interrupted save; returns a message if anything was done.
 
-    Only for the process that holds the right to write `target`.
+    Only the process that holds the lock on `target` may call it.
     """
     if recover(target):
-        return _put_back(target)
-    leftovers = [p for p in (_aside(target), _old(target)) if p.exists()]
+        return _restored(target)
+    leftovers = [p for p in (_writing(target), _old(target)) if p.exists()]
     for leftover in leftovers:
         shutil.rmtree(leftover, ignore_errors=True)
-    return f"Removed what an interrupted save of {target} had left behind." if leftovers else None
+    return f"Removed the leftovers of an interrupted save of {target}." if leftovers else None
 
 
-def move_aside(old: Path, new: Path) -> None:
-    """Rename a file or folder to a name that is free.
+def rename_noreplace(old: Path, new: Path) -> None:
+    """Rename a file or folder; never replaces an existing `new`.
 
     Raises:
-        StorageError: the disk refused, or the name is taken.
+        StorageError: `new` exists, or the disk refused.
     """
     with storage_errors(new):
         if new.exists():
@@ -141,7 +142,7 @@ def move_aside(old: Path, new: Path) -> None:
 
 
 def copy_file(old: Path, new: Path) -> None:
-    """Copy a file and flush the copy to disk.
+    """Copy a file and fsync the copy.
 
     Raises:
         StorageError: the disk refused.
@@ -151,18 +152,18 @@ def copy_file(old: Path, new: Path) -> None:
         _flush(new)
 
 
-def _put_back(target: Path) -> str:
-    return f"Put {target} back, which a crash had left between two names."
-
-
-def settle(aside: Path, target: Path) -> None:
-    """Give a finished file its name, once its content is on the disk; what had the name is replaced."""
-    _flush(aside)
-    aside.replace(target)
+def commit_file(temporary: Path, target: Path) -> None:
+    """Fsync a finished temporary file and rename it to `target`, replacing what was there."""
+    _flush(temporary)
+    temporary.replace(target)
     _flush(target.parent)
 
 
-def _aside(target: Path) -> Path:
+def _restored(target: Path) -> str:
+    return f"Restored {target} after a crash in the middle of a save."
+
+
+def _writing(target: Path) -> Path:
     return target.with_name(f".{target.name}.writing")
 
 
@@ -179,8 +180,8 @@ def _switch(new: Path, target: Path, old: Path) -> None:
 
 
 def _exchange(a: Path, b: Path) -> bool:
-    """Swap two names atomically; False where the system or the file system cannot."""
-    import ctypes  # readers of bundles need none of it
+    """Swap two names atomically; False if the platform or the file system does not support it."""
+    import ctypes  # not needed to read bundles
 
     try:
         libc = ctypes.CDLL(None, use_errno=True)

@@ -1,4 +1,4 @@
-"""What differs between a recorded run and the call that goes on with it, and what that means."""
+"""Compares the settings and environment of a recorded run with those of a resume."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,21 +10,19 @@ from mypt.schema.settings.run import SECTIONS
 
 _ENVIRONMENT: dict[str, OnResume] = {
     "mypt": "harmless", "python": "harmless", "platform": "harmless",
-    "torch": "trajectory",
-    "numpy": "trajectory",
-    "tiktoken": "trajectory", "device": "trajectory", "threads": "trajectory",
-    "processor": "trajectory",
+    "torch": "trajectory", "numpy": "trajectory", "tiktoken": "trajectory",
+    "device": "trajectory", "threads": "trajectory", "processor": "trajectory",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Change:
-    """One difference.
+    """One setting or part of the environment that differs.
 
     Attributes:
-        name: the setting or circumstance.
-        recorded: its value in the record.
-        now: its value from here on.
+        name: the setting or the field of the environment.
+        recorded: value in the bundle.
+        now: value from the resume on.
         meaning: harmless, changes the trajectory, or refused.
     """
 
@@ -35,7 +33,7 @@ class Change:
 
 
 def changed_settings(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
-    """The settings present in both that differ, in the order of the schema."""
+    """The settings that are in both and differ, in schema order."""
     return [
         Change(name, recorded[name], now[name], extra_of(section, name)["on_resume"])
         for section in SECTIONS.values()
@@ -45,7 +43,7 @@ def changed_settings(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> lis
 
 
 def changed_environment(recorded: Environment | None, now: Environment) -> list[Change]:
-    """The circumstances that differ, of those that the record tells."""
+    """The fields of the environment that differ; unrecorded ones are skipped."""
     if recorded is None:
         return []
     before, after = recorded.model_dump(), now.model_dump()

@@ -1,11 +1,11 @@
-"""One bundle, described whole from its own files, without torch."""
+"""Describes a bundle from its JSON files and tensor headers, without torch."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mypt.checkpoint.atomic import undisturbed
+from mypt.checkpoint.atomic import read_consistently
 from mypt.checkpoint.files import read_config, read_state, read_tokenizer
 from mypt.checkpoint.layout import CONFIG_FILE, MODEL_FILE, OPTIMIZER_FILE, STATE_FILE, TOKENIZER_FILE, bundle_path
 from mypt.checkpoint.lineage import Ancestor, lineage
@@ -18,13 +18,13 @@ from mypt.schema.files.tokenizer import TokenizerFile
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
 
-HASHED_AT_SIGHT = 8 << 20
-"""Bytes up to which a file's hash is compared whenever the bundle is looked at; `mypt verify` compares them all."""
+HASH_LIMIT_BYTES = 8 << 20
+"""Files up to this size are hashed on every read; larger ones only by `mypt verify`."""
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A tensor as the header of its file describes it."""
+    """A tensor as described by the header of its file."""
 
     name: str
     shape: tuple[int, ...]
@@ -36,13 +36,12 @@ class FileInfo:
     """A file of a bundle.
 
     Attributes:
-        name: of the file.
-        bytes: its size.
-        sha256: its hash when it was saved; None for the manifest, which holds the hashes.
-        checked: what was compared with the saved record: the `hash` of files up to `HASHED_AT_SIGHT`, the `size` of
-            larger ones.
-        dtypes: those of the tensors in it, but for single numbers such as the optimizer's count of steps.
-        tensors: every one of them.
+        name: file name.
+        bytes: size.
+        sha256: hash recorded in the manifest; None for the manifest itself.
+        checked: what was compared with the manifest: the `hash` of files up to `HASH_LIMIT_BYTES`, else the `size`.
+        dtypes: dtypes of its tensors; scalars, such as the optimizer's step count, are left out.
+        tensors: all of its tensors.
     """
 
     name: str
@@ -58,15 +57,15 @@ class BundleDescription:
     """What `mypt inspect NAME --json` prints and `get_model_info` returns.
 
     Attributes:
-        schema_version: grows when a field changes its meaning.
-        name: of the bundle.
-        path: as it was given or found.
+        schema_version: increases when a field changes its meaning.
+        name: name of the bundle.
+        path: folder, as given or found.
         config: config.json.
-        parameters: `total`, and `by_part`.
+        parameters: parameter counts: `total` and `by_part`.
         tokenizer: tokenizer.json without the vocabulary itself.
         training_state: training_state.json.
-        lineage: what it descends from, oldest first.
-        files: each with its tensors.
+        lineage: the runs it descends from, oldest first.
+        files: the files with their tensors.
     """
 
     schema_version: Literal[1] = 1
@@ -82,7 +81,7 @@ class BundleDescription:
 
 @dataclass(frozen=True)
 class BundleInfo:
-    """Everything that a bundle says of itself."""
+    """The contents of a bundle, without tensor data."""
 
     path: Path
     config: GPTConfig
@@ -91,7 +90,7 @@ class BundleInfo:
     files: tuple[FileInfo, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """The `BundleDescription` as plain JSON values."""
+        """The `BundleDescription` as JSON-compatible dictionaries."""
         description = BundleDescription(
             name=self.path.name,
             path=str(self.path),
@@ -102,22 +101,22 @@ class BundleInfo:
             lineage=lineage(self.path, self.state),
             files=list(self.files),
         )
-        described: dict[str, Any] = json.loads(to_json_text(description))
-        return described
+        result: dict[str, Any] = json.loads(to_json_text(description))
+        return result
 
 
 def read_bundle(name: str, out_dir: Path = DEFAULT_OUT_DIR) -> BundleInfo:
-    """Read the JSON files and tensor headers of a bundle, given by name or by path.
+    """Read the JSON files and tensor headers of a bundle, given by name or path.
 
     Raises:
         UsageError: there is no such bundle.
-        BundleError: a file of it is missing or damaged.
+        BundleError: a file is missing or damaged.
     """
-    return undisturbed(_read, bundle_path(name, out_dir))
+    return read_consistently(_read, bundle_path(name, out_dir))
 
 
 def get_model_info(name: str, out_dir: str | Path = DEFAULT_OUT_DIR) -> dict[str, Any]:
-    """What a bundle says of itself, as plain dictionaries; loads no tensor and no torch.
+    """Describe a bundle as plain dictionaries, without loading tensors or importing torch.
 
     Example:
         >>> get_model_info("dante")["training_state"]["training_config"]["max_iters"]  # doctest: +SKIP
@@ -132,7 +131,7 @@ def _read(path: Path) -> BundleInfo:
     names += [OPTIMIZER_FILE] if state.optimizer_file else []
     manifest = read_manifest(path)
     for name in manifest.files:
-        check_file(path / name, content=_is_hashed(path / name))
+        check_file(path / name, content=_is_small(path / name))
     headers = {n: read_headers(path / n) if n.endswith(".pt") else {} for n in names}
     return BundleInfo(
         path=path,
@@ -146,12 +145,12 @@ def _read(path: Path) -> BundleInfo:
     )
 
 
-def _is_hashed(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size <= HASHED_AT_SIGHT
+def _is_small(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size <= HASH_LIMIT_BYTES
 
 
 def _file_info(path: Path, headers: dict[str, TensorHeader], sha256: str | None) -> FileInfo:
     dtypes = sorted({h.dtype for h in headers.values() if h.numel > 1})
-    checked: Literal["hash", "size"] = "hash" if _is_hashed(path) else "size"
+    checked: Literal["hash", "size"] = "hash" if _is_small(path) else "size"
     tensors = tuple(TensorInfo(name, h.shape, h.dtype) for name, h in headers.items())
     return FileInfo(path.name, path.stat().st_size, sha256, checked, tuple(dtypes), tensors)

@@ -1,4 +1,4 @@
-"""The JSON files of a bundle, read and written as the schema's models."""
+"""Reads and writes the JSON files of a bundle; docs/files.md describes them."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from mypt.checkpoint.atomic import undisturbed
+from mypt.checkpoint.atomic import read_consistently
 from mypt.checkpoint.layout import CONFIG_FILE, STATE_FILE, TOKENIZER_FILE
 from mypt.checkpoint.manifest import MANIFEST_FILE, check_file, damaged, read_manifest
 from mypt.schema.base import explain_validation
@@ -18,22 +18,22 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def read_config(bundle: Path) -> GPTConfig:
-    """config.json of a bundle."""
+    """Read config.json."""
     return _read(bundle / CONFIG_FILE, GPTConfig)
 
 
 def read_tokenizer(bundle: Path) -> TokenizerFile:
-    """tokenizer.json of a bundle."""
+    """Read tokenizer.json."""
     return _read(bundle / TOKENIZER_FILE, TokenizerFile)
 
 
 def read_state(bundle: Path) -> TrainingState:
-    """training_state.json of a bundle."""
-    return undisturbed(_read_state, bundle)
+    """Read training_state.json and check its step against the manifest."""
+    return read_consistently(_read_state, bundle)
 
 
 def write_json(path: Path, content: BaseModel) -> None:
-    """Write a record as JSON indented by 2, in the order of its fields, UTF-8, with a final newline."""
+    """Write a model as UTF-8 JSON in field order, indented by 2, with a final newline."""
     exclude_none = isinstance(content, TokenizerFile)
     text = json.dumps(content.model_dump(mode="json", exclude_none=exclude_none), indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8", newline="\n")
@@ -46,10 +46,10 @@ def _read_state(bundle: Path) -> TrainingState:
 
 
 def _read(path: Path, model: type[_Model]) -> _Model:
-    """A JSON file of a bundle, once it is the one that was saved.
+    """Read a JSON file of a bundle, after checking its hash.
 
     Raises:
-        BundleError: it is missing, has been changed, or does not fit its model; each reason is told.
+        BundleError: it is missing, was changed since it was saved, or does not validate.
     """
     check_file(path)
     try:
@@ -61,10 +61,6 @@ def _read(path: Path, model: type[_Model]) -> _Model:
 
 
 def _check_step(bundle: Path, state: TrainingState) -> None:
-    """Make sure that the training state and the manifest are of one step.
-
-    Raises:
-        BundleError: they are not.
-    """
+    """Raise a `BundleError` unless the training state and the manifest agree on the step."""
     if state.step != (saved := read_manifest(bundle).step):
         raise damaged(bundle / MANIFEST_FILE, f"is of step {saved} and the training state of step {state.step}")

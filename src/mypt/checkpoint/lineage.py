@@ -1,26 +1,23 @@
-"""What a bundle descends from: the models that its run started from, its sessions, and its gold."""
+"""The lineage of a bundle: the models its run started from and the commands of their sessions."""
 
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mypt.checkpoint.files import read_state
 from mypt.errors import BundleError
-
-if TYPE_CHECKING:
-    from mypt.schema.files.state import ParentRecord, TrainingState
+from mypt.schema.files.state import ParentRecord, TrainingState
 
 
 @dataclass(kw_only=True)
 class Ancestor:
-    """One run in the line, oldest first.
+    """One run of a lineage.
 
     Attributes:
-        name: of its bundle.
-        step: at which the next one, or the bundle itself, took its weights.
-        commands: of its sessions up to that step, as they can be typed again.
-        note: why no more is known of it; None if all is.
+        name: name of its bundle.
+        step: step of the weights that its successor, or the bundle itself, uses.
+        commands: shell commands of its sessions up to that step.
+        note: why the information is incomplete; None if it is complete.
     """
 
     name: str
@@ -29,29 +26,29 @@ class Ancestor:
     note: str | None = None
 
 
-def lineage(path: Path, state: "TrainingState") -> list[Ancestor]:
-    """The line that leads to a bundle, itself last."""
-    line = [Ancestor(name=path.name, step=state.step, commands=_commands(state, state.step))]
+def lineage(path: Path, state: TrainingState) -> list[Ancestor]:
+    """The ancestors of a bundle, oldest first, and the bundle itself last."""
+    ancestors = [Ancestor(name=path.name, step=state.step, commands=_commands(state, state.step))]
     parent, seen = state.parent, {str(path.absolute())}
     while parent is not None and parent.path not in seen:
         seen.add(parent.path)
         ancestor, parent = _look_up(parent)
-        line.insert(0, ancestor)
-    return line
+        ancestors.insert(0, ancestor)
+    return ancestors
 
 
-def _look_up(parent: "ParentRecord") -> tuple[Ancestor, "ParentRecord | None"]:
-    """A recorded parent, from its bundle if that is still the same run's, and the parent before it."""
-    bare = Ancestor(name=parent.name, step=parent.step)
+def _look_up(parent: ParentRecord) -> tuple[Ancestor, ParentRecord | None]:
+    """A parent, completed from its bundle if that still belongs to the same run, and its own parent."""
+    ancestor = Ancestor(name=parent.name, step=parent.step)
     try:
         state = read_state(Path(parent.path))
     except BundleError:
-        return replace(bare, note="its bundle is gone or damaged"), None
+        return replace(ancestor, note="its bundle is gone or damaged"), None
     if state.run_id != parent.run_id:
-        return replace(bare, note="its bundle is of another run now"), None
-    moved = f"its bundle is at step {state.step} now" if state.step != parent.step else None
-    return replace(bare, commands=_commands(state, parent.step), note=moved), state.parent
+        return replace(ancestor, note="its bundle belongs to another run now"), None
+    note = f"its bundle is at step {state.step} now" if state.step != parent.step else None
+    return replace(ancestor, commands=_commands(state, parent.step), note=note), state.parent
 
 
-def _commands(state: "TrainingState", step: int) -> tuple[str, ...]:
+def _commands(state: TrainingState, step: int) -> tuple[str, ...]:
     return tuple(shlex.join(s.command) for s in state.sessions if s.command and s.start_step < max(step, 1))

@@ -1,4 +1,4 @@
-"""One process at a time writes under a name."""
+"""Locks: only one process at a time may write a bundle and its log."""
 
 import json
 import os
@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mypt.checkpoint.atomic import storage_errors, tidy
+from mypt.checkpoint.atomic import clean_up, storage_errors
 from mypt.errors import BusyError
 
 
 @contextmanager
 def locked(target: Path, notice: Callable[[str], None], *family: Path) -> Iterator[None]:
-    """Hold the right to write `target`, and the bundles of its `family`, while the block runs.
+    """Hold the lock on `target` and the bundles of its `family` while the block runs.
 
-    The operating system gives a lock back when its process dies, so one that is left behind never stands in
-    the way; it is taken over, and `notice` is told.
+    The operating system releases a lock when its process dies, so a stale lock never blocks; it is taken over and
+    reported through `notice`.
 
     Raises:
-        BusyError: another process holds it; its pid and host are named.
+        BusyError: another process holds the lock; the message has its pid and host.
     """
-    from filelock import FileLock, Timeout  # readers only ask whether somebody writes
+    from filelock import FileLock, Timeout  # not needed to read bundles
 
     from mypt.schema.files.events import timestamp
 
@@ -38,34 +38,34 @@ def locked(target: Path, notice: Callable[[str], None], *family: Path) -> Iterat
             ) from error
     try:
         if owner_file.exists():
-            notice(f"Took over {target} from {_owner(owner_file)}, which ended without a word.")
-        for done in filter(None, map(tidy, (target, *family))):
-            notice(done)
-        me = {"pid": os.getpid(), "host": platform.node(), "since": timestamp()}
+            notice(f"Took over {target} from {_owner(owner_file)}, which ended unexpectedly.")
+        for message in filter(None, map(clean_up, (target, *family))):
+            notice(message)
+        owner = {"pid": os.getpid(), "host": platform.node(), "since": timestamp()}
         with storage_errors(target):
-            owner_file.write_text(json.dumps(me) + "\n", encoding="utf-8")
+            owner_file.write_text(json.dumps(owner) + "\n", encoding="utf-8")
         yield
     finally:
-        with suppress(OSError):  # the run itself is safe; the next one says that it took over
+        with suppress(OSError):  # everything is saved; the next process reports that it took over
             owner_file.unlink(missing_ok=True)
         lock.release()
 
 
-def is_left(target: Path | None) -> bool:
-    """Whether `target`, or the word of a process that it writes it, is there, and no process writes it any more."""
-    there = target is not None and (target.exists() or _owner_file(target).exists())
-    return there and not is_held(target)
+def is_abandoned(target: Path | None) -> bool:
+    """True if `target` or its owner file exists and no live process holds the lock."""
+    exists = target is not None and (target.exists() or _owner_file(target).exists())
+    return exists and not is_held(target)
 
 
 def is_held(target: Path | None) -> bool:
-    """Whether a process that still lives says that it writes `target`; one on another host is believed."""
+    """True if the owner file of `target` names a live process; processes on other hosts are assumed alive."""
     if target is None:
         return False
     try:
         owner = json.loads(_owner_file(target).read_text(encoding="utf-8"))
         if os.name == "posix" and owner["host"] == platform.node():
-            os.kill(owner["pid"], 0)  # signal 0 only asks
-    except PermissionError:  # it lives, and is another user's
+            os.kill(owner["pid"], 0)  # signal 0 only checks that the process exists
+    except PermissionError:  # it exists, but belongs to another user
         return True
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return False

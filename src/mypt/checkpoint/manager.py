@@ -1,4 +1,4 @@
-"""Saves a model with everything that belongs to it as one bundle, and loads it back."""
+"""Saves and loads a bundle: weights, optimizer, tokenizer, config and training state."""
 
 import hashlib
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from mypt.checkpoint.atomic import recover, replacing, undisturbed
+from mypt.checkpoint.atomic import read_consistently, recover, replacing
 from mypt.checkpoint.files import read_config, read_state, read_tokenizer, write_json
 from mypt.checkpoint.layout import (
     CONFIG_FILE,
@@ -21,7 +21,7 @@ from mypt.checkpoint.layout import (
     check_name,
 )
 from mypt.checkpoint.manifest import damaged, write_manifest
-from mypt.checkpoint.tensors import copied_to_ram, load_tensors, save_tensors
+from mypt.checkpoint.tensors import copy_to_cpu, load_tensors, save_tensors, torch_dtype
 from mypt.data.tokenizer import Tokenizer
 from mypt.model.network import Network
 from mypt.schema.files.state import TrainingState
@@ -31,24 +31,21 @@ from mypt.schema.settings.output import DEFAULT_OUT_DIR
 
 
 class AnyOptimizer(Protocol):
-    """What training and bundles need of an optimizer; torch's have it."""
+    """The part of torch's optimizer interface that training and bundles use."""
 
     param_groups: list[dict[str, Any]]
 
     def step(self) -> Any:
-        """Move the weights by their gradients."""
+        """Update the weights."""
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients."""
+        """Clear the gradients."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resume needs."""
+        """The state that a resume needs."""
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> Any:
-        """Take over what `state_dict` gave."""
-
-
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+        """Restore the result of `state_dict`."""
 
 
 N = TypeVar("N", bound=Network)
@@ -59,9 +56,9 @@ class Loaded(Generic[N]):
     """A bundle in memory.
 
     Attributes:
-        model: in fp32, on the device asked for.
-        tokenizer: the one its weights were trained with.
-        state: its training_state.json.
+        model: the network, in fp32 on the requested device.
+        tokenizer: the tokenizer that the weights were trained with.
+        state: training_state.json.
     """
 
     model: N
@@ -71,14 +68,14 @@ class Loaded(Generic[N]):
 
 @dataclass(frozen=True)
 class Content:
-    """What goes into a bundle, its tensors in RAM.
+    """The content of a bundle to be written, with tensors on the CPU.
 
     Attributes:
         config: the architecture.
-        tokenizer: goes with the weights.
-        state: `state.optimizer_file` is None exactly if there is no optimizer.
-        weights: in `state.model_dtype`.
-        optimizer: its state and the loss scale's, for resuming.
+        tokenizer: the tokenizer of the weights.
+        state: training state; `state.optimizer_file` is None if and only if there is no optimizer.
+        weights: weights in `state.model_dtype`.
+        optimizer: optimizer and loss-scaler state, for resuming.
     """
 
     config: GPTConfig
@@ -98,26 +95,24 @@ class Content:
         *,
         copied: bool = False,
     ) -> "Content":
-        """Gather it; `copied` where training goes on before it is written, even if the tensors are in RAM already."""
-        dtype = _DTYPES[state.model_dtype]
+        """Collect the content; `copied` copies CPU tensors too, for writing while training continues."""
+        dtype = torch_dtype(state.model_dtype)
         weights = {n: w.detach().to("cpu", dtype, copy=copied) for n, w in model.state_dict().items()}
         if model.config.tie_weights:
             weights["lm_head.weight"] = weights["token_embedding.weight"]
-        of_optimizer = {"optimizer": optimizer.state_dict(), "scaler": scaler or {}} if optimizer else None
-        if copied and of_optimizer is not None:
-            of_optimizer = copied_to_ram(of_optimizer)
-        return cls(model.config, tokenizer.file, state, weights, of_optimizer)
+        saved = {"optimizer": optimizer.state_dict(), "scaler": scaler or {}} if optimizer else None
+        return cls(model.config, tokenizer.file, state, weights, copy_to_cpu(saved) if copied else saved)
 
 
 class CheckpointManager:
-    """The bundle of one name: a folder with weights, config, tokenizer, training state and optimizer.
+    """Saves and loads the bundle NAME: a folder with weights, config, tokenizer, training state and optimizer.
 
     Args:
-        name: the model's name.
+        name: name of the model.
         out_dir: folder of all bundles.
 
     Raises:
-        UsageError: the name cannot name a folder.
+        UsageError: the name is not a valid folder name.
     """
 
     def __init__(self, name: str, out_dir: str | Path = DEFAULT_OUT_DIR) -> None:
@@ -126,10 +121,10 @@ class CheckpointManager:
 
     @classmethod
     def find(cls, name: str, out_dir: str | Path = DEFAULT_OUT_DIR) -> "CheckpointManager":
-        """The manager of an existing bundle, given by name or by path.
+        """The manager of an existing bundle, given by name or path.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there is no such bundle.
         """
         path = bundle_path(name, Path(out_dir))
         return cls(path.name, path.parent)
@@ -139,15 +134,15 @@ class CheckpointManager:
         return CheckpointManager(f"{self.name}_gold", self.path.parent)
 
     def fp16(self) -> "CheckpointManager":
-        """The manager of this run's light bundle, NAME_fp16."""
+        """The manager of this run's fp16 export, NAME_fp16."""
         return CheckpointManager(f"{self.name}_fp16", self.path.parent)
 
     def family(self) -> tuple[Path, ...]:
-        """The other bundles that a run of this name writes."""
+        """Paths of the other bundles that a run of this name writes."""
         return (self.gold().path, self.fp16().path)
 
     def exists(self) -> bool:
-        """Whether there is a bundle of this name; one that a crash left between two names is put back."""
+        """True if the bundle exists; recovers it first if a save was interrupted."""
         recover(self.path)
         return self.path.exists()
 
@@ -159,25 +154,25 @@ class CheckpointManager:
         optimizer: AnyOptimizer | None = None,
         scaler: dict[str, Any] | None = None,
     ) -> None:
-        """Replace the bundle by the given state, whole or not at all.
+        """Replace the bundle atomically.
 
         Args:
-            model: its weights are saved in `state.model_dtype`.
-            tokenizer: goes with the weights.
-            state: `state.optimizer_file` is None exactly if no optimizer is given.
-            optimizer: its state, for resuming.
-            scaler: the loss scale's state, for resuming in fp16.
+            model: network; its weights are saved in `state.model_dtype`.
+            tokenizer: tokenizer of the weights.
+            state: training state; `state.optimizer_file` is None if and only if `optimizer` is None.
+            optimizer: optimizer, for resuming.
+            scaler: state of the loss scaler, for resuming in fp16.
 
         Raises:
-            StorageError: the disk refused; the bundle before stays as it was.
+            StorageError: the bundle cannot be written; the previous one is kept.
         """
         self.write(Content.of(model, tokenizer, state, optimizer, scaler))
 
     def write(self, content: Content) -> None:
-        """Replace the bundle by `content`, whole or not at all.
+        """Replace the bundle by `content` atomically.
 
         Raises:
-            StorageError: the disk refused; the bundle before stays as it was.
+            StorageError: the bundle cannot be written; the previous one is kept.
         """
         with replacing(self.path) as folder:
             save_tensors(content.weights, folder / MODEL_FILE)
@@ -197,22 +192,22 @@ class CheckpointManager:
         return self.load_as(Network, device)
 
     def load_as(self, build: Callable[[GPTConfig], N], device: str = "cpu") -> Loaded[N]:
-        """The same, with a network that `build` makes of config.json."""
-        return undisturbed(lambda path: _load(path, build, device), self.path)
+        """Like `load`, with a network that `build` constructs from config.json."""
+        return read_consistently(lambda path: _load(path, build, device), self.path)
 
     def load_optimizer(self, optimizer: AnyOptimizer) -> dict[str, Any]:
-        """Put the saved state into an optimizer of the same model; its settings, such as decay, stay its own.
+        """Load the saved state into an optimizer of the same model; its hyperparameters are kept.
 
         Returns:
-            The loss scale's state.
+            The state of the loss scaler.
 
         Raises:
-            BundleError: the file is missing, damaged, or of another model.
+            BundleError: the file is missing, damaged, or belongs to another model.
         """
         path = self.path / OPTIMIZER_FILE
         content = load_tensors(path)
         try:
-            carry_over(content["optimizer"], optimizer)
+            load_optimizer_state(content["optimizer"], optimizer)
             scaler: dict[str, Any] = content["scaler"]
         except (KeyError, TypeError, ValueError) as error:
             raise damaged(path, f"does not fit the model: {error}") from error
@@ -220,7 +215,7 @@ class CheckpointManager:
 
 
 def weights_sha256(model: Network) -> str:
-    """A hash of a model's weights that does not depend on how a file stores them: names, shapes, fp32 values."""
+    """SHA-256 over names, shapes and fp32 values of a model's weights, independent of the file format."""
     digest = hashlib.sha256()
     for name, weight in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(weight.shape)}\n".encode())
@@ -228,11 +223,11 @@ def weights_sha256(model: Network) -> str:
     return digest.hexdigest()
 
 
-def carry_over(state: dict[str, Any], optimizer: AnyOptimizer) -> None:
-    """Load the state of another optimizer of the same model; settings, such as decay, stay the optimizer's own."""
-    settings = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+def load_optimizer_state(state: dict[str, Any], optimizer: AnyOptimizer) -> None:
+    """Load the state of another optimizer of the same model; hyperparameters such as weight decay are kept."""
+    hyperparameters = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
     optimizer.load_state_dict(state)
-    for group, own in zip(optimizer.param_groups, settings, strict=True):
+    for group, own in zip(optimizer.param_groups, hyperparameters, strict=True):
         group.update(own)
 
 
@@ -243,7 +238,7 @@ def _load(path: Path, build: Callable[[GPTConfig], N], device: str) -> Loaded[N]
     if tokenizer.vocab_size > config.vocab_size:
         raise damaged(
             path / TOKENIZER_FILE,
-            f"has {tokenizer.vocab_size} tokens, but the model knows {config.vocab_size}",
+            f"has {tokenizer.vocab_size} tokens, but the model has a vocab_size of {config.vocab_size}",
         )
     weights: dict[str, Tensor] = load_tensors(path / MODEL_FILE)
     try:

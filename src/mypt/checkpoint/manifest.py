@@ -1,4 +1,4 @@
-"""Hashes of a bundle's files: written last when it is saved, and checked whenever a file is used."""
+"""manifest.json: the hashes of a bundle's files, written last and checked whenever a file is read."""
 
 import hashlib
 import json
@@ -12,20 +12,20 @@ MANIFEST_FILE = "manifest.json"
 
 
 def damaged(path: Path, why: str) -> BundleError:
-    """The error for a file of a bundle that cannot be used."""
+    """The error for an unusable file of a bundle."""
     return BundleError(
         f"{path} {why}.", "Restore the file from a copy, or use another bundle of the same run, such as its _fp16."
     )
 
 
 def write_manifest(folder: Path, step: int) -> None:
-    """Hash every file of a folder, read back from the disk, into its manifest."""
+    """Hash every file of a folder, as read back from disk, and write the manifest."""
     files = {p.name: file_hash(p) for p in sorted(folder.iterdir())}
     write_text(Manifest(step=step, files=files), folder)
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a bundle.
+    """Read the manifest of a bundle.
 
     Raises:
         BundleError: it is missing or damaged.
@@ -36,14 +36,14 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return _manifest(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise damaged(path, "is damaged and says nothing that can be relied on") from error
+        raise damaged(path, "is damaged") from error
 
 
-@lru_cache(maxsize=4)  # each file of a bundle is compared with the same one
+@lru_cache(maxsize=4)  # it is needed for each file of the bundle
 def _manifest(content: bytes) -> Manifest:
     manifest = Manifest.model_validate_json(content)
-    if content != _as_text(manifest).encode("utf-8"):  # nothing else hashes the manifest itself
-        raise ValueError("it is not as it was written")
+    if content != _as_text(manifest).encode("utf-8"):  # the manifest has no hash of its own
+        raise ValueError("the manifest is not in canonical form")
     return manifest
 
 
@@ -57,14 +57,14 @@ def _as_text(manifest: Manifest) -> str:
 
 
 def check_file(path: Path, *, content: bool = True) -> None:
-    """Make sure that a file of a bundle is the one that was saved.
+    """Compare a file of a bundle with the manifest.
 
     Args:
         path: the file.
-        content: compare the hash too, not only the size.
+        content: compare the hash as well as the size.
 
     Raises:
-        BundleError: it is missing, was not saved with the bundle, or has been changed since.
+        BundleError: it is missing, not in the manifest, or was changed since it was saved.
     """
     if not path.is_file():
         raise damaged(path, "is missing")
@@ -74,7 +74,7 @@ def check_file(path: Path, *, content: bool = True) -> None:
     if path.stat().st_size != saved.bytes:
         raise damaged(path, f"is damaged: it has {path.stat().st_size:,} bytes and was saved with {saved.bytes:,}")
     if content and file_hash(path).sha256 != saved.sha256:
-        raise damaged(path, "is damaged or was changed since it was saved: its SHA-256 is another one")
+        raise damaged(path, "is damaged or was changed since it was saved: its SHA-256 does not match the manifest")
 
 
 def file_hash(path: Path) -> FileHash:

@@ -1,4 +1,4 @@
-"""What a .pt file holds, read from its header alone: names, shapes and dtypes, without torch and no tensor."""
+"""Reads names, shapes and dtypes from the header of a .pt file, without torch or any tensor data."""
 
 import pickle
 import zipfile
@@ -19,12 +19,12 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class TensorHeader:
-    """One tensor as its file describes it.
+    """Metadata of one tensor.
 
     Attributes:
         shape: its dimensions.
-        dtype: such as `fp32`.
-        storage: key of the memory it lives in; two tensors that share weights share it.
+        dtype: dtype, such as `fp32`.
+        storage: key of its storage; tensors that share memory have the same key.
     """
 
     shape: tuple[int, ...]
@@ -38,10 +38,10 @@ class TensorHeader:
 
 
 def read_headers(path: Path) -> dict[str, TensorHeader]:
-    """The tensors of a .pt file by name; those inside nested records get dotted names.
+    """The tensors of a .pt file by name; those in nested dictionaries have dotted names.
 
     Raises:
-        BundleError: the file is missing, or not a whole torch archive.
+        BundleError: the file is missing or damaged.
     """
     check_file(path, content=False)
     try:
@@ -49,12 +49,12 @@ def read_headers(path: Path) -> dict[str, TensorHeader]:
             (member,) = (n for n in archive.namelist() if n.endswith("/data.pkl"))
             with archive.open(member) as content:
                 return _flatten(_HeaderUnpickler(content).load())
-    except Exception as error:  # a pickle cut or altered at any byte can raise nearly anything
+    except Exception as error:  # a damaged pickle can raise nearly anything
         raise damaged(path, f"is damaged: {type(error).__name__}: {error}") from error
 
 
 class _HeaderUnpickler(pickle.Unpickler):
-    """Builds `TensorHeader`s where torch would build tensors, and knows no other class, so it runs no code."""
+    """Builds a `TensorHeader` for each tensor and refuses every other class, so that no code can run."""
 
     def find_class(self, module: str, name: str) -> Any:
         known: dict[tuple[str, str], Callable[..., Any]] = {
@@ -79,8 +79,8 @@ def _header(storage: tuple[str, str], offset: int, shape: tuple[int, ...], *_: A
 def _flatten(node: Any, prefix: str = "") -> dict[str, TensorHeader]:
     if isinstance(node, TensorHeader):
         return {prefix: node}
-    found: dict[str, TensorHeader] = {}
+    headers: dict[str, TensorHeader] = {}
     if isinstance(node, dict):
         for key, value in node.items():
-            found |= _flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    return found
+            headers |= _flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return headers

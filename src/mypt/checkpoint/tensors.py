@@ -1,4 +1,4 @@
-"""The .pt files of a bundle: tensors and plain values, in and out."""
+"""Reads and writes the .pt files of a bundle: tensors and plain values."""
 
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,16 @@ from torch import Tensor
 from mypt.checkpoint.manifest import check_file, damaged
 from mypt.errors import StorageError
 
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The torch dtype of `fp32`, `bf16` or `fp16`."""
+    return _DTYPES[name]
+
 
 def load_tensors(path: Path) -> dict[str, Any]:
-    """Read a .pt file that holds tensors and plain values only; no code in it can run.
+    """Read a .pt file with `weights_only=True`, so that no code in it can run.
 
     Raises:
         BundleError: it is missing or damaged.
@@ -20,7 +27,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return content
-    except Exception as error:  # torch raises a different error for nearly every way to be damaged
+    except Exception as error:  # torch raises many types of errors for damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise damaged(path, f"is damaged: {reason}") from error
 
@@ -30,12 +37,12 @@ def save_tensors(content: dict[str, Any], path: Path) -> None:
 
     Raises:
         OSError: the disk refused.
-        StorageError: torch says that it cannot be written.
+        StorageError: torch reports a failed write without an `OSError`.
     """
     try:
         with path.open("wb") as file:
             torch.save(content, file)
-    except RuntimeError as error:  # torch's archive writer hides the system's own error
+    except RuntimeError as error:  # torch's archive writer wraps the OSError
         cause = error.__context__
         if isinstance(cause, OSError):
             raise cause from error
@@ -44,10 +51,10 @@ def save_tensors(content: dict[str, Any], path: Path) -> None:
         ) from error
 
 
-def copied_to_ram(value: Any) -> Any:
-    """The same values with every tensor copied to RAM."""
+def copy_to_cpu(value: Any) -> Any:
+    """Copy nested dictionaries and lists with every tensor on the CPU."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
-        return {k: copied_to_ram(v) for k, v in value.items()}
-    return [copied_to_ram(v) for v in value] if isinstance(value, list) else value
+        return {k: copy_to_cpu(v) for k, v in value.items()}
+    return [copy_to_cpu(v) for v in value] if isinstance(value, list) else value

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mypt.checkpoint.atomic import undisturbed
+from mypt.checkpoint.atomic import read_consistently
 from mypt.checkpoint.files import read_config, read_state, read_tokenizer
 from mypt.checkpoint.layout import bundle_path, log_of, log_path
 from mypt.errors import BundleError, InputError, MyptError, UsageError
@@ -74,7 +74,7 @@ def view(name: str, out_dir: Path) -> RunView:
         if log_path(name).is_file():
             return _from_log(RunView(label=name, missing=[f"{name} has no bundle."]), log_path(name), None)
         raise
-    run, log, run_id = undisturbed(_from_bundle, path)
+    run, log, run_id = read_consistently(_from_bundle, path)
     log = log or log_path(path.name)
     if not log.is_file():
         run.missing.append(f"The log {log} is not here.")

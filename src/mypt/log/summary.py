@@ -7,7 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from mypt.checkpoint.lock import is_held, is_left
+from mypt.checkpoint.lock import is_abandoned, is_held
 from mypt.log.anomalies import read_signs
 from mypt.log.figures import (
     ENDS,
@@ -105,7 +105,7 @@ def _without_end(bundle: Path | None) -> State:
     """How a run is whose log has no closing event."""
     if is_held(bundle):
         return "running"
-    return "crashed" if is_left(bundle) else "unfinished"
+    return "crashed" if is_abandoned(bundle) else "unfinished"
 
 
 def _attempt(attempt: Attempt) -> AttemptFigures:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mypt.checkpoint.lock import is_left
+from mypt.checkpoint.lock import is_abandoned
 from mypt.log.reader import LineParser, PassedOver
 
 POLL_S = 0.5
@@ -28,7 +28,7 @@ def follow(
     with path.open("rb") as log:
         log.seek(offset)
         while True:
-            over = is_left(bundle)  # asked before the last look, so that no last word is missed
+            over = is_abandoned(bundle)  # asked before the last look, so that no last word is missed
             start, line = log.tell(), log.readline()
             if not line.endswith(b"\n"):
                 if over:

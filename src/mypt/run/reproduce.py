@@ -6,7 +6,7 @@ from typing import Any
 
 from mypt.checkpoint.changes import Change, changed_environment
 from mypt.checkpoint.layout import log_of
-from mypt.checkpoint.manager import AnyOptimizer, CheckpointManager, carry_over, weights_sha256
+from mypt.checkpoint.manager import AnyOptimizer, CheckpointManager, load_optimizer_state, weights_sha256
 from mypt.errors import BundleError, InputError
 from mypt.log.live import live_evals
 from mypt.model.network import Network
@@ -171,7 +171,7 @@ def _run_sessions(model: Network, data: RunData, state: TrainingState, last: int
         trainer.state = trainer.state.model_copy(update=so_far)
         comparison.to.begun(session.start_step, min(end, last), trainer.tokens_per_step)
         if optimizer is not None:
-            carry_over(optimizer.state_dict(), trainer.optimizer)
+            load_optimizer_state(optimizer.state_dict(), trainer.optimizer)
         if scaler:
             trainer.precision.scaler.load_state_dict(scaler)
         progress = trainer.run().state.progress

@@ -7,7 +7,7 @@ from typing import Any
 
 from mypt.checkpoint.changes import Change, changed_environment, changed_settings
 from mypt.checkpoint.files import read_config, read_state
-from mypt.checkpoint.layout import log_of, log_path, stored_log
+from mypt.checkpoint.layout import log_of, log_path, log_reference
 from mypt.checkpoint.manager import CheckpointManager, Loaded
 from mypt.data.text import source_path
 from mypt.errors import BundleError, ConflictError, DeviceError, UsageError
@@ -95,7 +95,7 @@ def prepare_resume(
     log_file = settings.output.log_file or log_of(manager.path, state) or log_path(manager.name)
     attempt = max(state.attempt, latest_attempt(log_file, state.run_id))
     sets = {name: loader.record for name, loader in data.eval_sets.items()}
-    update = {"log_file": stored_log(log_file, manager.path), "attempt": attempt, "eval_sets": sets}
+    update = {"log_file": log_reference(log_file, manager.path), "attempt": attempt, "eval_sets": sets}
     state = state.model_copy(update=update)
     loaded = replace(loaded, state=open_session(state, training, now, command))
     return _trainer(manager, source, loaded, data, observer)
@@ -121,7 +121,7 @@ def _comparable(given: Mapping[str, Any], settings: RunSettings, bundle: Path) -
     """Given values in the form in which `recorded_values` has them."""
     values = {n: v for n, v in given.items() if n not in ("eval_sets", "eval_dataset_dir")}
     if "log_file" in values:
-        values["log_file"] = stored_log(values["log_file"], bundle)
+        values["log_file"] = log_reference(values["log_file"], bundle)
     if values.get("curriculum") is not None:
         phases = values["curriculum"].phases
         values["curriculum"] = [(p.name, p.until_iter, source_path(p.dataset_dir)) for p in phases]

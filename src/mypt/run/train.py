@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from mypt.checkpoint.archive import aside_log, copy_bundle, log_of_run, move_bundle
-from mypt.checkpoint.atomic import copy_file, move_aside
+from mypt.checkpoint.archive import archived_log_path, copy_bundle, log_of_run, move_bundle
+from mypt.checkpoint.atomic import copy_file, rename_noreplace
 from mypt.checkpoint.files import read_state
-from mypt.checkpoint.layout import log_path, stored_log
+from mypt.checkpoint.layout import log_path, log_reference
 from mypt.checkpoint.lock import locked
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.errors import ConflictError, ExportError
@@ -157,7 +157,7 @@ def _prepare(manager: CheckpointManager, settings: RunSettings, call: Call, obse
     if note := without_hardware(training, device):
         observer.notice(note)
     log_file = settings.output.log_file or log_path(manager.name)
-    state = first_state(training, opened.data, stored_log(log_file, manager.path)).model_copy(
+    state = first_state(training, opened.data, log_reference(log_file, manager.path)).model_copy(
         update={
             "curriculum": phase_records(opened.data, settings.data),
             "parent": parent.record if parent else None,
@@ -203,14 +203,14 @@ def _move_old_aside(manager: CheckpointManager, trainer: Trainer, observer: Obse
     """Rename what the name had before, bundles and log, so that a fresh start loses nothing."""
     kept = _aside(manager)
     log = trainer.log.path if trainer.log else log_path(manager.name)
-    kept_log = aside_log(log, manager.name, kept.name)
+    kept_log = archived_log_path(log, manager.name, kept.name)
     for old, new in zip((manager.path, *manager.family()), (kept.path, *kept.family()), strict=True):
         if old.exists():
             own_log = log_of_run(old) or log
             move_bundle(old, new, kept_log if own_log.absolute() == log.absolute() else own_log)
             observer.notice(f"Moved {old} aside to {new}.")
     if log.exists():
-        move_aside(log, kept_log)
+        rename_noreplace(log, kept_log)
         observer.notice(f"Moved {log} aside to {kept_log}.")
 
 
@@ -218,7 +218,7 @@ def _keep_copy(manager: CheckpointManager, trainer: Trainer, observer: Observer)
     """Keep the last bundle and the log as they are under a name of their own, before a rewind goes on from gold."""
     kept = _aside(manager)
     log = trainer.log.path if trainer.log else log_path(manager.name)
-    kept_log = aside_log(log, manager.name, kept.name)
+    kept_log = archived_log_path(log, manager.name, kept.name)
     if log.exists():
         copy_file(log, kept_log)
     copy_bundle(manager.path, kept.path, kept_log)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from mypt.checkpoint.atomic import undisturbed
+from mypt.checkpoint.atomic import read_consistently
 from mypt.checkpoint.files import read_config, read_state, read_tokenizer
 from mypt.checkpoint.layout import MODEL_FILE, OPTIMIZER_FILE, log_of
 from mypt.checkpoint.manifest import MANIFEST_FILE, check_file, read_manifest
@@ -57,7 +57,7 @@ def verify_bundle(path: Path) -> list[Check]:
         "step fits log": _log,
         "gold fits record": _gold,
     }
-    return undisturbed(lambda path: [_run(path, name, check) for name, check in checks.items()], path)
+    return read_consistently(lambda path: [_run(path, name, check) for name, check in checks.items()], path)
 
 
 def _run(path: Path, name: str, check: Callable[[Path], str]) -> Check:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from mypt.checkpoint.layout import log_path, stored_log
+from mypt.checkpoint.layout import log_path, log_reference
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.data.loader import GPTDataLoader
 from mypt.errors import ConflictError
@@ -65,7 +65,7 @@ def fit(
         log_file = log_path(checkpoint.name)
     device = str(model.device)
     model.config = model.config.model_copy(update={"device": device})
-    recorded_log = stored_log(log_file, checkpoint.path) if log_file and checkpoint else None
+    recorded_log = log_reference(log_file, checkpoint.path) if log_file and checkpoint else None
     data = RunData(data_loader, dict(eval_data_loaders or {}))
     training = settle_choices(model, training, settings)
     apply_settings(model, training)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mypt.checkpoint.lock import is_left
+from mypt.checkpoint.lock import is_abandoned
 from mypt.log.live import find_branch, live_events
 from mypt.log.messages import eval_lines, gold_line
 from mypt.log.tail import ENDS, follow, whole_bytes
@@ -52,7 +52,7 @@ class Follower:
         for event in follow(self.path, offset, branch.run_id, self.bundle) if on and not ended else ():
             yield from self._told(event)
             ended = event["event"] in ENDS
-        if not ended and is_left(self.bundle):
+        if not ended and is_abandoned(self.bundle):
             yield CRASHED
 
     def _told(self, event: dict[str, Any]) -> Iterator[str]:

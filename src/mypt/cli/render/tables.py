@@ -12,9 +12,9 @@ from rich.tree import Tree
 
 from mypt import units
 from mypt.checkpoint.describe import BundleInfo, TensorInfo
-from mypt.checkpoint.layout import log_of, nearby
+from mypt.checkpoint.layout import display_path, log_of
 from mypt.checkpoint.lineage import Ancestor
-from mypt.checkpoint.overview import BundleRow
+from mypt.checkpoint.overview import BundleSummary
 from mypt.model.cost import parameters_by_part
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def state_lines(info: BundleInfo) -> list[str]:
     exact = "exact" if state.exact_resume else "not exact" if state.optimizer_file else "not possible (no optimizer)"
     lines.append(f"Resume: {exact}")
     log = log_of(info.path, state)
-    lines += [f"Log: {nearby(log)}"] if log else []
+    lines += [f"Log: {display_path(log)}"] if log else []
     lines += [f"Saved: {state.saved_at}"] if state.saved_at else []
     if state.environment:
         e = state.environment
@@ -140,7 +140,7 @@ def _text_rows(info: BundleInfo) -> list[tuple[str, str]]:
     return rows
 
 
-def overview_table(rows: Sequence[BundleRow]) -> Table:
+def overview_table(rows: Sequence[BundleSummary]) -> Table:
     """All bundles of a folder, one line each; the year stands where they are not all of one, for room is scarce."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     shown_from = 5 if len({row.saved_at[:4] for row in rows if row.saved_at}) == 1 else 2

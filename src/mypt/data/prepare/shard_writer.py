@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mypt.checkpoint.atomic import settle
+from mypt.checkpoint.atomic import commit_file
 from mypt.data.prepare.documents import Piece, Turn, read_pieces
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import InputError
@@ -179,7 +179,7 @@ class _Aside:
 
     def finish(self) -> str:
         self._file.close()
-        settle(self._path, self._target)
+        commit_file(self._path, self._target)
         return self._hash.hexdigest()
 
     def close(self) -> None:

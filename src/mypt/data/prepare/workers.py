@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
 
-from mypt.checkpoint.atomic import settle, storage_errors
+from mypt.checkpoint.atomic import commit_file, storage_errors
 from mypt.checkpoint.files import write_json
 from mypt.checkpoint.layout import TOKENIZER_FILE
 from mypt.checkpoint.manifest import file_hash
@@ -112,7 +112,7 @@ def commit_json(out: Path, target: Path, content: BaseModel) -> None:
     """Write a record that is there whole or not at all."""
     aside = out / UNFINISHED / f"{target.name}.writing"
     write_json(aside, content)
-    settle(aside, target)
+    commit_file(aside, target)
 
 
 def _enter(out: Path, count: "Synchronized[int]") -> None:

@@ -231,6 +231,23 @@ class TrainingState(Record):
             for s, end in zip(self.sessions, ends, strict=True)
         )
 
+    def at_step(self, step: int, tokens_per_step: int) -> "TrainingState":
+        """The state brought up to a later step."""
+        tokens = self.progress.tokens_processed + (step - self.step) * tokens_per_step
+        progress = self.progress.model_copy(update={"tokens_processed": tokens})
+        return self.model_copy(update={"step": step, "progress": progress})
+
+    def with_progress(self, progress: Progress) -> "TrainingState":
+        """The state with other progress."""
+        return self.model_copy(update={"progress": progress})
+
+    def with_settings(self, **changes: object) -> "TrainingState":
+        """The state with other settings for the session that is going on."""
+        training = self.training_config.model_copy(update=changes)
+        *earlier, session = self.sessions
+        sessions = (*earlier, session.model_copy(update={"training_config": training}))
+        return self.model_copy(update={"training_config": training, "sessions": sessions})
+
     def with_session(self, session: SessionRecord) -> "TrainingState":
         """The state in which a new session takes over at this state's step."""
         kept = tuple(s for s in self.sessions if s.start_step < self.step)
