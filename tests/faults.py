@@ -32,6 +32,7 @@ from mypt.train.observer import Observer
 SETTINGS = {
     "input_file": ["input.txt"], "tokenization": "char", "n_layer": 1, "n_head": 1, "n_embd": 8, "block_size": 8,
     "batch_size": 2, "eval_iters": 1, "max_iters": 6, "eval_interval": 3, "device": "cpu", "grad_accum_steps": 2,
+    "use_amp": False,
 }  # fmt: skip
 BUNDLES = ("run", "run_gold", "run_fp16")
 Point = tuple[str, str]

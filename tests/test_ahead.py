@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from mypt.checkpoint.manager import CheckpointManager, Content
-from mypt.train import loop, step
-from mypt.train.device.async_check import Ahead, Figures
-from mypt.train.device.async_save import Saver
+from mypt.log.reader import read_events
+from mypt.train import session
+from mypt.train.device.async_check import AsyncCheck, StepResult
+from mypt.train.device.async_save import AsyncSaver
+from mypt.train.step import Stepper
 from tests.conftest import TINY, Mypt, fill_the_disk
 from tests.test_reliability import poison
 from tests.test_resume import assert_same_run, tensors
@@ -27,20 +29,20 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         write(self, content)
 
     monkeypatch.setattr(CheckpointManager, "write", writing)
-    monkeypatch.setattr(step, "may_run_ahead", lambda *_: True)
-    monkeypatch.setattr(loop, "Saver", lambda **_: Saver(beside=True))
+    monkeypatch.setattr(session, "may_run_ahead", lambda *_: True)
+    monkeypatch.setattr(session, "AsyncSaver", lambda **_: AsyncSaver(beside=True))
     return threads
 
 
 def test_running_ahead_and_saving_beside_change_no_bit(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
     mypt("train", "in_turn", *RUN)
-    sent, send, threads = [], Ahead.send, as_on_a_gpu(monkeypatch)
+    sent, send, threads = [], AsyncCheck.send, as_on_a_gpu(monkeypatch)
 
-    def sending(self: Ahead, at: int, *figures: torch.Tensor) -> list[Figures]:
+    def sending(self: AsyncCheck, at: int, *figures: torch.Tensor) -> list[StepResult]:
         sent.append(at)
         return send(self, at, *figures)
 
-    monkeypatch.setattr(Ahead, "send", sending)
+    monkeypatch.setattr(AsyncCheck, "send", sending)
     mypt("train", "beside", *RUN)
     assert sent == list(range(12)) and threads["beside"] == threads["beside_gold"] == "save_0"
     assert_same_run("in_turn", "beside")
@@ -48,10 +50,11 @@ def test_running_ahead_and_saving_beside_change_no_bit(mypt: Mypt, monkeypatch: 
 
 
 def test_figures_arrive_in_order_and_so_many_steps_late() -> None:
-    ahead = Ahead(limit=2)
-    arrived = [ahead.send(i, torch.tensor(float(i)), torch.tensor(0.5)) for i in range(5)]
-    assert arrived == [[], [], [Figures(0, 0.0, 0.5)], [Figures(1, 1.0, 0.5)], [Figures(2, 2.0, 0.5)]]
-    assert [f.step for f in ahead.rest()] == [3, 4] and ahead.rest() == [] and ahead.latest_loss == 4.0
+    check = AsyncCheck(limit=2)
+    arrived = [check.send(i, torch.tensor(float(i)), torch.tensor(0.5)) for i in range(5)]
+    assert arrived == [[], [], [StepResult(0, 0.0, 0.5)], [StepResult(1, 1.0, 0.5)], [StepResult(2, 2.0, 0.5)]]
+    assert [r.step for r in check.rest()] == [3, 4] and check.rest() == []
+    assert not check.send(5, torch.tensor(torch.nan), torch.tensor(1.0)) and not check.rest()[0].finite
 
 
 @pytest.mark.parametrize("at", [5, 8])  # just before an evaluation, and between two
@@ -62,7 +65,7 @@ def test_weights_of_a_step_that_was_not_finite_are_never_saved(
     poison(monkeypatch, at)
     result = mypt("train", "dante", *RUN, ok=False)
     assert result.exit_code == 1
-    assert f"Step {at + 1} has a loss of" in result.stderr and "none of them was saved" in result.stderr
+    assert f"Step {at + 1} has a loss of" in result.stderr and "nothing was saved after it" in result.stderr
     if at < 6:
         assert "nothing was saved yet" in result.stderr and not Path("checkpoints/dante").exists()
     else:
@@ -70,9 +73,24 @@ def test_weights_of_a_step_that_was_not_finite_are_never_saved(
         assert all(torch.isfinite(w).all() for w in CheckpointManager("dante").load().model.parameters())
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_step_left_out_on_the_device_is_the_step_left_out_by_the_host(
+    mypt: Mypt, monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    """Weights, moments and losses are those of a run that waits for each result, and so is the log."""
+    run = [*RUN, "--optimizer", optimizer, "--on-nonfinite", "skip"]
+    poison(monkeypatch, 5)
+    mypt("train", "in_turn", *run)
+    as_on_a_gpu(monkeypatch)
+    mypt("train", "beside", *run)
+    assert_same_run("in_turn", "beside")
+    skipped = [e["iter"] for e in read_events(Path("logs/train/beside_eval.jsonl")) if e["event"] == "batch_skipped"]
+    assert skipped == [6]
+
+
 def test_what_is_saved_is_what_was_there_when_the_save_began(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
     """The saves of step 6 get to the disk when step 9 is done."""
-    moved_on, write, train_step = threading.Event(), CheckpointManager.write, loop.Trainer.train_step
+    moved_on, write, take_step = threading.Event(), CheckpointManager.write, Stepper.step
 
     def late(self: CheckpointManager, content: Content) -> None:
         if content.state.step == 6:
@@ -80,13 +98,13 @@ def test_what_is_saved_is_what_was_there_when_the_save_began(mypt: Mypt, monkeyp
             write(CheckpointManager(f"{self.name}_at_6", self.path.parent), content)
         write(self, content)
 
-    def stepped(self: loop.Trainer, at: int) -> torch.Tensor:
+    def stepped(self: Stepper, at: int) -> list[StepResult]:
         if at == 9:
             moved_on.set()
-        return train_step(self, at)
+        return take_step(self, at)
 
     monkeypatch.setattr(CheckpointManager, "write", late)
-    monkeypatch.setattr(loop.Trainer, "train_step", stepped)
+    monkeypatch.setattr(Stepper, "step", stepped)
     mypt("train", "in_turn", *RUN)
     moved_on.clear()
     as_on_a_gpu(monkeypatch)

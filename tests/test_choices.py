@@ -11,7 +11,7 @@ from mypt import GPT, GPTConfig
 from mypt.checkpoint.files import read_state
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.schema.settings.training import TrainingConfig
-from mypt.train.device import choices, devices
+from mypt.train.device import choices, devices, precision
 from mypt.train.device.choices import ASKED, GAIN, Choice, choose_amp, fastest, settle_choices
 from tests.conftest import TINY, Mypt, flat
 
@@ -54,11 +54,11 @@ def test_half_precision_has_to_gain_a_tenth_of_the_whole_step(
 @pytest.fixture
 def hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU that lists bf16."""
-    monkeypatch.setattr(devices, "_cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: True)
 
 
 def test_without_hardware_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "_cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: False)
     monkeypatch.setattr(choices, "fastest", lambda *_: pytest.fail("it was measured"))
     assert choose_amp(GPT(SHAPE), TrainingConfig()) == Choice(False, "cpu has no hardware for bf16")
     settled = settle_choices(GPT(SHAPE), TrainingConfig(optimizer="muon"), [])
@@ -112,7 +112,7 @@ def test_another_machine_keeps_the_decision_and_says_so(mypt: Mypt, monkeypatch:
     said = flat(mypt("resume", "m", "--max-iters", "6").output)
     assert "Half precision stays on, as the run decided where it began (measured: a figure)" in said
     assert "Another One" in said and "changes the trajectory" in said
-    monkeypatch.setattr(devices, "_cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: False)
     assert "no hardware for bf16, so this computes in fp32" in flat(mypt("resume", "m", "--max-iters", "8").output)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,20 @@ from mypt.data.loader import Reading
 from mypt.data.sampling import epoch_starts, shuffled
 from mypt.data.shards import open_shards
 from mypt.errors import ConfigError, ConflictError, InputError
-from mypt.log import reader as run_log
-from mypt.log.live import find_branch, live_events
+from mypt.log.reader import SkippedLines, read_events
+from mypt.log.replay import Replay
 from mypt.model.losses import next_token_loss
 from mypt.schema.files.events import EVENTS
 from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.benchmark_step import Timing
-from mypt.train.device.devices import Precision
+from mypt.train.device.async_check import StepResult
+from mypt.train.device.precision import Precision
 from mypt.train.evaluate import evaluate
-from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
-from mypt.train.optim.optimizer import build_optimizer
 from mypt.train.run_data import RunData
+from mypt.train.session import assemble
+from mypt.train.step import Stepper
 from mypt.train.stop import Stop
 from tests.conftest import TINY, Mypt, flat, tiny_text
 
@@ -164,8 +166,8 @@ def test_a_tokenization_that_was_asked_for_is_not_passed_over(mypt: Mypt) -> Non
 
 
 def events(name: str) -> list[dict[str, Any]]:
-    passed = run_log.PassedOver()
-    found = list(run_log.events(Path(f"logs/train/{name}_eval.jsonl"), passed))
+    passed = SkippedLines()
+    found = list(read_events(Path(f"logs/train/{name}_eval.jsonl"), passed))
     assert not passed.total
     for event in found:
         EVENTS[event["event"]].model_validate(event)
@@ -244,7 +246,7 @@ def test_a_curriculum_switches_at_its_border_and_resumes_in_the_right_phase(mypt
         mypt("resume", name)
         assert weights_of(name) == weights_of("one")
         log = Path(f"logs/train/{name}_eval.jsonl")
-        live = live_events(log, find_branch(log))
+        live = Replay(log).live()
         assert [e["iter"] for e in live if e["event"] == "phase_switch"] == [6]
     assert mypt("reproduce", "stop6").output.splitlines()[-1].startswith("identical: all 12 steps and the weights")
     mypt("train", "one", "--config-file", config, "--max-iters", "12")  # the same call contradicts nothing
@@ -255,7 +257,12 @@ def test_a_step_that_diverges_in_a_later_phase_names_the_bundle_that_is_there(
 ) -> None:
     nanogpt(Path("first"), top=60)
     nanogpt(Path("second"), top=90)
-    monkeypatch.setattr(Trainer, "_finite", lambda trainer, *_: trainer.state.step != 6)  # the phase begins at 6
+    take_step = Stepper.step
+
+    def diverging_at_6(stepper: Stepper, at: int) -> list[StepResult]:  # where the phase begins
+        return [replace(result, finite=at != 6) for result in take_step(stepper, at)]
+
+    monkeypatch.setattr(Stepper, "step", diverging_at_6)
     result = mypt("train", "one", "--config-file", curriculum(Path()), ok=False)
     assert "Step 7 has a loss of" in result.stderr
     assert "the last good bundle is checkpoints/one at step 4" in result.stderr
@@ -455,14 +462,11 @@ def test_a_masked_step_is_the_mean_over_all_its_counted_tokens(tmp_path: Path) -
     loader = GPTDataLoader(config, GPT2, dataset_dir=masked_dataset(tmp_path), reading=reading)
     training = TrainingConfig(grad_accum_steps=2, use_amp=False)
     model, precision = GPT(config), Precision.of(training, "cpu")
-    trainer = Trainer(
-        model, RunData(loader), build_optimizer(model, training), TrainingState(step=0, training_config=training),
-        precision, Observer(),
-    )  # fmt: skip
-    batches = trainer.batches(0)
-    counted = trainer.counted_tokens(batches)
-    assert counted == sum(int((y >= 0).sum()) for _, y in batches) < trainer.tokens_per_step / 2
-    loss = sum(trainer.micro_step(0, m, b, counted) for m, b in enumerate(batches))
+    stepper = assemble(model, RunData(loader), TrainingState(step=0, training_config=training), Observer()).stepper
+    batches = stepper.batches(0)
+    counted = stepper.counted_tokens(batches)
+    assert counted == sum(int((y >= 0).sum()) for _, y in batches) < stepper.tokens_per_step / 2
+    loss = sum(stepper.micro_step(0, m, b, counted) for m, b in enumerate(batches))
     made = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     model.zero_grad()
     x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
@@ -471,7 +475,7 @@ def test_a_masked_step_is_the_mean_over_all_its_counted_tokens(tmp_path: Path) -
     torch.testing.assert_close(loss, wanted.detach(), atol=1e-5, rtol=1e-5)
     for left, right in zip(made, [p.grad for p in model.parameters()], strict=True):
         torch.testing.assert_close(left, right, atol=1e-6, rtol=1e-4)
-    measured = evaluate(model, loader, "val", 1000, precision).loss
+    measured = evaluate(model, loader, "val", TrainingConfig(eval_iters=1000), precision).loss
     losses = [model.token_losses(x, y)[y >= 0] for x, y in loader.eval_batches("val", 1000)]
     assert measured == pytest.approx(float(torch.cat(losses).mean()), rel=1e-5)
 

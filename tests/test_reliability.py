@@ -16,8 +16,8 @@ from mypt.checkpoint.lock import locked
 from mypt.checkpoint.manager import CheckpointManager, Content
 from mypt.data.loader import Batch, GPTDataLoader
 from mypt.errors import BusyError, InputError
-from mypt.log.live import live_evals
-from mypt.log.reader import PassedOver, events
+from mypt.log.reader import SkippedLines, read_events
+from mypt.log.replay import live_evals
 from mypt.train.stop import Stop, stop_on_signals
 from tests.conftest import TINY, Mypt
 from tests.test_resume import assert_same_run
@@ -118,7 +118,7 @@ LONG = ["--input-file", "input.txt", *TINY, "--max-iters", "100000", "--eval-int
 
 def wait_for_step(log: Path, step: int) -> None:
     for _ in range(600):
-        if log.exists() and any(e.get("iter", 0) >= step for e in events(log)):
+        if log.exists() and any(e.get("iter", 0) >= step for e in read_events(log)):
             return
         time.sleep(0.1)
     raise AssertionError(f"{log} never reached step {step}")
@@ -155,7 +155,7 @@ def test_a_signal_ends_after_the_step_with_everything_saved(
     step = CheckpointManager("dante").load().state.step
     assert f"Stopped after step {step} ({signum.name}); everything is saved." in out
     assert "mypt resume dante" in out
-    *_, last = events(log)
+    *_, last = read_events(log)
     assert (last["event"], last["reason"], last["iter"]) == ("training_stopped", signum.name, step)
     end = str(step + 7)
     mypt("resume", "dante", "--max-iters", "100000", "--save-interval", "5", "--max-minutes", "0.02")
@@ -193,7 +193,7 @@ def test_stops_at_any_steps_and_resumes_equal_one_go(mypt: Mypt, monkeypatch: py
     assert_same_run("whole", "parts")
     state = CheckpointManager("parts").load().state
     assert [s.start_step for s in state.sessions] == [0, 1, 5, 6, 10] and state.attempt == 5
-    attempts = [e["attempt"] for e in events(Path("logs/train/parts_eval.jsonl"))]
+    attempts = [e["attempt"] for e in read_events(Path("logs/train/parts_eval.jsonl"))]
     assert attempts == sorted(attempts) and set(attempts) == {1, 2, 3, 4, 5}
 
 
@@ -220,19 +220,19 @@ def test_save_interval_saves_between_evaluations(mypt: Mypt, monkeypatch: pytest
 
 def poison(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Let the loss of one step be infinite: its inputs meet weights of infinity."""
-    from mypt.train.loop import Trainer
+    from mypt.train.step import Stepper
 
-    real = Trainer.micro_step
+    real = Stepper.micro_step
 
-    def micro_step(trainer: Trainer, at: int, micro: int, batch: Batch, counted: int) -> torch.Tensor:
-        loss = real(trainer, at, micro, batch, counted)
+    def micro_step(stepper: Stepper, at: int, micro: int, batch: Batch, counted: int) -> torch.Tensor:
+        loss = real(stepper, at, micro, batch, counted)
         if at == step:
-            for p in trainer.model.parameters():
+            for p in stepper.model.parameters():
                 if p.grad is not None:
                     p.grad.fill_(float("nan"))
         return loss
 
-    monkeypatch.setattr(Trainer, "micro_step", micro_step)
+    monkeypatch.setattr(Stepper, "micro_step", micro_step)
 
 
 def test_a_step_that_is_not_finite_is_never_taken(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +254,7 @@ def test_a_step_that_is_not_finite_is_never_taken(mypt: Mypt, monkeypatch: pytes
     assert all(torch.isfinite(w).all() for w in CheckpointManager("dante").load().model.parameters())
     result = mypt("resume", "dante", "--on-spike", "skip")
     assert "its batches are left out" in result.output and "Training finished!" in result.output
-    (skipped,) = [e for e in events(Path("logs/train/dante_eval.jsonl")) if e["event"] == "batch_skipped"]
+    (skipped,) = [e for e in read_events(Path("logs/train/dante_eval.jsonl")) if e["event"] == "batch_skipped"]
     assert skipped["iter"] == 9 and skipped["windows"] == [starts[0]]
     assert all(torch.isfinite(w).all() for w in CheckpointManager("dante").load().model.parameters())
 
@@ -311,8 +311,8 @@ def test_readers_of_the_log_pass_over_what_is_no_event_and_follow_the_live_branc
     lines = [session(0), evaluation(5, 3.0), "", "no event", evaluation(10, 2.0), '{"event": "other"}', session(5)]
     lines += [evaluation(10, 1.0), '{"event": "eval", "it']
     path.write_bytes("\n".join(lines).encode() + b"\n\xff\xfe\x00")
-    passed = PassedOver()
-    assert len(list(events(path, passed))) == 5 and passed.total == 4
+    passed = SkippedLines()
+    assert len(list(read_events(path, passed))) == 5 and passed.total == 4
     assert [(e["iter"], e["val_loss"]) for e in live_evals(path, "r")] == [(5, 3.0), (10, 1.0)]
     with pytest.raises(InputError, match="no event of the run other run"):
         list(live_evals(path, "other run"))

@@ -9,7 +9,7 @@ import torch
 
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.checkpoint.tensors import load_tensors
-from mypt.train.loop import Trainer
+from mypt.train.step import Stepper
 from tests.conftest import TINY, Mypt, flat
 
 VARIANTS = {
@@ -61,37 +61,37 @@ def test_a_run_stopped_in_the_middle_and_resumed_is_bit_identical(
 ) -> None:
     call = ["--input-file", "input.txt", *TINY, *VARIANTS[style], "--max-iters", "24", "--eval-interval", "6"]
     mypt("train", "whole", *call)
-    update = Trainer.update
+    update = Stepper.update
     for stop_at in (9, 20):  # between two saves, in the middle of a step
 
-        def failing(trainer: Trainer, norm: torch.Tensor, stop_at: int = stop_at) -> None:
-            if trainer.optimizer.param_groups[0]["lr"] == lr_at(trainer, stop_at):
+        def failing(stepper: Stepper, norm: torch.Tensor, stop_at: int = stop_at) -> None:
+            if stepper.optimizer.param_groups[0]["lr"] == lr_at(stepper, stop_at):
                 raise StopError
-            update(trainer, norm)
+            update(stepper, norm)
 
-        monkeypatch.setattr(Trainer, "update", failing)
+        monkeypatch.setattr(Stepper, "update", failing)
         monkeypatch.setattr("mypt.run.train.plan_run", lambda *args: untimed_plan(*args))
         verb = ["train", "parts", *call] if stop_at == 9 else ["resume", "parts"]
         assert mypt(*verb, ok=False).exit_code == 1
-    monkeypatch.setattr(Trainer, "update", update)
+    monkeypatch.setattr(Stepper, "update", update)
     assert CheckpointManager("parts").load().state.step == 18
     mypt("resume", "parts")
     assert_same_run("whole", "parts")
 
 
-def lr_at(trainer: Trainer, step: int) -> float:
+def lr_at(stepper: Stepper, step: int) -> float:
     from mypt.train.optim.schedule import learning_rate_at
 
-    return learning_rate_at(step, trainer.training)
+    return learning_rate_at(step, stepper.training)
 
 
-def untimed_plan(trainer: Trainer, name: str, *_: object) -> object:
+def untimed_plan(stepper: Stepper, name: str, *_: object) -> object:
     """A plan without the timed step, which would meet the injected stop."""
     from mypt.train.plan import Plan
 
     return Plan(
-        name=name, data=trainer.data.primary.record, config=trainer.model.config, training=trainer.training,
-        first_step=trainer.state.step, parameters=1, precision="fp32", memory_estimate=1, memory_measured=None,
+        name=name, data=stepper.data.primary.record, config=stepper.model.config, training=stepper.training,
+        first_step=stepper.session.step, parameters=1, precision="fp32", memory_estimate=1, memory_measured=None,
         disk_needed=1, disk_free=2, step_s=0.001, eval_s=0.001,
     )  # fmt: skip
 

@@ -19,15 +19,16 @@ from mypt.model.cost import flops_per_token, rows_at_once
 from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.device.compile import choose
-from mypt.train.device.devices import Precision
+from mypt.train.device.precision import Precision
 from mypt.train.evaluate import evaluate
-from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
 from mypt.train.optim.muon import Muon, orthogonalized
 from mypt.train.optim.optimizer import build_optimizer
 from mypt.train.optim.schedule import learning_rate_at
 from mypt.train.run_data import RunData
-from mypt.train.throughput import pace
+from mypt.train.session import assemble
+from mypt.train.step import Stepper
+from mypt.train.throughput import throughput
 from tests.conftest import TINY, Mypt, flat, tiny_text
 
 TOKENIZER = Tokenizer.char(tiny_text())
@@ -40,6 +41,11 @@ def config_of(**changes: object) -> GPTConfig:
 
 def loader_of(config: GPTConfig) -> GPTDataLoader:
     return GPTDataLoader(config, TOKENIZER, text=tiny_text())
+
+
+def stepper_of(model: GPT, loader: GPTDataLoader, training: TrainingConfig) -> Stepper:
+    state = TrainingState(step=0, training_config=training)
+    return assemble(model, RunData(loader), state, Observer()).stepper
 
 
 def ids_of(loader: GPTDataLoader, split: Split) -> list[int]:
@@ -86,7 +92,7 @@ def test_an_evaluation_is_the_mean_over_its_tokens() -> None:
     with torch.no_grad():
         for x, y in loader.eval_batches("val", 10_000):
             losses += torch.nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten(), reduction="none").tolist()
-    measured = evaluate(model, loader, "val", 10_000, precision)
+    measured = evaluate(model, loader, "val", TrainingConfig(eval_iters=10_000), precision)
     assert measured.loss == pytest.approx(float(np.mean(losses)), abs=1e-5)
     windows = np.array(losses).reshape(-1, 8).mean(axis=1)
     assert measured.se == pytest.approx(windows.std(ddof=1) / math.sqrt(len(windows)), rel=1e-4)
@@ -104,12 +110,9 @@ def test_any_split_into_micro_batches_gives_the_same_gradient(monkeypatch: pytes
         parts = windows.chunk(accum)
         monkeypatch.setattr(loader, "batch", lambda index: (parts[index][:, :-1], parts[index][:, 1:]))
         training = TrainingConfig(grad_accum_steps=accum, use_amp=False)
-        state = TrainingState(step=0, training_config=training)
-        trainer = Trainer(
-            model, RunData(loader), build_optimizer(model, training), state, Precision.of(training, "cpu"), Observer()
-        )
-        for micro, batch in enumerate(trainer.batches(0)):
-            trainer.micro_step(0, micro, batch, trainer.tokens_per_step)
+        stepper = stepper_of(model, loader, training)
+        for micro, batch in enumerate(stepper.batches(0)):
+            stepper.micro_step(0, micro, batch, stepper.tokens_per_step)
         return [p.grad for p in model.parameters() if p.grad is not None]
 
     x, y = loader_of(config_of(batch_size=12)).batch(0)
@@ -124,17 +127,16 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole() -> None:
     def gradient(rows: int) -> list[torch.Tensor]:
         config, training = config_of(batch_size=5), TrainingConfig(use_amp=False, rows_at_once=rows)
         model, loader = GPT(config), loader_of(config)
-        state, precision = TrainingState(step=0, training_config=training), Precision.of(training, "cpu")
-        trainer = Trainer(model, RunData(loader), build_optimizer(model, training), state, precision, Observer())
+        stepper = stepper_of(model, loader, training)
         parts: list[int] = []
-        whole_loss = trainer.loss
+        whole_loss = stepper.loss
 
         def counted(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
             parts.append(len(x))
             return whole_loss(x, y)
 
-        trainer.loss = counted
-        loss = trainer.micro_step(0, 0, loader.batch(0), trainer.tokens_per_step)
+        stepper.loss = counted
+        loss = stepper.micro_step(0, 0, loader.batch(0), stepper.tokens_per_step)
         assert sum(parts) == 5 and max(parts) == min(5, rows)
         return [loss, *(p.grad for p in model.parameters() if p.grad is not None)]
 
@@ -157,11 +159,11 @@ def test_the_parts_of_a_batch_follow_from_shape_and_device_unless_they_are_set()
 )
 def test_the_pace_is_told_in_arithmetic_and_as_a_share_of_known_peaks(device: str, share: float | None) -> None:
     config = config_of()
-    found = pace(3_000_000, 1.5, config, device)
+    found = throughput(3_000_000, 1.5, config, device)
     assert found.tokens_per_sec == 2_000_000
     assert found.tflops == pytest.approx(2.0 * flops_per_token(config) / 1e6)
     assert found.mfu == (None if share is None else pytest.approx(found.tflops / share))
-    assert pace(0, 0.0, config, device).tflops == 0
+    assert throughput(0, 0.0, config, device).tflops == 0
 
 
 def moved(model: GPT, optimizer: AnyOptimizer, steps: int = 4) -> list[torch.Tensor]:
@@ -290,7 +292,7 @@ def test_fit_trains_from_python_and_takes_the_optimizer_that_it_is_given() -> No
 
 def test_half_precision_is_used_only_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for has in (True, False):
-        monkeypatch.setattr("mypt.train.device.devices._cpu_has_bf16", lambda has=has: has)
+        monkeypatch.setattr("mypt.train.device.precision._cpu_has_bf16", lambda has=has: has)
         assert Precision.of(TrainingConfig(use_amp=True), "cpu").enabled is has
         assert not Precision.of(TrainingConfig(use_amp=False), "cpu").enabled
         assert not Precision.of(TrainingConfig(use_amp=True, amp_dtype="fp16"), "cpu").enabled

@@ -1,7 +1,7 @@
 """From settings, or from a record, to the data of a run: texts or shards, phases and further sets."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from mypt.data.loader import GPTDataLoader, Reading
@@ -18,16 +18,10 @@ from mypt.train.observer import Observer
 from mypt.train.run_data import Phase, RunData
 
 
-@dataclass(frozen=True)
-class Opened:
-    """The data of a run, and the architecture with the vocabulary that fits them."""
-
-    data: RunData
-    config: GPTConfig
-
-
-def open_data(settings: RunSettings, config: GPTConfig, base: Tokenizer | None, observer: Observer) -> Opened:
-    """Open what the settings of a new run name.
+def open_data(
+    settings: RunSettings, config: GPTConfig, base: Tokenizer | None, observer: Observer
+) -> tuple[RunData, GPTConfig]:
+    """Open what the settings of a new run name; the architecture comes back with the vocabulary that fits.
 
     Args:
         settings: of the run.
@@ -54,7 +48,7 @@ def open_data(settings: RunSettings, config: GPTConfig, base: Tokenizer | None, 
         loader = GPTDataLoader(config, tokenizer, text=text, reading=reading)
     if base is None and tokenizer.kind == "bpe":
         loader.record = loader.record.model_copy(update={"bpe_vocab_size": settings.data.bpe_vocab_size})
-    return Opened(RunData(loader, _eval_sets(settings.data, loader, observer)), config)
+    return RunData(loader, _eval_sets(settings.data, loader, observer)), config
 
 
 def reading_of(data: DataConfig, training: TrainingConfig) -> Reading:
@@ -203,7 +197,9 @@ def phase_records(data: RunData, settings: DataConfig) -> tuple[PhaseRecord, ...
     )
 
 
-def _open_shards(settings: RunSettings, config: GPTConfig, base: Tokenizer | None, observer: Observer) -> Opened:
+def _open_shards(
+    settings: RunSettings, config: GPTConfig, base: Tokenizer | None, observer: Observer
+) -> tuple[RunData, GPTConfig]:
     """The primary set, the phases and the further sets; the primary one says what the ids mean."""
     given, planned = settings.data, settings.data.curriculum.phases if settings.data.curriculum else ()
     folder = given.dataset_dir or planned[0].dataset_dir
@@ -219,7 +215,7 @@ def _open_shards(settings: RunSettings, config: GPTConfig, base: Tokenizer | Non
     loaders = {path: load(path) for path in dict.fromkeys([folder, *(p.dataset_dir for p in planned)])}
     starts = [0, *(p.until_iter or 0 for p in planned[:-1])]
     phases = tuple(Phase(p.name, start, loaders[p.dataset_dir]) for p, start in zip(planned, starts, strict=False))
-    return Opened(RunData(loaders[folder], _eval_sets(given, loaders[folder], observer), phases), config)
+    return RunData(loaders[folder], _eval_sets(given, loaders[folder], observer), phases), config
 
 
 def _check_kind(settings: RunSettings, kind: str, source: str) -> None:

@@ -15,7 +15,8 @@ from mypt.errors import ConflictError, ExportError, InputError, UsageError
 from mypt.model.network import Network
 from mypt.run.data import recorded_loader
 from mypt.schema.files.state import TrainingState
-from mypt.train.device.devices import Precision, resolve_device
+from mypt.train.device.devices import resolve_device
+from mypt.train.device.precision import Precision
 from mypt.train.evaluate import evaluate
 from mypt.train.observer import Observer
 
@@ -108,13 +109,13 @@ def export_fp16(
     precision = Precision.of(state.training_config, str(model.device))
     after = None
     if loader is not None:
-        iters = state.training_config.eval_iters
+        training = state.training_config
         if val_loss_before is None:
-            val_loss_before = evaluate(model, loader, "val", iters, precision).loss
+            val_loss_before = evaluate(model, loader, "val", training, precision).loss
         exact = {n: w.clone() for n, w in weights.items()}
         for weight in weights.values():
             weight.copy_(weight.half())
-        after = evaluate(model, loader, "val", iters, precision).loss
+        after = evaluate(model, loader, "val", training, precision).loss
         model.load_state_dict(exact)
     fp16 = state.model_copy(update={"optimizer_file": None, "exact_resume": False, "model_dtype": "fp16"})
     target.save(model, tokenizer, fp16)

@@ -8,26 +8,26 @@ from mypt.checkpoint.manager import CheckpointManager
 from mypt.errors import StorageError
 from mypt.model.cost import disk_needed, parameter_count, training_memory
 from mypt.train.benchmark_step import time_step
-from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
 from mypt.train.plan import Plan
+from mypt.train.step import Stepper
 
 
-def plan_run(trainer: Trainer, name: str, out_dir: Path, observer: Observer) -> Plan:
+def plan_run(stepper: Stepper, name: str, out_dir: Path, observer: Observer) -> Plan:
     """Time one step and gather what the run will take."""
-    config, training = trainer.model.config, trainer.training
+    config, training = stepper.model.config, stepper.training
     with observer.busy("Timing one step"):
-        timing = time_step(trainer)
-    batches = trainer.data.eval_batch_count(training.eval_iters)
+        timing = time_step(stepper)
+    batches = stepper.data.eval_batch_count(training.eval_iters)
     return Plan(
         name=name,
-        data=trainer.data.primary.record,
+        data=stepper.data.primary.record,
         config=config,
         training=training,
-        first_step=trainer.state.step,
+        first_step=stepper.session.step,
         parameters=parameter_count(config),
-        precision=training.amp_dtype if trainer.precision.enabled else "fp32",
-        memory_estimate=training_memory(config, trainer.training),
+        precision=training.amp_dtype if stepper.precision.enabled else "fp32",
+        memory_estimate=training_memory(config, training),
         memory_measured=timing.peak_bytes,
         disk_needed=disk_needed(config, training),
         disk_free=_free_bytes(out_dir),

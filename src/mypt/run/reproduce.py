@@ -1,6 +1,7 @@
 """`mypt reproduce`: run a recorded run again from its record alone, and compare."""
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,20 +9,18 @@ from mypt.checkpoint.changes import Change, changed_environment
 from mypt.checkpoint.layout import log_of
 from mypt.checkpoint.manager import AnyOptimizer, CheckpointManager, load_optimizer_state, weights_sha256
 from mypt.errors import BundleError, InputError
-from mypt.log.live import live_evals
+from mypt.log.replay import live_evals
 from mypt.model.network import Network
 from mypt.run.data import recorded_data, recorded_eval_sets
 from mypt.run.parent import recorded_parent
 from mypt.schema.files.events import Eval
-from mypt.schema.files.state import Progress, SessionRecord, TrainingState
+from mypt.schema.files.state import Progress, TrainingState
 from mypt.train.device.compile import CompiledLoss
-from mypt.train.device.devices import Precision, environment, keep_freed_memory, resolve_device
-from mypt.train.freezing import apply_settings
-from mypt.train.loop import Trainer
+from mypt.train.device.devices import environment, keep_freed_memory, resolve_device
 from mypt.train.observer import Observer
-from mypt.train.optim.optimizer import build_optimizer
 from mypt.train.run_data import RunData
-from mypt.train.stop import Stop
+from mypt.train.session import assemble
+from mypt.train.step import Stepper
 
 
 @dataclass(frozen=True)
@@ -159,33 +158,28 @@ def _check_record(manager: CheckpointManager, state: TrainingState) -> None:
 def _run_sessions(model: Network, data: RunData, state: TrainingState, last: int, comparison: _Comparison) -> Progress:
     """Each session from where it took over to where the next one did, with its own settings."""
     ends = [s.start_step for s in state.sessions[1:]] + [state.step]
-    optimizer: AnyOptimizer | None = None
-    scaler: dict[str, Any] = {}
-    progress = Progress()
+    progress, restore = Progress(), None
     for number, (session, end) in enumerate(zip(state.sessions, ends, strict=True), start=1):
         if session.start_step >= last:
             break
         own = replace(data, eval_sets=recorded_eval_sets(session.eval_sets, data.primary))
-        trainer = _trainer_of(session, model, own, min(end, last), comparison)
-        so_far = {"progress": progress, "sessions": state.sessions[:number]}
-        trainer.state = trainer.state.model_copy(update=so_far)
-        comparison.to.begun(session.start_step, min(end, last), trainer.tokens_per_step)
-        if optimizer is not None:
-            load_optimizer_state(optimizer.state_dict(), trainer.optimizer)
-        if scaler:
-            trainer.precision.scaler.load_state_dict(scaler)
+        begun = TrainingState(
+            step=session.start_step,
+            training_config=session.training_config.model_copy(update={"max_minutes": None}),
+            progress=progress,
+            sessions=state.sessions[:number],
+        )
+        trainer = assemble(model, own, begun, comparison, restore=restore)
+        if session.training_config.torch_compile == "on":
+            trainer.stepper.loss = CompiledLoss(model, comparison.notice)
+        trainer.stop.at_step = min(end, last)
+        comparison.to.begun(session.start_step, min(end, last), trainer.stepper.tokens_per_step)
         progress = trainer.run().state.progress
-        optimizer, scaler = trainer.optimizer, trainer.precision.scaler.state_dict()
+        restore = partial(_hand_over, trainer.stepper)
     return progress
 
 
-def _trainer_of(session: SessionRecord, model: Network, data: RunData, end: int, comparison: _Comparison) -> Trainer:
-    training = session.training_config.model_copy(update={"max_minutes": None})
-    state = TrainingState(step=session.start_step, training_config=training)
-    precision = Precision.of(training, str(model.device))
-    apply_settings(model, training)
-    optimizer = build_optimizer(model, training)
-    trainer = Trainer(model, data, optimizer, state, precision, comparison, stop=Stop(at_step=end))
-    if training.torch_compile == "on":
-        trainer.loss = CompiledLoss(model, comparison.notice)
-    return trainer
+def _hand_over(earlier: Stepper, optimizer: AnyOptimizer) -> dict[str, Any]:
+    """Give an optimizer the moments of the session before, and return the state of its loss scale."""
+    load_optimizer_state(earlier.optimizer.state_dict(), optimizer)
+    return earlier.precision.scaler.state_dict()

@@ -1,18 +1,18 @@
 """Going on with a recorded run: what may change, what may not, and everything rebuilt from the record."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mypt.checkpoint.changes import Change, changed_environment, changed_settings
 from mypt.checkpoint.files import read_config, read_state
 from mypt.checkpoint.layout import log_of, log_path, log_reference
-from mypt.checkpoint.manager import CheckpointManager, Loaded
+from mypt.checkpoint.manager import CheckpointManager
 from mypt.data.text import source_path
 from mypt.errors import BundleError, ConflictError, DeviceError, UsageError
-from mypt.log.reader import RunLog, latest_attempt
-from mypt.model.network import Network
+from mypt.log.replay import latest_session
+from mypt.log.writer import RunLog
 from mypt.run.data import recorded_data, recorded_text
 from mypt.schema.files.state import TrainingState
 from mypt.schema.resolve import resolve_section
@@ -20,105 +20,157 @@ from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.run import RunSettings
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.device.choices import kept_elsewhere, settle_choices, without_hardware
-from mypt.train.device.devices import Precision, environment, resolve_device
-from mypt.train.freezing import apply_settings
+from mypt.train.device.devices import environment, resolve_device
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
-from mypt.train.optim.optimizer import build_optimizer
-from mypt.train.run_data import RunData
-from mypt.train.session import open_session
+from mypt.train.session import assemble, open_session
 
 
-def prepare_resume(
+@dataclass(frozen=True)
+class Recorded:
+    """The record that a session goes on from.
+
+    Attributes:
+        path: of the run's bundle, for messages.
+        config: its architecture.
+        state: its training state.
+    """
+
+    path: Path
+    config: GPTConfig
+    state: TrainingState
+
+    def values(self) -> dict[str, Any]:
+        """Every recorded setting by its field name."""
+        config, state = self.config, self.state
+        values: dict[str, Any] = {**config.model_dump(), **state.training_config.model_dump()}
+        if state.data is not None:
+            values["tokenization"] = state.data.tokenization
+            if state.data.tokenization == "bpe":
+                values["bpe_vocab_size"] = state.data.bpe_vocab_size
+            values |= {"sampling": state.data.sampling, "use_loss_mask": state.data.masked}
+            values["curriculum"] = [(p.name, p.until_iter, p.data.dataset_dir) for p in state.curriculum] or None
+            values["eval_sets"] = {name: record.sources[0].path for name, record in state.eval_sets.items()}
+        if state.log_file:
+            values["log_file"] = state.log_file
+        return values
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """What holds from here on.
+
+    Attributes:
+        training: the settings, recorded ones with those of the call over them.
+        device: where to compute.
+        asked: the settings that the call gives.
+        changes: what differs from the record.
+        log_file: where the log goes on.
+    """
+
+    training: TrainingConfig
+    device: str
+    asked: frozenset[str]
+    changes: list[Change]
+    log_file: Path
+
+
+def resume_session(
     manager: CheckpointManager,
+    source: CheckpointManager,
     settings: RunSettings,
     command: tuple[str, ...],
     observer: Observer,
-    source: CheckpointManager | None = None,
 ) -> Trainer:
     """A trainer that goes on where a bundle stopped, with the training settings that were given.
 
     Args:
         manager: the run; its name is saved under.
+        source: the bundle to go on from: the run's own last one, or an earlier one to rewind to.
         settings: what the call gave.
         command: the words of the call, for the record.
         observer: is told what changes.
-        source: an earlier bundle of the run to rewind to; by default the run's own last one.
 
     Raises:
         ConflictError: the call would change the architecture, the tokenizer or the data; all is listed.
         BundleError: the bundle is damaged or holds no optimizer state.
     """
-    source = source or manager
-    config, state = read_config(source.path), read_state(source.path)
-    if state.optimizer_file is None:
+    recorded = _read(manager, source)
+    going_on = _resolve(recorded, settings)
+    device = going_on.device
+    with observer.busy("Loading the model"):
+        loaded = source.load(device)
+        loaded.model.config = recorded.config.model_copy(update={"device": device})
+        training = settle_choices(loaded.model, going_on.training, going_on.asked, resumed=True)
+    state = recorded.state.model_copy(update={"training_config": training})
+    data = recorded_data(state, loaded.model.config, loaded.tokenizer, settings.data, observer)
+    now = environment(device)
+    _report(recorded, going_on, training, changed_environment(state.environment, now), observer)
+    state = state.model_copy(
+        update={
+            "log_file": log_reference(going_on.log_file, manager.path),
+            "attempt": max(state.attempt, latest_session(going_on.log_file, state.run_id)),
+            "eval_sets": {name: loader.record for name, loader in data.eval_sets.items()},
+        }
+    )
+    state = open_session(state, training, now, command)
+    log = RunLog(going_on.log_file, state.run_id, state.attempt)
+    return assemble(loaded.model, data, state, observer, checkpoint=manager, log=log, restore=source.load_optimizer)
+
+
+def _read(manager: CheckpointManager, source: CheckpointManager) -> Recorded:
+    recorded = Recorded(manager.path, read_config(source.path), read_state(source.path))
+    if recorded.state.optimizer_file is None:
         raise BundleError(
             f"{source.path} holds no optimizer state, so training cannot go on from it.",
             "Resume the bundle that it was exported from.",
         )
-    recorded = recorded_values(config, state)
+    return recorded
+
+
+def _resolve(recorded: Recorded, settings: RunSettings) -> Resumption:
+    """The settings of the call over the recorded ones.
+
+    Raises:
+        ConflictError: listing every setting that a resume cannot change.
+    """
+    state, path = recorded.state, recorded.path
     given = {n: v for n, v in settings.values().items() if n in settings.given and (n, v) != ("device", "auto")}
-    changes = changed_settings(recorded, _comparable(given, settings, manager.path))
-    conflicts = [
-        f"{c.name}: recorded {c.recorded}, given {c.now} ({settings.given[c.name]})."
-        for c in changes
-        if c.meaning == "refused"
-    ]
-    if conflicts:
-        conflicts += _other_text(settings, state)
+    changes = changed_settings(recorded.values(), _comparable(given, settings, path))
+    if refused := [c for c in changes if c.meaning == "refused"]:
         raise ConflictError(
-            f"{manager.path} exists and this call contradicts its record.",
+            f"{path} exists and this call contradicts its record.",
             f"Leave these out to go on with it, choose another name, or start over with "
-            f"`mypt train {manager.name} --fresh`, which keeps the old bundle.",
-            conflicts,
+            f"`mypt train {path.name} --fresh`, which keeps the old bundle.",
+            [
+                *(f"{c.name}: recorded {c.recorded}, given {c.now} ({settings.given[c.name]})." for c in refused),
+                *_other_text(settings, state),
+            ],
         )
-    device, moved = _device(str(given.get("device", config.device)), explicit="device" in given)
-    changes += moved
-    with observer.busy("Loading the model"):
-        loaded = source.load(device)
-        training = _merged(state, given)
-        training = settle_choices(loaded.model, training, given, resumed=True)
-        config = config.model_copy(update={"device": device})
-        loaded.model.config = config
-        apply_settings(loaded.model, training)
-    data = recorded_data(
-        state.model_copy(update={"training_config": training}), config, loaded.tokenizer, settings.data, observer
-    )
-    now = environment(device)
-    circumstances = changed_environment(state.environment, now)
-    observer.resuming(state.step, [*changes, *circumstances])
-    for note in (without_hardware(training, device), kept_elsewhere(training, [c.name for c in circumstances], given)):
-        if note is not None:
-            observer.notice(note)
-    if not state.exact_resume:
-        observer.notice(f"The weights were saved as {state.model_dtype}, so this resume is not exact.")
-    log_file = settings.output.log_file or log_of(manager.path, state) or log_path(manager.name)
-    attempt = max(state.attempt, latest_attempt(log_file, state.run_id))
-    sets = {name: loader.record for name, loader in data.eval_sets.items()}
-    update = {"log_file": log_reference(log_file, manager.path), "attempt": attempt, "eval_sets": sets}
-    state = state.model_copy(update=update)
-    loaded = replace(loaded, state=open_session(state, training, now, command))
-    return _trainer(manager, source, loaded, data, observer)
+    device, moved = _device(str(given.get("device", recorded.config.device)), explicit="device" in given)
+    update = {n: v for n, v in given.items() if n in TrainingConfig.model_fields}
+    training = resolve_section(TrainingConfig, {**state.training_config.model_dump(), **update})
+    log_file = settings.output.log_file or log_of(path, state) or log_path(path.name)
+    return Resumption(training, device, frozenset(given), [*changes, *moved], log_file)
 
 
-def recorded_values(config: GPTConfig, state: TrainingState) -> dict[str, Any]:
-    """Every recorded setting by its field name."""
-    values: dict[str, Any] = {**config.model_dump(), **state.training_config.model_dump()}
-    if state.data is not None:
-        values["tokenization"] = state.data.tokenization
-        values["bpe_vocab_size"] = state.data.bpe_vocab_size
-        if state.data.tokenization != "bpe":
-            del values["bpe_vocab_size"]
-        values |= {"sampling": state.data.sampling, "use_loss_mask": state.data.masked}
-        values["curriculum"] = [(p.name, p.until_iter, p.data.dataset_dir) for p in state.curriculum] or None
-        values["eval_sets"] = {name: record.sources[0].path for name, record in state.eval_sets.items()}
-    if state.log_file:
-        values["log_file"] = state.log_file
-    return values
+def _report(
+    recorded: Recorded, going_on: Resumption, training: TrainingConfig, moved: list[Change], observer: Observer
+) -> None:
+    """Tell what goes on and what differs from the record."""
+    state = recorded.state
+    observer.resuming(state.step, [*going_on.changes, *moved])
+    notes = [
+        without_hardware(training, going_on.device),
+        kept_elsewhere(training, [change.name for change in moved], going_on.asked),
+        None if state.exact_resume else f"The weights were saved as {state.model_dtype}, so this resume is not exact.",
+    ]
+    for note in filter(None, notes):
+        observer.notice(note)
 
 
 def _comparable(given: Mapping[str, Any], settings: RunSettings, bundle: Path) -> dict[str, Any]:
-    """Given values in the form in which `recorded_values` has them."""
+    """Given values in the form in which `Recorded.values` has them."""
     values = {n: v for n, v in given.items() if n not in ("eval_sets", "eval_dataset_dir")}
     if "log_file" in values:
         values["log_file"] = log_reference(values["log_file"], bundle)
@@ -150,23 +202,3 @@ def _device(name: str, explicit: bool) -> tuple[str, list[Change]]:
             raise
         device = resolve_device("auto")
         return device, [Change("device", name, device, "trajectory")]
-
-
-def _merged(state: TrainingState, given: Mapping[str, Any]) -> TrainingConfig:
-    update = {n: v for n, v in given.items() if n in TrainingConfig.model_fields}
-    values = {**state.training_config.model_dump(), **update}
-    return resolve_section(TrainingConfig, values)
-
-
-def _trainer(
-    manager: CheckpointManager, source: CheckpointManager, loaded: Loaded[Network], data: RunData, observer: Observer
-) -> Trainer:
-    state = loaded.state
-    training, device = state.training_config, str(loaded.model.device)
-    optimizer = build_optimizer(loaded.model, training)
-    precision = Precision.of(training, device)
-    scaler = source.load_optimizer(optimizer)
-    if scaler:
-        precision.scaler.load_state_dict(scaler)
-    log = RunLog(log_of(manager.path, state) or log_path(manager.name), state.run_id, state.attempt)
-    return Trainer(loaded.model, data, optimizer, state, precision, observer, manager, log)

@@ -12,10 +12,10 @@ from mypt.checkpoint.layout import MODEL_FILE, OPTIMIZER_FILE, log_of
 from mypt.checkpoint.manifest import MANIFEST_FILE, check_file, read_manifest
 from mypt.checkpoint.tensors import load_tensors
 from mypt.errors import InputError, MyptError
-from mypt.log.live import live_evals
+from mypt.log.replay import live_evals
 from mypt.model.network import Network
-from mypt.train.freezing import apply_settings
 from mypt.train.optim.optimizer import build_optimizer
+from mypt.train.session import apply_settings
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

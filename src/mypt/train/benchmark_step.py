@@ -2,15 +2,15 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import torch
 
 from mypt.train.device.devices import peak_memory
 from mypt.train.evaluate import losses_of
-from mypt.train.loop import Trainer
 from mypt.train.optim.optimizer import build_optimizer
+from mypt.train.step import Stepper
 
 BUDGET_S = 2.0
 REPEATS = 6
@@ -31,56 +31,56 @@ class Timing:
     peak_bytes: int | None
 
 
-def time_step(trainer: Trainer) -> Timing:
-    """Time one micro-batch, one update and one batch of evaluation; the trainer is left as it was.
+def time_step(stepper: Stepper) -> Timing:
+    """Time one micro-batch, one update and one batch of evaluation; nothing of the session changes.
 
     The update is that of another optimizer at a learning rate of 0, so that no weight moves and none has to be kept.
     """
-    optimizer, scaler = trainer.optimizer, trainer.precision.scaler.state_dict()
-    trainer.optimizer = build_optimizer(trainer.model, trainer.training)
-    for group in trainer.optimizer.param_groups:
+    scaler = stepper.precision.scaler.state_dict()
+    probe = replace(stepper, optimizer=build_optimizer(stepper.model, stepper.training), check=None)
+    for group in probe.optimizer.param_groups:
         group["lr"] = 0.0
-    batch, counted = trainer.data.phase_at(trainer.state.step).loader.batch(0), trainer.tokens_per_step
-    trainer.model.train()
+    step, counted = stepper.session.step, stepper.tokens_per_step
+    batch = stepper.data.phase_at(step).loader.batch(0)
+    stepper.model.train()
     try:
         micro_s, update_s, eval_s = _time(
-            trainer,
-            lambda: trainer.micro_step(trainer.state.step, 0, batch, counted),
-            lambda: _update(trainer),
-            lambda: _eval_batch(trainer),
+            stepper.model.device,
+            lambda: probe.micro_step(step, 0, batch, counted),
+            lambda: _update(probe),
+            lambda: _eval_batch(probe),
         )
-        step_s = trainer.training.grad_accum_steps * micro_s + update_s
-        return Timing(step_s, eval_s, peak_memory(str(trainer.model.device)))
+        step_s = stepper.training.grad_accum_steps * micro_s + update_s
+        return Timing(step_s, eval_s, peak_memory(str(stepper.model.device)))
     finally:
-        trainer.optimizer.zero_grad(set_to_none=True)
-        trainer.optimizer = optimizer
+        probe.optimizer.zero_grad(set_to_none=True)
         if scaler:
-            trainer.precision.scaler.load_state_dict(scaler)
+            stepper.precision.scaler.load_state_dict(scaler)
 
 
-def _update(trainer: Trainer) -> None:
+def _update(stepper: Stepper) -> None:
     """Move no weight; a gradient that is not finite would turn even that into nan."""
-    norm = trainer.gradient_norm()
+    norm = stepper.gradient_norm()
     if torch.isfinite(norm):
-        trainer.update(norm)
+        stepper.update(norm)
 
 
-def _eval_batch(trainer: Trainer) -> float:
-    x, y = next(trainer.data.primary.eval_batches("val", 1))
-    return float(losses_of(trainer.model, x, y, trainer.precision).sum())
+def _eval_batch(stepper: Stepper) -> float:
+    x, y = next(stepper.data.primary.eval_batches("val", 1))
+    return float(losses_of(stepper.model, x, y, stepper.training, stepper.precision).sum())
 
 
-def _time(trainer: Trainer, *works: Callable[[], object]) -> list[float]:
+def _time(device: torch.device, *works: Callable[[], object]) -> list[float]:
     """Seconds of each call; short ones are repeated, and the median leaves out the first, which warms up."""
     rounds: list[list[float]] = []
     while not rounds or (sum(map(sum, rounds)) < BUDGET_S and len(rounds) < REPEATS):
-        rounds.append([_seconds(trainer, work) for work in works])
+        rounds.append([_seconds(device, work) for work in works])
     return [median(times) for times in zip(*(rounds[1:] or rounds), strict=True)]
 
 
-def _seconds(trainer: Trainer, work: Callable[[], object]) -> float:
+def _seconds(device: torch.device, work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
-    if trainer.model.device.type == "cuda":
-        torch.cuda.synchronize(trainer.model.device)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     return time.perf_counter() - start

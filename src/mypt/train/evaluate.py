@@ -11,7 +11,8 @@ from mypt.data.shards import Split
 from mypt.model.cost import rows_at_once
 from mypt.model.losses import IGNORED
 from mypt.model.network import Network
-from mypt.train.device.devices import Precision
+from mypt.schema.settings.training import TrainingConfig
+from mypt.train.device.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def evaluate(
     model: Network,
     loader: GPTDataLoader,
     split: Split,
-    eval_iters: int,
+    training: TrainingConfig,
     precision: Precision,
     progress: Callable[[], None] = lambda: None,
 ) -> Measured:
@@ -49,15 +50,15 @@ def evaluate(
         model: the model; its training mode is restored afterwards.
         loader: gives the windows.
         split: `train` or `val`.
-        eval_iters: the most batches to use.
+        training: its `eval_iters` is the most batches to use, its `rows_at_once` bounds the windows taken together.
         precision: as in training.
         progress: called after each batch.
     """
     was_training = model.training
     model.eval()
     losses, tokens, text_bytes = [], [], 0
-    for x, y in loader.eval_batches(split, eval_iters):
-        of_tokens = losses_of(model, x, y, precision)  # (B, T)
+    for x, y in loader.eval_batches(split, training.eval_iters):
+        of_tokens = losses_of(model, x, y, training, precision)  # (B, T)
         losses.append(of_tokens.double().sum(dim=1) if of_tokens.device.type != "mps" else of_tokens.sum(dim=1))
         tokens.append((y != IGNORED).sum(dim=1))
         text_bytes += int(loader.text_bytes(y))
@@ -67,9 +68,11 @@ def evaluate(
 
 
 @torch.no_grad()
-def losses_of(model: Network, x: torch.Tensor, y: torch.Tensor, precision: Precision) -> torch.Tensor:
+def losses_of(
+    model: Network, x: torch.Tensor, y: torch.Tensor, training: TrainingConfig, precision: Precision
+) -> torch.Tensor:
     """Loss of each token (B, T), on the model's device, in parts as training goes through them."""
-    rows = rows_at_once(model.config)
+    rows = rows_at_once(model.config, training)
     parts = zip(*(torch.split(t.to(model.device), rows) for t in (x, y)), strict=True)
     with precision.autocast():
         return torch.cat([model.token_losses(a, b) for a, b in parts])

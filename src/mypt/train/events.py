@@ -5,39 +5,39 @@ from typing import TYPE_CHECKING
 
 from mypt.model.cost import parameter_count, rows_at_once
 from mypt.schema.files.events import (
+    BatchSkipped,
     Eval,
     GoldBlocked,
     GoldCheckpoint,
     ModelRecord,
     PhaseSwitch,
     RunConfigRecord,
+    Step,
     TrainingComplete,
     TrainingStart,
     TrainingStopped,
     timestamp,
 )
 from mypt.schema.files.state import TrainingState
-from mypt.schema.settings.config import GPTConfig
 from mypt.train.gold import Decision
-from mypt.train.throughput import Clock, Pace
+from mypt.train.throughput import Clock, Throughput
 
 if TYPE_CHECKING:
+    from mypt.train.device.async_check import StepResult
     from mypt.train.evaluate import Measured
+    from mypt.train.step import Stepper
 
 
-def training_start(
-    at: str, config: GPTConfig, state: TrainingState, use_amp: bool, compile_reason: str
-) -> TrainingStart:
+def training_start(at: str, stepper: "Stepper", state: TrainingState, compile_reason: str) -> TrainingStart:
     """The event that says with which settings and which model a session starts.
 
     Args:
         at: timestamp of the start.
-        config: the architecture.
+        stepper: the model, and the precision that is in effect, not only asked for.
         state: the settings and the data.
-        use_amp: whether half precision is in effect, not only asked for.
         compile_reason: why the model is compiled or not.
     """
-    training, data = state.training_config, state.data
+    config, training, data = stepper.model.config, state.training_config, state.data
     as_in_effect = {"warmup_iters", "use_amp", "rows_at_once"}
     settings = training.model_dump(include=set(RunConfigRecord.model_fields) - as_in_effect)
     from_text = data is not None and data.dataset_dir is None
@@ -46,7 +46,7 @@ def training_start(
         config=RunConfigRecord(
             **settings,
             warmup_iters=training.warmup_steps,
-            use_amp=use_amp,
+            use_amp=stepper.precision.enabled,
             batch_size=config.batch_size,
             block_size=config.block_size,
             tokens_per_step=config.batch_size * config.block_size * training.grad_accum_steps,
@@ -69,7 +69,7 @@ def training_start(
 
 
 def evaluation(
-    state: TrainingState, measured: Mapping[str, "Measured"], clock: Clock, pace: Pace, lr: float, phase: str
+    state: TrainingState, measured: Mapping[str, "Measured"], clock: Clock, rates: Throughput, lr: float, phase: str
 ) -> Eval:
     """The event of an evaluation at the state's step.
 
@@ -77,7 +77,7 @@ def evaluation(
         state: already brought up to the step.
         measured: every set that was measured, by name; `train` and `val` among them.
         clock: of the session.
-        pace: of the session.
+        rates: of the session.
         lr: learning rate of the step.
         phase: the step's phase.
     """
@@ -99,13 +99,30 @@ def evaluation(
         val_se=measured["val"].se,
         val_bpb=measured["val"].bpb,
         train_se=measured["train"].se,
-        tokens_per_sec=round(pace.tokens_per_sec),
-        tflops=pace.tflops,
-        mfu=pace.mfu,
+        tokens_per_sec=round(rates.tokens_per_sec),
+        tflops=rates.tflops,
+        mfu=rates.mfu,
         **losses,
         **errors,
         **bits,
     )
+
+
+def step(result: "StepResult", lr: float, tokens_per_sec: float) -> Step:
+    """The event of a single step."""
+    return Step(
+        iter=result.step + 1,
+        timestamp=timestamp(),
+        loss=result.loss,
+        lr=lr,
+        grad_norm=result.grad_norm,
+        tokens_per_sec=round(tokens_per_sec),
+    )
+
+
+def batch_skipped(result: "StepResult", windows: list[list[int]]) -> BatchSkipped:
+    """The event of a step that was left out, with the first token of each window of its micro-batches."""
+    return BatchSkipped(iter=result.step + 1, timestamp=timestamp(), loss=str(result.loss), windows=windows)
 
 
 def gold_decided(decision: Decision, step: int, val_loss: float) -> GoldCheckpoint | GoldBlocked | None:
@@ -141,7 +158,7 @@ def training_stopped(state: TrainingState, clock: Clock, reason: str) -> Trainin
     )
 
 
-def training_complete(state: TrainingState, clock: Clock, pace: Pace) -> TrainingComplete:
+def training_complete(state: TrainingState, clock: Clock, rates: Throughput) -> TrainingComplete:
     """The closing event of a run; rates are of this session's training time alone."""
     progress = state.progress
     steps = state.step - state.training_config.start_step
@@ -154,7 +171,7 @@ def training_complete(state: TrainingState, clock: Clock, pace: Pace) -> Trainin
         total_steps=state.step,
         total_tokens=progress.tokens_processed,
         steps_per_sec=rate,
-        tokens_per_sec=round(pace.tokens_per_sec),
+        tokens_per_sec=round(rates.tokens_per_sec),
         final_train_loss=progress.last_train_loss,
         final_val_loss=progress.last_val_loss,
         best_val_loss=progress.best_val_loss if progress.gold.step is None else progress.gold.val_loss,
@@ -164,6 +181,6 @@ def training_complete(state: TrainingState, clock: Clock, pace: Pace) -> Trainin
         training_s=clock.training,
         eval_s=clock.evaluating,
         save_s=clock.saving,
-        tflops=pace.tflops,
-        mfu=pace.mfu,
+        tflops=rates.tflops,
+        mfu=rates.mfu,
     )

@@ -10,19 +10,17 @@ from mypt.checkpoint.layout import log_path, log_reference
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.data.loader import GPTDataLoader
 from mypt.errors import ConflictError
-from mypt.log.reader import RunLog
+from mypt.log.writer import RunLog
 from mypt.model.network import Network
 from mypt.schema.resolve import resolve_section, wrong_settings
 from mypt.schema.settings.data import wrong_eval_set_names
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.device.choices import settle_choices
-from mypt.train.device.devices import Precision, environment
-from mypt.train.freezing import apply_settings
-from mypt.train.loop import FitResult, Trainer
+from mypt.train.device.devices import environment
+from mypt.train.loop import FitResult
 from mypt.train.observer import Observer, PrintObserver
-from mypt.train.optim.optimizer import build_optimizer
 from mypt.train.run_data import RunData
-from mypt.train.session import first_state, open_session
+from mypt.train.session import assemble, first_state, open_session
 
 
 def fit(
@@ -65,20 +63,11 @@ def fit(
         log_file = log_path(checkpoint.name)
     device = str(model.device)
     model.config = model.config.model_copy(update={"device": device})
-    recorded_log = log_reference(log_file, checkpoint.path) if log_file and checkpoint else None
-    data = RunData(data_loader, dict(eval_data_loaders or {}))
     training = settle_choices(model, training, settings)
-    apply_settings(model, training)
-    state = first_state(training, data, recorded_log)
-    state = open_session(state, training, environment(device))
-    trainer = Trainer(
-        model,
-        data,
-        optimizer or build_optimizer(model, training),
-        state,
-        Precision.of(training, device),
-        observer or PrintObserver(),
-        checkpoint,
-        RunLog(log_file, state.run_id, state.attempt) if log_file else None,
-    )
+    data = RunData(data_loader, dict(eval_data_loaders or {}))
+    recorded_log = log_reference(log_file, checkpoint.path) if log_file and checkpoint else None
+    state = open_session(first_state(training, data, recorded_log), training, environment(device))
+    log = RunLog(log_file, state.run_id, state.attempt) if log_file else None
+    observer = observer or PrintObserver()
+    trainer = assemble(model, data, state, observer, checkpoint=checkpoint, log=log, optimizer=optimizer)
     return trainer.run()

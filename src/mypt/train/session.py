@@ -1,20 +1,102 @@
-"""How a run and each of its sessions begin: the first state, and the session's record."""
+"""A training session put together: from a model, data and a state to a `Trainer`, in one place for all who train."""
 
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any
 from uuid import uuid4
 
 from mypt.checkpoint.layout import OPTIMIZER_FILE
+from mypt.checkpoint.manager import AnyOptimizer, CheckpointManager
+from mypt.errors import ConfigError
+from mypt.log.writer import RunLog
+from mypt.model.network import Network
 from mypt.schema.files.events import timestamp
 from mypt.schema.files.state import Environment, SessionRecord, TrainingState
+from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.training import TrainingConfig
+from mypt.train.device.async_check import AsyncCheck
+from mypt.train.device.async_save import AsyncSaver
+from mypt.train.device.precision import Precision
+from mypt.train.loop import Trainer
+from mypt.train.observer import Observer
+from mypt.train.optim.optimizer import Optimizer, build_optimizer
+from mypt.train.run_data import RunData
+from mypt.train.step import Stepper
 
-if TYPE_CHECKING:
-    from mypt.train.run_data import RunData
+Restore = Callable[[AnyOptimizer], dict[str, Any]]
+"""Puts the moments of an earlier session into an optimizer, and returns the state of its loss scale."""
 
 
-def first_state(training: TrainingConfig, data: "RunData", log_file: str | None) -> TrainingState:
+def assemble(
+    model: Network,
+    data: RunData,
+    state: TrainingState,
+    observer: Observer,
+    *,
+    checkpoint: CheckpointManager | None = None,
+    log: RunLog | None = None,
+    optimizer: AnyOptimizer | None = None,
+    restore: Restore | None = None,
+) -> Trainer:
+    """Put a session together.
+
+    Args:
+        model: on its device, with the weights of the state's step.
+        data: what is trained on and measured.
+        state: as `open_session` gives it.
+        observer: who watches.
+        checkpoint: where to save; None saves nothing.
+        log: where events go; None logs nothing.
+        optimizer: the caller's own; by default the one that the settings name.
+        restore: gives the optimizer what an earlier session left; None starts without moments.
+    """
+    training = state.training_config
+    apply_settings(model, training)
+    optimizer = optimizer or build_optimizer(model, training)
+    precision = Precision.of(training, str(model.device))
+    if restore is not None and (scaler := restore(optimizer)):
+        precision.scaler.load_state_dict(scaler)
+    ahead = may_run_ahead(model.device.type, precision, optimizer)
+    stepper = Stepper(model, data, optimizer, precision, state, model.loss, AsyncCheck() if ahead else None)
+    return Trainer(stepper, state, observer, checkpoint, log, AsyncSaver(beside=model.device.type == "cuda"))
+
+
+def may_run_ahead(device: str, precision: Precision, optimizer: AnyOptimizer) -> bool:
+    """Whether steps can be launched before the results of those before them are known.
+
+    The optimizer has to leave a step out by itself where it is not finite, and a loss scale adapts on the host.
+    """
+    return device == "cuda" and isinstance(optimizer, Optimizer) and not precision.scaler.is_enabled()
+
+
+def apply_settings(model: Network, training: TrainingConfig) -> None:
+    """Freeze what the settings freeze, and let the model recompute activations if they ask for it.
+
+    A token embedding that is tied to the output layer freezes that too.
+    """
+    model.use_checkpoint = training.use_checkpoint
+    frozen = [*model.blocks[: training.freeze_layers]]
+    if training.freeze_embeddings:
+        frozen += [m for m in (model.token_embedding, model.position_embedding) if m is not None]
+    for module in frozen:
+        module.requires_grad_(False)
+
+
+def check_freezing(config: GPTConfig, training: TrainingConfig) -> None:
+    """Make sure that there are as many layers as are to be frozen.
+
+    Raises:
+        ConfigError: there are fewer.
+    """
+    if training.freeze_layers > config.n_layer:
+        raise ConfigError(
+            f"freeze_layers {training.freeze_layers} is more than the {config.n_layer} layers of the model.",
+            "Give at most that many.",
+        )
+
+
+def first_state(training: TrainingConfig, data: RunData, log_file: str | None) -> TrainingState:
     """The state of a run before its first session."""
     return TrainingState(
         step=0,

@@ -1,10 +1,13 @@
 """One optimizer step, from batch to moved weights."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from mypt.checkpoint.manager import AnyOptimizer
 from mypt.data.loader import Batch
@@ -13,10 +16,14 @@ from mypt.model.losses import IGNORED
 from mypt.model.network import Network
 from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.training import TrainingConfig
-from mypt.train.device.async_check import Ahead, Figures, may_run_ahead
-from mypt.train.device.devices import Precision, on_device
+from mypt.train.device.async_check import AsyncCheck, StepResult
+from mypt.train.device.devices import on_device
+from mypt.train.device.precision import Precision
+from mypt.train.optim.optimizer import Optimizer
 from mypt.train.optim.schedule import learning_rate_at
 from mypt.train.run_data import RunData
+
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass
@@ -26,38 +33,36 @@ class Stepper:
     Attributes:
         model: on its device.
         data: what is trained on and measured.
-        optimizer: its state matches `state.step`.
-        state: what training_state.json will hold; replaced at each evaluation, never changed in place.
+        optimizer: its state matches the session's first step.
         precision: fp32 or autocast.
+        session: the state that the session began with; its settings and its count of batches hold for each step.
+        loss: summed next-token loss of inputs and targets (B, T); the model's own, or compiled.
+        check: where a GPU runs ahead, results on their way to the host; None where each step waits for its result.
     """
 
     model: Network
     data: RunData
     optimizer: AnyOptimizer
-    state: TrainingState
     precision: Precision
-
-    def __post_init__(self) -> None:
-        """Start without torch.compile; know each step's figures before the next, except where a GPU computes."""
-        self.loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = self.model.loss
-        runs_ahead = may_run_ahead(self.model.device, self.precision, self.training.on_nonfinite)
-        self.ahead = Ahead() if runs_ahead else None
+    session: TrainingState
+    loss: Loss
+    check: AsyncCheck | None = None
 
     @property
     def training(self) -> TrainingConfig:
         """The settings in force."""
-        return self.state.training_config
+        return self.session.training_config
 
     @property
     def tokens_per_step(self) -> int:
         """Tokens that one optimizer step learns from: B x T x micro-batches."""
         return self.data.primary.tokens_per_micro_batch * self.training.grad_accum_steps
 
-    def train_step(self, step: int) -> torch.Tensor:
-        """One optimizer step; returns its mean loss in nats per token, on the device.
+    def step(self, step: int) -> list[StepResult]:
+        """Take the step after `step` completed ones; a step that is not finite moves no weight.
 
-        Raises:
-            DivergedError: loss or gradient is not finite, and spikes are not to be skipped.
+        Returns:
+            The results that are known by now: this step's own, or, where a GPU runs ahead, those of earlier steps.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(step, self.training)
@@ -65,31 +70,20 @@ class Stepper:
         counted = self.counted_tokens(batches)
         losses = [self.micro_step(step, micro, batch, counted) for micro, batch in enumerate(batches)]
         loss, norm = torch.stack(losses).sum(), self.gradient_norm()
-        if self.ahead is not None:
-            self.update(norm)
-            self.check(self.ahead.send(step, loss, norm))
-        elif self._finite(loss, norm):
+        if self.check is not None:
+            self.update(norm, nonfinite=(~torch.isfinite(loss + norm)).float())
+            return self.check.send(step, loss, norm)
+        result = StepResult(step, float(loss), float(norm), self._is_finite(loss, norm))
+        if result.finite:
             self.update(norm)
         else:
             self.optimizer.zero_grad(set_to_none=True)
             self.precision.scaler.update()
-            self.spiked(Figures(step, float(loss), float(norm)))
-        return loss
+        return [result]
 
-    def catch_up(self) -> None:
-        """Wait for the steps that are under way, before the weights are measured or saved."""
-        if self.ahead is not None:
-            self.check(self.ahead.rest())
-
-    def check(self, arrived: Sequence[Figures]) -> None:
-        """Report a step that was taken and should not have been."""
-        for figures in arrived:
-            if not figures.finite:
-                self.spiked(figures, taken=True)
-
-    def spiked(self, figures: Figures, *, taken: bool = False) -> None:
-        """A step is not finite: stop, or return to leave it out; `taken` where it has spoilt the weights already."""
-        raise NotImplementedError
+    def catch_up(self) -> list[StepResult]:
+        """The results that are still on their way, before the weights are measured or saved."""
+        return [] if self.check is None else self.check.rest()
 
     def batches(self, step: int) -> list[Batch]:
         """The step's micro-batches, each numbered from the beginning of its phase."""
@@ -102,48 +96,57 @@ class Stepper:
             return self.tokens_per_step
         return max(1, sum(int((y != IGNORED).sum()) for _, y in batches))
 
-    def micro_step(self, step: int, micro: int, batch: Batch, counted: int) -> torch.Tensor:
+    def micro_step(self, step: int, micro: int, batch: Batch, counted: int) -> Tensor:
         """Add one micro-batch's gradient; its loss counts by its share of all tokens of the step."""
         seed_torch(self.training.seed, step, micro, self.model.device)
         rows = rows_at_once(self.model.config, self.training)
         parts = zip(*(torch.split(t, rows) for t in on_device(batch, self.model.device)), strict=True)
         return torch.stack([self._backward(x, y, counted) for x, y in parts]).sum()
 
-    def _backward(self, x: torch.Tensor, y: torch.Tensor, counted: int) -> torch.Tensor:
+    def _backward(self, x: Tensor, y: Tensor, counted: int) -> Tensor:
         """Add the gradient of some windows (b, T), and return their share of the step's loss."""
         with self.precision.autocast():
             loss = self.loss(x, y) / counted
         torch.autograd.backward(self.precision.scaler.scale(loss))
         return loss.detach()
 
-    def gradient_norm(self) -> torch.Tensor:
+    def gradient_norm(self) -> Tensor:
         """L2 norm of the whole gradient, its loss scale taken off."""
         self.precision.unscale(self.optimizer)
-        norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self._gradients())))
-        return norm
+        return get_total_norm(self._gradients())
 
-    def update(self, norm: torch.Tensor) -> None:
-        """Clip the gradient of the given norm, move the weights, forget the gradient."""
+    def update(self, norm: Tensor, nonfinite: Tensor | None = None) -> None:
+        """Clip the gradient of the given norm, move the weights, clear the gradient.
+
+        Args:
+            norm: as `gradient_norm` gives it.
+            nonfinite: 1 on the device where no weight may move, else 0; only mypt's own optimizers know it.
+        """
         if self.training.grad_clip:
-            torch._foreach_mul_(self._gradients(), (self.training.grad_clip / (norm + 1e-6)).clamp(max=1.0))
-        self.precision.step(self.optimizer)
+            clip_grads_with_norm_(self._weights(), self.training.grad_clip, norm)
+        if nonfinite is not None and isinstance(self.optimizer, Optimizer):
+            self.optimizer.step(nonfinite)
+        else:
+            self.precision.step(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
-
-    def _gradients(self) -> list[torch.Tensor]:
-        return [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
-
-    def _finite(self, loss: torch.Tensor, norm: torch.Tensor) -> bool:
-        """Whether a step may move the weights; fp16's loss scale looks after gradients that overflow."""
-        figures = loss if self.precision.scaler.is_enabled() else loss + norm
-        return bool(torch.isfinite(figures))
 
     def windows(self, step: int) -> list[list[int]]:
         """First tokens of the windows of each micro-batch of a step."""
         loader = self.data.phase_at(step).loader
         return [loader.window_starts(index).tolist() for index in self._batch_numbers(step)]
 
+    def _weights(self) -> list[Tensor]:
+        return [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+
+    def _gradients(self) -> list[Tensor]:
+        return [p.grad for p in self._weights() if p.grad is not None]
+
+    def _is_finite(self, loss: Tensor, norm: Tensor) -> bool:
+        """Whether a step may move the weights; fp16's loss scale looks after gradients that overflow."""
+        return math.isfinite(float(loss if self.precision.scaler.is_enabled() else loss + norm))
+
     def _batch_numbers(self, step: int) -> range:
-        first = self.state.micro_batches(step) - self.state.micro_batches(self.data.phase_at(step).start)
+        first = self.session.micro_batches(step) - self.session.micro_batches(self.data.phase_at(step).start)
         return range(first, first + self.training.grad_accum_steps)
 
 

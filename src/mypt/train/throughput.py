@@ -15,7 +15,11 @@ PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "RTX 4090": 165.0, "
 
 @dataclass
 class Clock:
-    """Seconds of a session since it started: in steps, evaluations and saves, and the latest of each."""
+    """Seconds of a session since it started: in steps, evaluations and saves, and the latest of each.
+
+    Attributes:
+        lap_began: `training` at the last call of `lap`.
+    """
 
     started_at: str = field(default_factory=timestamp)
     began: float = field(default_factory=time.perf_counter)
@@ -23,6 +27,7 @@ class Clock:
     evaluating: float = 0.0
     saving: float = 0.0
     latest: dict[str, float] = field(default_factory=dict)
+    lap_began: float = 0.0
 
     @contextmanager
     def measure(self, what: str) -> Iterator[None]:
@@ -32,6 +37,11 @@ class Clock:
         self.latest[what] = time.perf_counter() - start
         setattr(self, what, getattr(self, what) + self.latest[what])
 
+    def lap(self) -> float:
+        """Seconds of training since the last call."""
+        seconds, self.lap_began = self.training - self.lap_began, self.training
+        return seconds
+
     @property
     def elapsed(self) -> float:
         """Seconds since the session started."""
@@ -39,7 +49,7 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Pace:
+class Throughput:
     """Rates of a session's training time, without evaluations and saves.
 
     Attributes:
@@ -54,8 +64,8 @@ class Pace:
     mfu: float | None
 
 
-def pace(tokens: int, seconds: float, config: GPTConfig, device: str) -> Pace:
-    """The pace of so many tokens in so many seconds.
+def throughput(tokens: int, seconds: float, config: GPTConfig, device: str) -> Throughput:
+    """Rates of so many tokens in so many seconds.
 
     Args:
         tokens: learned from.
@@ -66,4 +76,4 @@ def pace(tokens: int, seconds: float, config: GPTConfig, device: str) -> Pace:
     rate = tokens / seconds if seconds else 0.0
     tflops = rate * flops_per_token(config) / 1e12
     peak = next((peak for name, peak in PEAK_TFLOPS.items() if name in device), None)
-    return Pace(rate, tflops, None if peak is None else tflops / peak)
+    return Throughput(rate, tflops, None if peak is None else tflops / peak)

@@ -1,22 +1,18 @@
-"""training_state.json: how far a run is, with which settings, on which data, and where it ran."""
-
-from typing import Literal
+"""training_state.json: progress, settings, data and environment of a run; see docs/files.md."""
 
 from pydantic import Field
 
 from mypt.schema.base import Record
-from mypt.schema.files.tokenizer import Tokenization
+from mypt.schema.settings.data import Sampling, Tokenization
 from mypt.schema.settings.training import TrainingConfig
-
-Sampling = Literal["epoch", "random"]
 
 
 class SourceRecord(Record):
-    """One text that was read.
+    """A source of training text.
 
     Attributes:
-        path: absolute path, address, `-` for standard input, or the name of the embedded sample.
-        bytes: size as read, after decompression; for a folder of shards, of all that were opened.
+        path: absolute path, URL, `-` for standard input, or the name of the built-in sample.
+        bytes: size after decompression; for a folder of shards, the size of all shards that were opened.
         sha256: hash of those bytes; for a folder of shards, its fingerprint.
     """
 
@@ -26,19 +22,19 @@ class SourceRecord(Record):
 
 
 class DataRecord(Record):
-    """The data of a run, so that a resume can find it again and refuse another.
+    """The data of a run, so that a resume can find it and refuse different data.
 
     Attributes:
-        sources: the texts, in the order in which they were joined.
-        fingerprint: SHA-256 of the joined text in UTF-8; for shards, over their hashes.
-        characters: characters of the joined text; None for shards.
-        tokenization: how it became tokens.
-        train_tokens: tokens of the training split; 0 for data that are only evaluated on.
-        val_tokens: tokens of the validation split.
-        bpe_vocab_size: for bpe, the size that was asked for.
-        dataset_dir: the folder of shards; None for a text.
+        sources: the texts, in the order they were joined.
+        fingerprint: SHA-256 of the joined text in UTF-8; for shards, of their hashes.
+        characters: number of characters of the joined text; None for shards.
+        tokenization: kind of the tokenizer.
+        train_tokens: tokens in the training split; 0 for data used only for evaluation.
+        val_tokens: tokens in the validation split.
+        bpe_vocab_size: for bpe, the requested vocabulary size.
+        dataset_dir: folder of the shards; None for a text.
         sampling: order of the training windows.
-        masked: whether only the tokens count that masks name.
+        masked: whether loss masks are applied.
     """
 
     sources: tuple[SourceRecord, ...]
@@ -57,10 +53,10 @@ class PhaseRecord(Record):
     """One phase of a curriculum.
 
     Attributes:
-        name: shown at each evaluation.
-        until_iter: step at which the next one takes over; None for the last.
-        description: what the config file says of it.
-        data: what it trains on.
+        name: name, shown at each evaluation.
+        until_iter: step at which the next phase starts; None for the last phase.
+        description: description from the config file.
+        data: training data.
     """
 
     name: str
@@ -73,11 +69,11 @@ class ParentRecord(Record):
     """The bundle whose weights a run started from.
 
     Attributes:
-        name: of the bundle.
-        path: absolute.
-        step: at which it was.
-        run_id: of the run that made it; None if it had none.
-        weights_sha256: hash of its weights, independent of how they are stored.
+        name: name of the bundle.
+        path: absolute path.
+        step: step of its weights.
+        run_id: run that made it; None if it had none.
+        weights_sha256: hash of its weights, independent of the file format.
     """
 
     name: str
@@ -88,14 +84,14 @@ class ParentRecord(Record):
 
 
 class GoldState(Record):
-    """What the gold decision remembers of the evaluations so far.
+    """State of the gold decision.
 
     Attributes:
-        step: step of the gold checkpoint; None as long as there is none.
-        val_loss: its validation loss.
-        last_val_loss: validation loss of the latest evaluation.
-        consecutive_rises: evaluations in a row, up to the latest, that were worse than the one before.
-        baseline: losses of the further eval sets, each at the first evaluation that measured it.
+        step: step of the gold checkpoint; None until there is one.
+        val_loss: val loss of the gold checkpoint.
+        last_val_loss: val loss of the latest evaluation.
+        consecutive_rises: number of latest evaluations in a row whose val loss was higher than the previous one.
+        baseline: loss of each additional eval set at its first evaluation.
     """
 
     step: int | None = None
@@ -106,17 +102,17 @@ class GoldState(Record):
 
 
 class Progress(Record):
-    """What a run has gathered so far and a resume continues.
+    """Progress of a run, carried over on resume.
 
     Attributes:
         tokens_processed: training tokens since step 0.
         last_train_loss: train loss of the latest evaluation, nats per token.
-        last_val_loss: validation loss of the latest evaluation, nats per token.
+        last_val_loss: val loss of the latest evaluation, nats per token.
         last_val_bpb: the same in bits per byte.
-        best_val_loss: the lowest validation loss so far.
+        best_val_loss: lowest val loss so far.
         best_val_bpb: the same in bits per byte.
-        best_step: the step of that evaluation.
-        gold: what the gold decision remembers.
+        best_step: step of the lowest val loss.
+        gold: state of the gold decision.
     """
 
     tokens_processed: int = 0
@@ -129,7 +125,7 @@ class Progress(Record):
     gold: GoldState = Field(default_factory=GoldState)
 
     def after_eval(self, step: int, train_loss: float, val_loss: float, val_bpb: float | None) -> "Progress":
-        """The progress with one more evaluation in it; a NaN never becomes the best."""
+        """The progress after one more evaluation; NaN never becomes the best loss."""
         update: dict[str, object] = {
             "last_train_loss": train_loss, "last_val_loss": val_loss, "last_val_bpb": val_bpb,
         }  # fmt: skip
@@ -139,10 +135,10 @@ class Progress(Record):
 
 
 class Environment(Record):
-    """The circumstances that a trajectory depends on beside its settings.
+    """Versions and hardware that the trajectory depends on in addition to the settings.
 
     Attributes:
-        processor: name of the CPU and the widest vector unit that torch uses of it; None in records that do not say.
+        processor: CPU model and the widest vector instruction set that torch uses; None in older records.
     """
 
     mypt: str
@@ -157,16 +153,16 @@ class Environment(Record):
 
 
 class SessionRecord(Record):
-    """One start or resume of a run: with the others before it, all that it takes to run it again.
+    """One session (start or resume) of a run. `mypt reproduce` repeats all sessions in order.
 
     Attributes:
-        start_step: the step at which it took over.
-        training_config: the settings that were in force.
-        environment: where it took place.
-        command: the exact command; empty for a session from Python.
+        start_step: step at which it started.
+        training_config: its training settings.
+        environment: its environment.
+        command: exact command; empty if it was started from Python.
         started_at: wall-clock time, ISO 8601.
-        git_commit: commit of the folder it was started in, with `+` if files were changed; None outside git.
-        eval_sets: what else was evaluated on, by name.
+        git_commit: git commit of the working folder, with `+` if files were modified; None outside git.
+        eval_sets: additional eval sets, by name.
     """
 
     start_step: int
@@ -179,27 +175,27 @@ class SessionRecord(Record):
 
 
 class TrainingState(Record):
-    """The whole file, in the order in which it is written. The first three fields are the spec's.
+    """The file, in field order.
 
     Attributes:
         step: optimizer steps taken.
-        optimizer_file: name of the optimizer's file in the bundle; None where there is none.
-        training_config: the settings in force.
-        exact_resume: True if going on from this bundle gives the same weights as never having stopped.
+        optimizer_file: name of the optimizer file in the bundle; None without an optimizer.
+        training_config: training settings of the current session.
+        exact_resume: True if resuming from this bundle gives the same weights as an uninterrupted run.
         model_dtype: precision of the saved weights.
-        progress: what the run has gathered so far.
-        data: what was trained on, and what `val_loss` is measured on.
-        eval_sets: what else was evaluated on, by name.
-        curriculum: the phases, if there are several; `data` is then what they are all evaluated on.
-        parent: what the run started from; None for random weights.
-        log_file: the run's log.
-        preset: the preset that the run was started from.
-        config_file: the config file that the run was started from.
-        environment: where the run took place.
+        progress: progress of the run.
+        data: training and validation data.
+        eval_sets: additional eval sets, by name.
+        curriculum: phases of a curriculum; `data` is then the data of the validation loss.
+        parent: bundle that the run started from; None for random weights.
+        log_file: the run's log; relative paths start at the parent of the bundles' folder.
+        preset: preset that the run was started with.
+        config_file: config file that the run was started with.
+        environment: environment of the current session.
         saved_at: wall-clock time of the save, ISO 8601.
-        run_id: names the run in its log, through all its sessions.
-        attempt: number of the session that saved this, from 1.
-        sessions: the sessions that led here, in order; what a rewind left behind is not among them.
+        run_id: id of the run, the same for all sessions and log events.
+        attempt: number of the session, from 1.
+        sessions: sessions that led to this state, in order; sessions discarded by a rewind are not listed.
     """
 
     step: int
@@ -222,7 +218,7 @@ class TrainingState(Record):
     sessions: tuple[SessionRecord, ...] = ()
 
     def micro_batches(self, step: int) -> int:
-        """Micro-batches that the run uses before `step`, by the settings of its sessions, the last one open-ended."""
+        """Micro-batches used before `step`, given the settings of each session; the last session is open-ended."""
         if not self.sessions:
             return step * self.training_config.grad_accum_steps
         ends = [s.start_step for s in self.sessions[1:]] + [step]
@@ -249,8 +245,8 @@ class TrainingState(Record):
         return self.model_copy(update={"training_config": training, "sessions": sessions})
 
     def with_session(self, session: SessionRecord) -> "TrainingState":
-        """The state in which a new session takes over at this state's step."""
-        kept = tuple(s for s in self.sessions if s.start_step < self.step)
+        """The state after a new session starts at this step."""
+        previous = tuple(s for s in self.sessions if s.start_step < self.step)
         return self.model_copy(
-            update={"sessions": (*kept, session), "attempt": self.attempt + 1 if self.sessions else 1}
+            update={"sessions": (*previous, session), "attempt": self.attempt + 1 if self.sessions else 1}
         )

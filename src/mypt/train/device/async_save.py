@@ -12,7 +12,7 @@ WAITING = 2
 """Saves that may wait for the disk: those of one evaluation, gold and the run's own. Each holds its tensors in RAM."""
 
 
-class Saver:
+class AsyncSaver:
     """Writes bundles one after another, beside training or in its turn; when its context ends, all are written.
 
     Args:

@@ -8,13 +8,14 @@ from math import ceil
 import torch
 from torch import Tensor
 
+from mypt.checkpoint.tensors import torch_dtype
 from mypt.model.blocks import Block
 from mypt.model.cost import parameter_count, rows_at_once
 from mypt.model.losses import next_token_loss
 from mypt.model.network import Network
 from mypt.model.positions import RotaryEmbedding
 from mypt.schema.settings.training import TrainingConfig
-from mypt.train.device.devices import has_hardware_for, torch_dtype
+from mypt.train.device.precision import has_hardware_for
 from mypt.train.optim.muon import orthogonalized
 from mypt.train.optim.optimizer import AdamW
 

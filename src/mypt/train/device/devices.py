@@ -1,32 +1,21 @@
-"""Which device computes, in which precision, and how much memory that took."""
+"""Which device computes, what it is, and how much memory it has used."""
 
 import ctypes
 import os
 import platform
 import sys
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import cast
 
 import torch
 
 from mypt import __version__
-from mypt.checkpoint.manager import AnyOptimizer
 from mypt.data.loader import Batch
 from mypt.errors import DeviceError
 from mypt.schema.files.state import Environment
-from mypt.schema.settings.training import TrainingConfig
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 _UNITS = ("amx_bf16", "avx512_bf16", "avx512_f", "avx2", "sve2", "sve", "neon")
 """The widest first; a CPU with another one of them gives other bits."""
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def torch_dtype(name: str) -> torch.dtype:
-    """The torch dtype of `fp32`, `bf16` or `fp16`."""
-    return _DTYPES[name]
 
 
 def available_devices() -> list[str]:
@@ -53,14 +42,6 @@ def resolve_device(name: str) -> str:
     return name
 
 
-def has_hardware_for(device: str, amp_dtype: str) -> bool:
-    """Whether a device computes in a half precision in hardware; emulated, it would be slower than fp32."""
-    kind = torch.device(device).type
-    if kind == "cuda":
-        return amp_dtype == "fp16" or torch.cuda.is_bf16_supported(including_emulation=False)
-    return kind == "cpu" and amp_dtype == "bf16" and _cpu_has_bf16()
-
-
 def on_device(batch: Batch, device: torch.device) -> Batch:
     """A batch where the model is; a GPU fetches it while it still computes."""
     if device.type != "cuda":
@@ -81,46 +62,6 @@ def keep_freed_memory() -> None:
     if hasattr(libc, "mallopt"):  # not in other C libraries
         for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_TOP_PAD, 64 << 20)):
             libc.mallopt(option, value)
-
-
-@dataclass
-class Precision:
-    """How a run computes: plain fp32, or autocast with a loss scale where fp16 needs one.
-
-    Attributes:
-        device: where.
-        enabled: whether autocast is in effect.
-        dtype: what autocast computes in.
-        scaler: keeps small fp16 gradients from vanishing; does nothing for other precisions.
-    """
-
-    device: str
-    enabled: bool
-    dtype: torch.dtype
-    scaler: torch.amp.GradScaler = field(repr=False)
-
-    @classmethod
-    def of(cls, training: TrainingConfig, device: str) -> "Precision":
-        """The precision that the settings ask for and the device has."""
-        torch.backends.cuda.matmul.allow_tf32 = True  # what is left to fp32 on a GPU; without effect elsewhere
-        enabled = bool(training.use_amp) and has_hardware_for(device, training.amp_dtype)
-        dtype = torch_dtype(training.amp_dtype)
-        kind = torch.device(device).type
-        scale = enabled and dtype is torch.float16 and kind == "cuda"
-        return cls(device, enabled, dtype, torch.amp.GradScaler(kind, enabled=scale))
-
-    def unscale(self, optimizer: AnyOptimizer) -> None:
-        """Take the loss scale off the gradients."""
-        self.scaler.unscale_(cast(torch.optim.Optimizer, optimizer))
-
-    def step(self, optimizer: AnyOptimizer) -> None:
-        """Move the weights, unless the loss scale has made a gradient overflow."""
-        self.scaler.step(cast(torch.optim.Optimizer, optimizer))
-        self.scaler.update()
-
-    def autocast(self) -> AbstractContextManager[object]:
-        """A context in which matrix products use the chosen precision."""
-        return torch.autocast(torch.device(self.device).type, dtype=self.dtype, enabled=self.enabled)
 
 
 def environment(device: str) -> Environment:
@@ -160,8 +101,3 @@ def peak_memory(device: str) -> int | None:
 
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
-
-
-def _cpu_has_bf16() -> bool:
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

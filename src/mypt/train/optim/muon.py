@@ -8,7 +8,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from mypt.train.device.devices import has_hardware_for
+from mypt.train.device.precision import has_hardware_for
 
 MOMENTUM = 0.9
 ROUNDS = 5
@@ -62,8 +62,17 @@ class Muon:
         return [torch.zeros_like(p) for p in self.params]
 
     @torch.no_grad()
-    def step(self, lr: float, weight_decay: float) -> None:
-        """Move the matrices by their gradients."""
+    def step(self, lr: float, weight_decay: float, nonfinite: Tensor | None = None) -> None:
+        """Move the matrices by their gradients, unless `nonfinite` is 1."""
+        if nonfinite is None:
+            self._move(lr, weight_decay)
+            return
+        before = [(t, t.clone()) for t in (*self.params, *self.momentum)]
+        self._move(lr, weight_decay)
+        for tensor, held in before:
+            tensor.copy_(torch.where(nonfinite.bool(), held, tensor))
+
+    def _move(self, lr: float, weight_decay: float) -> None:
         grads = [p.grad for p in self.sources if p.grad is not None]
         torch._foreach_lerp_(self.momentum, grads, 1 - MOMENTUM)
         ahead = torch._foreach_lerp(grads, self.momentum, MOMENTUM)  # Nesterov's

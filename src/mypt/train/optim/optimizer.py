@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mypt.checkpoint.tensors import torch_dtype
 from mypt.model.network import Network
 from mypt.schema.settings.training import TrainingConfig
-from mypt.train.device.devices import torch_dtype
 from mypt.train.optim.muon import Muon
 
 EPS = 1e-8
@@ -47,14 +47,14 @@ class AdamW:
         return [torch.zeros_like(p, requires_grad=False) for p in self.params]
 
     @torch.no_grad()
-    def step(self, lr: float, weight_decay: float) -> None:
-        """Move the tensors by their gradients."""
+    def step(self, lr: float, weight_decay: float, nonfinite: Tensor | None = None) -> None:
+        """Move the tensors by their gradients, unless `nonfinite` is 1."""
         grads = [p.grad for p in self.params if p.grad is not None]
-        self.steps += 1
+        self.steps += 1 if nonfinite is None else 1 - nonfinite
         torch._fused_adamw_(
             self.params, grads, self.first, self.second, [], [self.steps] * len(grads),
             lr=lr, beta1=self.betas[0], beta2=self.betas[1], weight_decay=weight_decay, eps=EPS,
-            amsgrad=False, maximize=False,
+            amsgrad=False, maximize=False, found_inf=nonfinite,
         )  # fmt: skip
 
     def state(self) -> list[dict[str, Tensor]]:
@@ -77,10 +77,14 @@ class Optimizer:
         self.rules: list[AdamW | Muon] = [g["rule"] for g in groups]
         self.param_groups = [{k: v for k, v in g.items() if k != "rule"} for g in groups]
 
-    def step(self) -> None:
-        """Move every weight by its gradient."""
+    def step(self, nonfinite: Tensor | None = None) -> None:
+        """Move every weight by its gradient, or none.
+
+        Args:
+            nonfinite: 1 on the device where the step is to be left out, else 0; the host does not wait to know.
+        """
         for rule, group in zip(self.rules, self.param_groups, strict=True):
-            rule.step(group["lr"], group["weight_decay"])
+            rule.step(group["lr"], group["weight_decay"], nonfinite)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients, whatever `set_to_none` says."""
