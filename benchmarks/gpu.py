@@ -1,4 +1,4 @@
-"""Training steps on a GPU: tokens/s, MFU and peak memory of GPT-2 124M and of the spec's 750M shape, beside nanoGPT's.
+"""Training steps on a GPU: tokens/s, MFU and peak memory of GPT-2 124M and of a 750M shape, beside nanoGPT's.
 
 nanoGPT's model has learned positions, GELU and layer norm at the same width, depth and heads. Both are compiled, in
 bf16, with AdamW.
@@ -21,12 +21,11 @@ from mypt import GPT, GPTConfig, GPTDataLoader, Tokenizer
 from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.device.compile import CompiledLoss
-from mypt.train.device.devices import Precision, hardware
-from mypt.train.loop import Trainer
+from mypt.train.device.devices import hardware
 from mypt.train.observer import Observer
-from mypt.train.optim.optimizer import build_optimizer
 from mypt.train.run_data import RunData
-from mypt.train.throughput import pace
+from mypt.train.session import assemble
+from mypt.train.throughput import throughput
 
 SHAPES: dict[str, dict[str, Any]] = {
     "gpt2-124m": {"n_layer": 12, "n_head": 12, "n_embd": 768, "block_size": 1024, "batch_size": 16},
@@ -59,7 +58,7 @@ def main() -> None:
             found = json.loads(done.stdout.splitlines()[-1])
             config = GPTConfig(**shape, **STYLE[name], vocab_size=50304)
             tokens = shape["batch_size"] * shape["block_size"]
-            rate = pace(tokens, found["step_s"], config, hardware("cuda"))
+            rate = throughput(tokens, found["step_s"], config, hardware("cuda"))
             mfu = "unknown" if rate.mfu is None else f"{rate.mfu:.1%}"
             print(
                 f"  {name:10} {worker:8} {rate.tokens_per_sec:10,.0f} tokens/s  {rate.tflops:6.1f} TFLOP/s  "
@@ -83,14 +82,12 @@ def mypt_steps(name: str, _: Path | None) -> dict[str, float]:
     text = "".join(chr(97 + int(i)) for i in np.random.default_rng(0).integers(0, 26, 200_000))
     tokenizer = Tokenizer.char(text)
     config = GPTConfig(**SHAPES[name], **STYLE[name], vocab_size=50304, dropout=0.0, device="cuda")
-    training = TrainingConfig(max_iters=WARM_UP + STEPS)
+    training = TrainingConfig(max_iters=WARM_UP + STEPS, use_amp=True)
     model = GPT(config).to("cuda")
-    trainer = Trainer(
-        model, RunData(GPTDataLoader(config, tokenizer, text=text)), build_optimizer(model, training),
-        TrainingState(step=0, training_config=training), Precision.of(training, "cuda"), Observer(),
-    )  # fmt: skip
-    trainer.loss = CompiledLoss(model, print)
-    return timed(trainer.train_step)
+    data = RunData(GPTDataLoader(config, tokenizer, text=text))
+    stepper = assemble(model, data, TrainingState(step=0, training_config=training), Observer()).stepper
+    stepper.loss = CompiledLoss(model, print)
+    return timed(stepper.step)
 
 
 def nanogpt_steps(name: str, checkout: Path | None) -> dict[str, float]:

@@ -11,11 +11,11 @@ from statistics import median
 from mypt import GPT, CheckpointManager, GPTConfig, GPTDataLoader, Tokenizer
 from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.training import TrainingConfig
-from mypt.train.device.devices import Precision, keep_freed_memory
-from mypt.train.loop import Trainer
+from mypt.train.device.choices import settle_choices
+from mypt.train.device.devices import keep_freed_memory
 from mypt.train.observer import Observer
-from mypt.train.optim.optimizer import build_optimizer
 from mypt.train.run_data import RunData
+from mypt.train.session import assemble
 
 SHAPE = {"n_layer": 6, "n_head": 10, "n_embd": 640}
 STEPS, SAVES = 3, 5
@@ -26,22 +26,21 @@ def main() -> None:
     text = "nel mezzo del cammin di nostra vita " * 5000
     tokenizer = Tokenizer.char(text)
     config = GPTConfig(**SHAPE, vocab_size=tokenizer.vocab_size, device="cpu")
-    training = TrainingConfig()
     model = GPT(config)
-    optimizer = build_optimizer(model, training)
+    training = settle_choices(model, TrainingConfig(), [])
     state = TrainingState(step=0, optimizer_file="optimizer.pt", training_config=training)
     data = RunData(GPTDataLoader(config, tokenizer, text=text))
-    trainer = Trainer(model, data, optimizer, state, Precision.of(training, "cpu"), Observer())
+    stepper = assemble(model, data, state, Observer()).stepper
     steps, saves = [], []
     for step in range(STEPS):
         began = time.perf_counter()
-        trainer.train_step(step)
+        stepper.step(step)
         steps.append(time.perf_counter() - began)
     with tempfile.TemporaryDirectory() as folder:
         manager = CheckpointManager("saved", Path(folder))
         for _ in range(SAVES):
             began = time.perf_counter()
-            manager.save(model, tokenizer, state, optimizer)
+            manager.save(model, tokenizer, state, stepper.optimizer)
             saves.append(time.perf_counter() - began)
     step_s, save_s, interval = median(steps), median(saves), training.eval_interval
     print(f"{model.num_params():,} parameters: a step {step_s:.2f} s, a bundle {save_s:.2f} s")

@@ -56,7 +56,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int)
     options.add_argument("--curve", action="store_true", help="compare the losses step by step too")
     options.add_argument("--seed", type=int, default=0, help="of weights and batches; a round adds its number")
-    options.add_argument("--worker", choices=("nanogpt", "fp32", "bf16"))
+    options.add_argument("--worker", choices=("nanogpt", "fp32", "set"))
     given = options.parse_args()
     shape = SHAPES[given.shape]
     steps, rounds = given.steps or shape.steps, given.rounds or shape.rounds
@@ -64,9 +64,7 @@ def main() -> None:
         work = nanogpt_steps if given.worker == "nanogpt" else mypt_steps
         print(json.dumps(work(given, shape.settings, steps)))
         return
-    names = {"nanogpt": "nanoGPT, fp32", "fp32": "mypt, fp32"}
-    if torch.cpu.get_capabilities().get("avx512_bf16"):
-        names["bf16"] = "mypt, as it is set (bf16)"
+    names = {"nanogpt": "nanoGPT, fp32", "fp32": "mypt, fp32", "set": "mypt, as it sets itself"}
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as place:
         copy = copy_of(given.nanogpt, Path(place), given.text)
@@ -88,7 +86,7 @@ def main() -> None:
         memory = max(r["memory"] for r in results[worker]) / 1e9
         print(
             f"  {name:26} {1e3 * ours:8.1f} ms a step  {theirs / ours:5.2f} x  {memory:5.2f} GB  "
-            f"mean loss {mean(losses):.3f} +- {error:.3f}"
+            f"mean loss {mean(losses):.3f} +- {error:.3f}  {results[worker][0].get('amp', '')}"
         )
     if given.curve:
         print("  loss of mypt less that of nanoGPT, mean and standard error: of each fifth of the steps, and of all")
@@ -106,11 +104,11 @@ def mypt_steps(given: argparse.Namespace, settings: dict[str, Any], steps: int) 
     from mypt import GPT, GPTConfig, GPTDataLoader, Tokenizer
     from mypt.schema.files.state import TrainingState
     from mypt.schema.settings.training import TrainingConfig
-    from mypt.train.device.devices import Precision, keep_freed_memory
-    from mypt.train.loop import Trainer
+    from mypt.train.device.choices import settle_choices
+    from mypt.train.device.devices import keep_freed_memory
     from mypt.train.observer import Observer
-    from mypt.train.optim.optimizer import build_optimizer
     from mypt.train.run_data import RunData
+    from mypt.train.session import assemble
 
     keep_freed_memory()
     text = given.text.read_text(encoding="utf-8")
@@ -118,21 +116,21 @@ def mypt_steps(given: argparse.Namespace, settings: dict[str, Any], steps: int) 
     vocab = VOCAB[given.shape] or tokenizer.vocab_size
     config = GPTConfig(**settings, vocab_size=vocab, tie_weights=True, device="cpu")
     training = TrainingConfig(
-        max_iters=2000, learning_rate=LEARNING_RATE, warmup_iters=100, use_amp=given.worker == "bf16", seed=given.seed
-    )
+        max_iters=2000, learning_rate=LEARNING_RATE, warmup_iters=100, seed=given.seed,
+        use_amp=False if given.worker == "fp32" else None,
+    )  # fmt: skip
     model = GPT(config)
     model.load_weights(renamed(nanogpt_model(given, settings).state_dict()))
-    trainer = Trainer(
-        model, RunData(GPTDataLoader(config, tokenizer, text=text, seed=given.seed)), build_optimizer(model, training),
-        TrainingState(step=0, training_config=training), Precision.of(training, "cpu"), Observer(),
-    )  # fmt: skip
+    training = settle_choices(model, training, [])
+    data = RunData(GPTDataLoader(config, tokenizer, text=text, seed=given.seed))
+    stepper = assemble(model, data, TrainingState(step=0, training_config=training), Observer()).stepper
     times, losses = [], []
     for step in range(steps):
         began = time.perf_counter()
-        loss = trainer.train_step(step)
+        (result,) = stepper.step(step)
         times.append(time.perf_counter() - began)
-        losses.append(float(loss))
-    return report(times, losses)
+        losses.append(result.loss)
+    return report(times, losses) | {"amp": training.amp_reason or ""}
 
 
 def nanogpt_steps(given: argparse.Namespace, settings: dict[str, Any], steps: int) -> dict[str, Any]:
