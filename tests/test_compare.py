@@ -16,7 +16,7 @@ from mypt.checkpoint.overview import BundleSummary
 from mypt.cli.render.tables import inspect_tables, lineage_tree, overview_table, state_lines, tensor_tables
 from mypt.cli.verbs.compare import closing_lines, comparison_tables, verdict_lines
 from mypt.log.compare import Comparison, Difference, _at, compare
-from mypt.log.run_record import Point, RunView
+from mypt.log.run_record import CurvePoint, RunRecord
 from mypt.schema.files.state import DataRecord, Environment, Progress, SourceRecord, TrainingState
 from mypt.schema.files.tokenizer import TokenizerFile
 from mypt.schema.settings.config import GPTConfig
@@ -113,9 +113,9 @@ def test_a_comparison_is_drawn_and_saved_in_every_form(mypt: Mypt, monkeypatch: 
 
 
 def test_losses_are_read_off_between_evaluations() -> None:
-    curve = [Point(step=s, tokens=100 * s, seconds=s, val_loss=v) for s, v in ((1, 4.0), (2, 3.0), (4, 2.0))]
+    curve = [CurvePoint(step=s, tokens=100 * s, seconds=s, val_loss=v) for s, v in ((1, 4.0), (2, 3.0), (4, 2.0))]
     assert [_at(curve, "tokens", t) for t in (100, 150, 300, 400)] == [4.0, 3.5, 2.5, 2.0]
-    assert RunView(label="x", curve=curve).curve[-1].step == 4
+    assert RunRecord(label="x", curve=curve).curve[-1].step == 4
 
 
 def shown(*tables: object, width: int) -> str:
@@ -127,10 +127,10 @@ def shown(*tables: object, width: int) -> str:
 
 
 def two_runs() -> Comparison:
-    def run(label: str, lr: float, loss: float) -> RunView:
+    def run(label: str, lr: float, loss: float) -> RunRecord:
         results = {"step": 2000, "tokens": 1_536_000, "best_val_loss": loss, "best_val_se": 0.006, "seconds": 71.5,
                    "gold_step": 2000, "gold_blocks": 3}  # fmt: skip
-        return RunView(label=label, training={"learning_rate": lr}, results=results)
+        return RunRecord(label=label, training={"learning_rate": lr}, results=results)
 
     runs = [run("dante_with_a_rather_long_name", 1e-3, 1.8776), run("dante", 3e-3, 1.8321)]
     return Comparison(

@@ -20,12 +20,6 @@ from mypt.cli.app import app
 from mypt.log.compare import Comparison
 from mypt.log.figures import Summary
 from mypt.schema.base import extra_of
-from mypt.schema.files.events import EVENTS
-from mypt.schema.files.manifest import Manifest
-from mypt.schema.files.state import TrainingState
-from mypt.schema.files.tokenizer import TokenizerFile
-from mypt.schema.plain import SCHEMA_FILE
-from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.run import SECTIONS
 from tests.conftest import TINY, Mypt
 
@@ -187,15 +181,6 @@ SCHEMAS: dict[str, TypeAdapter[Any]] = {
     "compare": TypeAdapter(Comparison),
     "logs-summarize": TypeAdapter(Summary),
 }
-
-
-def test_the_schema_that_readers_go_by_is_that_of_the_models() -> None:
-    models: Any = (GPTConfig, TrainingState, TokenizerFile, Manifest, *EVENTS.values())
-    adapters: Any = [(model.__name__, "validation", TypeAdapter(model)) for model in models]
-    schema = json.dumps(TypeAdapter.json_schemas(adapters)[1], indent=1) + "\n"
-    if os.environ.get("UPDATE_SNAPSHOTS"):
-        SCHEMA_FILE.write_text(schema, encoding="utf-8", newline="\n")
-    assert SCHEMA_FILE.read_text(encoding="utf-8") == schema, "`UPDATE_SNAPSHOTS=1 pytest` writes it anew"
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mypt import CheckpointManager
-from mypt.log import reader as log
 from mypt.log.messages import gold_line
+from mypt.log.reader import read_events
 from mypt.schema.files.events import GoldBlocked, GoldCheckpoint
 from mypt.schema.files.state import GoldState
 from mypt.schema.settings.training import TrainingConfig
@@ -140,7 +140,7 @@ def test_gold_and_fp16_generate(name: str, mypt: Mypt) -> None:
 
 
 def reasons(name: str) -> list[tuple[int, str]]:
-    events = list(log.events(Path(f"logs/train/{name}_eval.jsonl")))
+    events = list(read_events(Path(f"logs/train/{name}_eval.jsonl")))
     return [(e["iter"], e["reason"]) for e in events if e["event"] == "gold_blocked"]
 
 
@@ -157,7 +157,7 @@ def assert_gold_is_the_sweet_spot(name: str, blocked: list[tuple[int, str]]) -> 
     gold = CheckpointManager(f"{name}_gold").load().state
     assert gold.step == state.progress.gold.step and gold.step < min(step for step, _ in blocked)
     losses = {
-        e["iter"]: e["val_loss"] for e in log.events(Path(f"logs/train/{name}_eval.jsonl")) if e["event"] == "eval"
+        e["iter"]: e["val_loss"] for e in read_events(Path(f"logs/train/{name}_eval.jsonl")) if e["event"] == "eval"
     }
     assert all(losses[step] < losses[gold.step] for step, _ in blocked)
     assert losses[gold.step] == min(loss for step, loss in losses.items() if step < min(blocked)[0])

@@ -23,18 +23,16 @@ from rich.console import Console
 
 from mypt.cli.render.follower import CRASHED, Follower
 from mypt.cli.render.pages import sparkline, summary_page
-from mypt.log import gather
-from mypt.log.figures import Point, Summary
-from mypt.log.live import find_branch, live_events
-from mypt.log.reader import PassedOver, events
-from mypt.log.rows import Rows
+from mypt.log.figures import LossPoint, Summary
+from mypt.log.reader import SkippedLines, read_events
+from mypt.log.replay import Replay
 from mypt.log.summary import EVALUATE_GOLD, HEALTHY, summarize
 from mypt.schema.base import to_json_text
 from tests.conftest import Mypt, flat
 from tests.test_structure import HEAVY, run_python
 
 SUMMARY = TypeAdapter(Summary)
-SPEC = """\
+EXAMPLES = """\
 {"event": "training_start", "timestamp": "2026-02-09T14:30:00.123456", "config": {"max_iters": 75000, "start_step": 0, \
 "learning_rate": 0.00015, "warmup_iters": 3750, "grad_clip": 1.0, "grad_accum_steps": 8, "batch_size": 12, \
 "block_size": 1024, "tokens_per_step": 98304, "eval_interval": 350, "eval_iters": 200, "use_amp": true, \
@@ -60,8 +58,8 @@ SPEC = """\
 "best_val_loss": 3.1, "gold_step": 72000, "config_file": "configs/base/750M_unified_v1.json", \
 "dataset_dir": "data/unified_phase1_circuit"}
 """
-"""The example events of the spec, one a line."""
-START: dict[str, Any] = json.loads(SPEC.splitlines()[0])
+"""The example events of the file format, one a line."""
+START: dict[str, Any] = json.loads(EXAMPLES.splitlines()[0])
 
 
 def clock(step: int) -> str:
@@ -106,8 +104,8 @@ def eventful(path: Path) -> Path:
     return written(path, *lines)
 
 
-def test_the_example_events_of_the_spec_come_to_the_right_figures(tmp_path: Path) -> None:
-    s = summarize(written(tmp_path / "spec.jsonl", *SPEC.splitlines()))
+def test_the_example_events_of_the_format_come_to_the_right_figures(tmp_path: Path) -> None:
+    s = summarize(written(tmp_path / "examples.jsonl", *EXAMPLES.splitlines()))
     assert (s.state, s.run_id, s.step, s.max_iters, s.tokens) == ("complete", None, 75000, 75000, 7372800000)
     assert (s.val_loss.start, s.val_loss.best, s.val_loss.best_step, s.val_loss.se) == (4.123456, 2.45, 1000, None)
     assert s.train_loss is None and list(s.eval_sets) == ["general", "domain", "code", "retrieval"]
@@ -131,7 +129,7 @@ def test_every_sign_is_found(tmp_path: Path) -> None:
     assert (s.passed_over.torn, s.passed_over.foreign) == (1, 1)
 
 
-def test_a_healthy_run_and_an_early_block_get_the_advice_of_the_spec(tmp_path: Path) -> None:
+def test_a_healthy_run_and_an_early_block_get_the_advice_of_the_docs(tmp_path: Path) -> None:
     gold = event("gold_checkpoint", 10, val_loss=3.0, prev_best=None)
     healthy = summarize(written(tmp_path / "a.jsonl", start(), evaluation(10, 3.0), gold))
     assert healthy.advice == [HEALTHY]
@@ -153,7 +151,7 @@ def test_sessions_supersede_and_runs_stay_apart(tmp_path: Path) -> None:
     assert [a.start_step for a in s.attempts] == [0, 10]
     assert [p.loss for p in s.curve] == [3.0, 2.5, 2.25]
     assert summarize(path, "other").val_loss.best == 1.0
-    live = [(e["event"], e.get("iter")) for e in live_events(path, find_branch(path))]
+    live = [(e["event"], e.get("iter")) for e in Replay(path).live()]
     assert live == [
         *(("training_start", None), ("eval", 10), ("training_start", None), ("eval", 20), ("eval", 30)),
     ]
@@ -174,51 +172,6 @@ def test_foreign_lines_never_change_a_figure(junk: list[tuple[int, bytes | str]]
     assert replace(found, log=expected.log, passed_over=expected.passed_over) == expected
 
 
-LINES = st.one_of(
-    st.builds(
-        evaluation,
-        st.integers(1, 30),
-        st.sampled_from([1.5, 2.0, 3, float("nan")]),
-        run=st.sampled_from(["r", "r", "other"]),
-        phase=st.sampled_from(["main", "main", "late"]),
-        train_loss=st.sampled_from([1.0, 2, None]),
-        eval_general=st.sampled_from([1.0, 1.0, None]),
-    ),
-    st.builds(  # all of one shape, so that they are taken together where run and phase allow it
-        evaluation,
-        st.integers(1, 30),
-        st.sampled_from([1.5, 2.0]),
-        run=st.sampled_from(["r", "r", "other"]),
-        phase=st.sampled_from(["main", "main", "late"]),
-    ),
-    st.builds(start, st.integers(0, 20), run=st.sampled_from(["r", "other"])),
-    st.sampled_from(['{"event": "eval", "iter', "[1, 2]", '"event"', "5", ""]),
-)
-
-
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    lines=st.lists(st.tuples(LINES, st.integers(1, 4)), min_size=1, max_size=12), block=st.sampled_from([1, 900, 9000])
-)
-def test_evaluations_taken_together_come_to_the_same_as_one_by_one(
-    lines: list[tuple[str, int]], block: int, tmp_path: Path
-) -> None:
-    path = written(tmp_path / "x.jsonl", evaluation(1, 4.0), *(line for line, times in lines for _ in range(times)))
-    one_by_one = to_json_text(summarize(path))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gather, "LONG_LOG", 0)
-        patch.setattr(gather, "BLOCK_BYTES", block)
-        assert to_json_text(summarize(path)) == one_by_one
-
-
-def test_like_evaluations_are_taken_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gather, "LONG_LOG", 0)
-    path = written(tmp_path / "x.jsonl", start(), *(evaluation(step, 2.0) for step in range(1, 400)))
-    found = list(gather.gathered(path, PassedOver()))
-    together = [f.columns["iter"] for f in found if isinstance(f, gather.Evals)]
-    assert len(found) < 200 and together[-1][-1] == 399
-
-
 @pytest.mark.parametrize(
     ("line", "kind"),
     [
@@ -228,17 +181,17 @@ def test_like_evaluations_are_taken_together(tmp_path: Path, monkeypatch: pytest
         (b'{"event": ["eval"]}', "foreign"),
         (b'{"event": "eval", "iter": "1"}', "foreign"),
         (evaluation(1, 2.0).replace('"r"', "{}").encode(), "foreign"),
-        (SPEC.splitlines()[1].replace("4.123456", "null").encode(), "foreign"),
-        (SPEC.splitlines()[0].replace('"start_step": 0', '"start_step": null').encode(), "foreign"),
+        (EXAMPLES.splitlines()[1].replace("4.123456", "null").encode(), "foreign"),
+        (EXAMPLES.splitlines()[0].replace('"start_step": 0', '"start_step": null').encode(), "foreign"),
         (b"\xff\xfe", "binary"),
         (b"\x00" * 100, "binary"),
     ],
 )  # fmt: skip
 def test_lines_that_are_no_events_are_told_apart(line: bytes, kind: str, tmp_path: Path) -> None:
-    path, passed = tmp_path / "x.jsonl", PassedOver()
+    path, passed = tmp_path / "x.jsonl", SkippedLines()
     path.write_bytes(line + b"\n\n" + evaluation(1, 2.0).encode())
-    assert [e["iter"] for e in events(path, passed)] == [1]
-    assert passed == PassedOver(**{kind: 1})
+    assert [e["iter"] for e in read_events(path, passed)] == [1]
+    assert passed == SkippedLines(**{kind: 1})
 
 
 def test_losses_that_are_no_numbers_are_counted(tmp_path: Path) -> None:
@@ -246,14 +199,6 @@ def test_losses_that_are_no_numbers_are_counted(tmp_path: Path) -> None:
     s = summarize(written(tmp_path / "x.jsonl", *lines))
     assert (s.evaluations, s.signs.losses_not_finite, s.val_loss.best, s.val_loss.last) == (3, 2, 2.0, None)
     assert SUMMARY.validate_json(to_json_text(s)) == s
-
-
-def test_rows_are_cut_by_step_whatever_their_order() -> None:
-    rows = Rows(2)
-    for step in (1, 5, 3):
-        rows.put(rows.pack(step, 10 * step))
-    rows.rewind(3)
-    assert list(rows.column(1)) == [10, 30] and list(rows.row(-1)) == [3, 30] and len(rows) == 2
 
 
 def test_a_run_is_running_while_its_folder_is_held_and_crashed_when_its_process_died(mypt: Mypt) -> None:
@@ -294,7 +239,7 @@ def test_the_page_in_the_docs_is_one_that_is_printed() -> None:
 
 
 def test_a_sparkline_spans_its_losses() -> None:
-    points = [Point(step=i, loss=float(i)) for i in range(800)]
+    points = [LossPoint(step=i, loss=float(i)) for i in range(800)]
     assert sparkline(points, 8) == "▁▂▃▄▅▆▇█"
     assert sparkline(points[:1]) == "▁" and sparkline([]) == ""
 
@@ -321,7 +266,7 @@ def test_show_filters_and_leaves_out_what_was_superseded(mypt: Mypt) -> None:
 
 
 def test_tail_prints_the_lines_of_the_run(mypt: Mypt) -> None:
-    path = written(Path("spec.jsonl"), *SPEC.splitlines())
+    path = written(Path("examples.jsonl"), *EXAMPLES.splitlines())
     lines = mypt("logs", "tail", str(path)).output.splitlines()
     assert lines[0].startswith("step 350/75000 (0.5%) | 14:45:12 | 15m | ETA ") and lines[0].endswith("| 34M tokens")
     assert lines[1].startswith("  val 4.1235 | lr 1.40e-05 | phase: circuit_formation | general 4.2346")

@@ -16,8 +16,8 @@ import torch
 from mypt.checkpoint.files import write_json
 from mypt.checkpoint.tensors import load_tensors
 from mypt.data.tokenizer import Tokenizer
-from mypt.log.live import live_evals
-from mypt.log.reader import events
+from mypt.log.reader import read_events
+from mypt.log.replay import live_evals
 from tests.conftest import TINY, Mypt, reseal
 
 RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "12", "--eval-interval", "4"]
@@ -203,7 +203,7 @@ def test_three_kills_then_verify_and_reproduce(mypt: Mypt) -> None:
     log = Path("logs/train/dante_eval.jsonl")
 
     def logged() -> int:
-        return len(list(events(log))) if log.exists() else 0
+        return len(list(read_events(log))) if log.exists() else 0
 
     for i, pause in enumerate((0.07, 0.19, 0.31)):
         verb = ["train", "dante", *call] if i == 0 else ["resume", "dante"]
@@ -236,7 +236,7 @@ def test_a_rewind_to_gold_goes_on_under_the_same_name_and_keeps_both_branches(my
     log = Path("logs/train/dante_eval.jsonl")
     state = json.loads((BUNDLE / "training_state.json").read_text())
     assert [s["start_step"] for s in state["sessions"]] == [0, 12] and state["attempt"] == 3
-    every = [(e["attempt"], e["iter"]) for e in events(log) if e["event"] == "eval"]
+    every = [(e["attempt"], e["iter"]) for e in read_events(log) if e["event"] == "eval"]
     assert every == [(1, 4), (1, 8), (1, 12), (2, 16), (2, 20), (3, 16)]
     live = [(e["attempt"], e["iter"]) for e in live_evals(log, state["run_id"])]
     assert live == [(1, 4), (1, 8), (1, 12), (3, 16)]

@@ -19,8 +19,8 @@ from mypt.checkpoint.manager import weights_sha256
 from mypt.checkpoint.overview import overview
 from mypt.errors import StorageError, UsageError
 from mypt.log.messages import eval_lines
-from mypt.log.reader import RunLog
-from mypt.log.run_record import view
+from mypt.log.run_record import read_run
+from mypt.log.writer import RunLog
 from mypt.run.verify import verify_bundle
 from mypt.schema.files.events import EVENTS, Eval, timestamp
 from mypt.schema.files.state import TrainingState
@@ -218,7 +218,7 @@ def test_a_crash_between_two_renames_is_mended(bundle: Path) -> None:
 READERS: dict[str, Callable[[Path], object]] = {
     "inspect NAME": lambda path: read_bundle(str(path)).state.step,
     "inspect": lambda path: [(r.step, r.damage) for r in overview(path.parent)],
-    "compare": lambda path: (view(str(path), path.parent).results["step"], view(str(path), path.parent).missing),
+    "compare": lambda path: [(r.results["step"], r.missing) for r in [read_run(str(path), path.parent)]],
     "verify": lambda path: [(c.ok, c.found) for c in verify_bundle(path) if c.name != "step fits log"],
     "load": lambda path: weights_sha256(CheckpointManager.find(str(path)).load().model),
 }

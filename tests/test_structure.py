@@ -84,7 +84,7 @@ LIGHT = [["--help"], ["--version"], ["resume", "--help"], ["logs", "--help"], ["
 def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from mypt import GPT, CheckpointManager, GPTConfig, Tokenizer
     from mypt.checkpoint.layout import log_path
-    from mypt.log.reader import RunLog
+    from mypt.log.writer import RunLog
     from mypt.schema.files.events import Eval, timestamp
     from mypt.schema.files.state import TrainingState
     from mypt.schema.settings.training import TrainingConfig

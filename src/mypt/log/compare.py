@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mypt.log.run_record import Facts, Point, RunView, view
+from mypt.log.run_record import CurvePoint, Facts, RunRecord, read_run
 
 NOISE = 2.0
 """Standard errors by which two losses have to differ before one is called better."""
@@ -41,7 +41,7 @@ class Comparison:
     schema_version: Literal[1] = 1
     verdict: Verdict
     reasons: list[str]
-    runs: list[RunView]
+    runs: list[RunRecord]
     architecture: list[Difference]
     training: list[Difference]
     data: list[Difference]
@@ -56,9 +56,9 @@ def compare(names: Sequence[str], out_dir: Path) -> Comparison:
     Raises:
         UsageError: one is not to be found.
     """
-    runs = [view(name, out_dir) for name in names]
+    runs = [read_run(name, out_dir) for name in names]
     verdict, reasons = _verdict(runs)
-    sections: dict[str, Callable[[RunView], Facts]] = {
+    sections: dict[str, Callable[[RunRecord], Facts]] = {
         "architecture": lambda r: r.architecture, "training": lambda r: r.training, "data": lambda r: r.data,
     }  # fmt: skip
     split = {name: _differences([of(run) for run in runs]) for name, of in sections.items()}
@@ -87,7 +87,7 @@ def _differences(facts: Sequence[Facts]) -> tuple[list[Difference], Facts]:
     return differing, equal
 
 
-def _verdict(runs: Sequence[RunView]) -> tuple[Verdict, list[str]]:
+def _verdict(runs: Sequence[RunRecord]) -> tuple[Verdict, list[str]]:
     """Losses compare if the same text was measured, in the same tokens, with the same windows."""
     untold = [run.label for run in runs if not run.data.get("fingerprint")]
     if untold:
@@ -106,7 +106,7 @@ def _verdict(runs: Sequence[RunView]) -> tuple[Verdict, list[str]]:
     return "comparable", notes
 
 
-def _better(runs: Sequence[RunView], verdict: Verdict) -> dict[str, list[str]]:
+def _better(runs: Sequence[RunRecord], verdict: Verdict) -> dict[str, list[str]]:
     """For each loss, the runs that no other beats by more than the noise; nothing where none stands out."""
     if verdict == "not comparable":
         return {}
@@ -141,7 +141,7 @@ def _not_beaten(values: Sequence[tuple[str, float | None, float | None]]) -> lis
     ]
 
 
-def _matched(runs: Sequence[RunView]) -> list[tuple[Literal["tokens", "seconds"], float, list[float]]]:
+def _matched(runs: Sequence[RunRecord]) -> list[tuple[Literal["tokens", "seconds"], float, list[float]]]:
     """The losses where the shortest run ends, read off the curves between their evaluations."""
     if any(len(run.curve) < 1 for run in runs):
         return []
@@ -153,7 +153,7 @@ def _matched(runs: Sequence[RunView]) -> list[tuple[Literal["tokens", "seconds"]
     return matched
 
 
-def _at(curve: Sequence[Point], measure: str, where: float) -> float:
+def _at(curve: Sequence[CurvePoint], measure: str, where: float) -> float:
     """The loss at a place of the curve, on the line between its neighbours."""
     before = [p for p in curve if getattr(p, measure) <= where][-1]
     after = next((p for p in curve if getattr(p, measure) > where), None)

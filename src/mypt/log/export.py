@@ -1,72 +1,81 @@
-"""The evaluations of a run as a table in a file, CSV or parquet, or as TensorBoard's curves."""
+"""The evaluations of a run, or its single steps, as a table in a file, or as TensorBoard's curves."""
 
 import csv
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mypt.checkpoint.atomic import storage_errors
 from mypt.errors import InputError, UsageError
-from mypt.log.live import Branch, find_branch, live_events
-from mypt.schema.kinds import eval_sets, event_schemas
+from mypt.log.replay import Replay
+from mypt.schema.files.events import EVENTS, eval_sets
 
 BATCH = 50_000
 """Rows of a parquet file that are in memory at a time."""
+TableEvent = Literal["eval", "step"]
+"""Events that come in numbers, with the same figures each time."""
 _LEFT_OUT = "event"
+_MISSING: dict[TableEvent, tuple[str, str]] = {
+    "eval": ("evaluation", "Wait for the first one, or give another log."),
+    "step": ("single step", "`mypt train --log-interval N` logs every N-th one; or give another log."),
+}
 
 
 @dataclass(frozen=True)
-class EvalTable:
-    """The live evaluations of one run.
+class EventTable:
+    """The live events of one kind of a run, as rows.
 
     Attributes:
-        kinds: the types of values in each column, in the order of the columns: that of the spec, then the others.
+        event: the kind.
+        types: the types of values in each column, in the order of the columns: that of docs/files.md, then the others.
     """
 
-    path: Path
-    branch: Branch
-    kinds: Mapping[str, frozenset[type]]
+    replay: Replay
+    event: TableEvent
+    types: Mapping[str, frozenset[type]]
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """One row for each evaluation."""
-        for event in live_events(self.path, self.branch):
-            if event["event"] == "eval":
-                yield {name: event.get(name) for name in self.kinds}
+        """One row for each event."""
+        for event in self.replay.live():
+            if event["event"] == self.event:
+                yield {name: event.get(name) for name in self.types}
 
 
-def eval_table(path: Path, run_id: str | None = None) -> EvalTable:
-    """Find the columns of a run's evaluations.
+def event_table(path: Path, run_id: str | None = None, event: TableEvent = "eval") -> EventTable:
+    """Find the columns of a run's evaluations, or of its single steps.
 
     Raises:
-        InputError: there is no log, or no evaluation in it.
+        InputError: there is no log, or no such event in it.
     """
-    branch = find_branch(path, run_id)
+    replay = Replay(path, run_id)
     found: dict[str, set[type]] = {}
-    for event in live_events(path, branch):
-        for name, value in event.items() if event["event"] == "eval" else ():
+    for content in replay.live():
+        for name, value in content.items() if content["event"] == event else ():
             found.setdefault(name, set()).add(type(value))
     if not found:
-        raise InputError(f"There is no evaluation in {path}.", "Wait for the first one, or give another log.")
+        what, todo = _MISSING[event]
+        raise InputError(f"There is no {what} in {path}.", todo)
     ordered: list[str] = []
-    for name in event_schemas()["eval"]["properties"]:
+    for name in EVENTS[event].model_fields:
         ordered += [name] if name in found and name != _LEFT_OUT else []
-        ordered += eval_sets(tuple(found)) if name == "val_loss" else ()
+        ordered += eval_sets(found) if name == "val_loss" else ()
     ordered += [name for name in found if name not in ordered and name != _LEFT_OUT]
-    return EvalTable(path, branch, {name: frozenset(found[name]) for name in ordered})
+    return EventTable(replay, event, {name: frozenset(found[name]) for name in ordered})
 
 
-def write_csv(table: EvalTable, target: Path) -> int:
+def write_csv(table: EventTable, target: Path) -> int:
     """Write a CSV file; the number of rows."""
     with storage_errors(target, "--csv"), _new(table, target).open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(table.kinds))
+        writer = csv.DictWriter(file, list(table.types))
         writer.writeheader()
         return _counted(table.rows(), lambda rows: writer.writerows(rows))
 
 
-def write_parquet(table: EvalTable, target: Path) -> int:
+def write_parquet(table: EventTable, target: Path) -> int:
     """Write a parquet file; the number of rows.
 
     Raises:
@@ -79,13 +88,17 @@ def write_parquet(table: EvalTable, target: Path) -> int:
         raise UsageError(
             "Parquet files need pyarrow, which is not installed.", "Call `pip install mypt[parquet]`, or use --csv."
         ) from error
-    schema = pyarrow.schema([(name, _arrow(pyarrow, kinds)) for name, kinds in table.kinds.items()])
+    schema = pyarrow.schema([(name, _arrow(pyarrow, types)) for name, types in table.types.items()])
     with storage_errors(target, "--parquet"), parquet.ParquetWriter(_new(table, target), schema) as writer:
-        return _counted(table.rows(), lambda rows: writer.write_table(pyarrow.Table.from_pylist(rows, schema)))
+        texts = [field.name for field in schema if field.type == pyarrow.string()]
+        return _counted(
+            (row | {name: _text(row[name]) for name in texts} for row in table.rows()),
+            lambda rows: writer.write_table(pyarrow.Table.from_pylist(rows, schema)),
+        )
 
 
-def write_tensorboard(table: EvalTable, target: Path) -> int:
-    """Write a folder of event files for TensorBoard, a curve for each column; the number of evaluations.
+def write_tensorboard(table: EventTable, target: Path) -> int:
+    """Write a folder of event files for TensorBoard, a curve for each column; the number of rows.
 
     Raises:
         UsageError: tensorboard is not installed, or the folder holds event files, which the new curves would blur.
@@ -108,10 +121,18 @@ def write_tensorboard(table: EvalTable, target: Path) -> int:
 
 def _add_scalars(writer: Any, rows: Iterable[dict[str, Any]]) -> None:
     for row in rows:
-        at = datetime.fromisoformat(row["timestamp"]).timestamp()
+        at = _seconds(row["timestamp"])
         for name, value in row.items():
             if isinstance(value, int | float) and not isinstance(value, bool) and name != "iter":
                 writer.add_scalar(curve_name(name), value, row["iter"], wall_time=at)
+
+
+def _seconds(timestamp: str) -> float | None:
+    """Seconds since 1970; None, which is the present to TensorBoard, where a log tells no time."""
+    try:
+        return datetime.fromisoformat(timestamp).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def curve_name(column: str) -> str:
@@ -119,15 +140,22 @@ def curve_name(column: str) -> str:
     for group in ("loss", "se", "bpb"):
         if column.endswith(f"_{group}"):
             return f"{group}/{column.removesuffix(f'_{group}')}"
-    if column.startswith("eval_") and column != "eval_duration_s":
+    if column == "loss":
+        return "loss/step"
+    if eval_sets([column]):
         return f"loss/{column.removeprefix('eval_')}"
     return f"run/{column}"
 
 
-def _arrow(pyarrow: Any, kinds: frozenset[type]) -> Any:
-    if kinds <= {int, type(None)}:
+def _arrow(pyarrow: Any, types: frozenset[type]) -> Any:
+    if types <= {int, type(None)}:
         return pyarrow.int64()
-    return pyarrow.float64() if kinds <= {int, float, type(None)} else pyarrow.string()
+    return pyarrow.float64() if types <= {int, float, type(None)} else pyarrow.string()
+
+
+def _text(value: object) -> str | None:
+    """A value for a column of texts, which also stands for values that are not all of one type."""
+    return value if isinstance(value, str | None) else json.dumps(value, ensure_ascii=False)
 
 
 def _counted(rows: Iterable[dict[str, Any]], write: Callable[[list[dict[str, Any]]], object]) -> int:
@@ -139,8 +167,8 @@ def _counted(rows: Iterable[dict[str, Any]], write: Callable[[list[dict[str, Any
     return written
 
 
-def _new(table: EvalTable, target: Path) -> Path:
+def _new(table: EventTable, target: Path) -> Path:
     """The file to write, which is not the log itself."""
-    if target.exists() and target.samefile(table.path):
+    if target.exists() and target.samefile(table.replay.path):
         raise UsageError(f"{target} is the log itself.", "Give another file to write to.")
     return target

@@ -1,7 +1,10 @@
 """What a log comes to: the summary that `mypt logs summarize --json` prints."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
+
+from mypt.log.reader import SkippedLines
 
 T = TypeVar("T")
 State = Literal["running", "crashed", "unfinished", "stopped", "complete"]
@@ -18,9 +21,21 @@ class Few(Generic[T]):
     first: list[T] = field(default_factory=list)
     last: list[T] = field(default_factory=list)
 
+    def add(self, item: T) -> None:
+        """Take in the next item."""
+        self.count += 1
+        (self.first if self.count <= ENDS else self.last).append(item)
+        del self.last[:-ENDS]
+
+    def extended(self, items: Iterable[T]) -> "Few[T]":
+        """The list itself, with more items."""
+        for item in items:
+            self.add(item)
+        return self
+
 
 @dataclass(kw_only=True)
-class Point:
+class LossPoint:
     """A val loss at a step."""
 
     step: int
@@ -45,7 +60,7 @@ class LossFigures:
 
 
 @dataclass(kw_only=True)
-class AttemptFigures:
+class SessionFigures:
     """One session of a run: from a `training_start` to the next.
 
     Attributes:
@@ -85,8 +100,8 @@ class GoldFigures:
     """What became gold and what did not; `blocked_by` counts by guard."""
 
     count: int
-    first: Point | None
-    last: Point | None
+    first: LossPoint | None
+    last: LossPoint | None
     blocked: Few[Blocked]
     blocked_by: dict[str, int]
 
@@ -139,7 +154,7 @@ class Stall:
 
 
 @dataclass(kw_only=True)
-class Signs:
+class Anomalies:
     """What deserves a look.
 
     Attributes:
@@ -158,12 +173,19 @@ class Signs:
 
 
 @dataclass(kw_only=True)
-class PassedOverFigures:
-    """Lines of the whole log that are no events."""
+class StepFigures:
+    """The single steps that were logged, with `--log-interval`.
 
-    torn: int
-    foreign: int
-    binary: int
+    Attributes:
+        last_loss: of the last one; None where it was no number.
+        largest_grad_norm: the largest finite L2 norm of the gradient, before clipping.
+        largest_grad_norm_step: its step.
+    """
+
+    count: int = 0
+    last_loss: float | None = None
+    largest_grad_norm: float | None = None
+    largest_grad_norm_step: int | None = None
 
 
 @dataclass(kw_only=True)
@@ -171,7 +193,10 @@ class Summary:
     """One run of a log.
 
     Attributes:
+        attempts: its sessions.
         rewinds: sessions that started before what an earlier one had reached, and superseded it.
+        steps: None where single steps were not logged.
+        passed_over: lines of the whole log that are no events.
         curve: val losses by step, thinned to at most a few thousand.
     """
 
@@ -180,7 +205,7 @@ class Summary:
     run_id: str | None
     runs: int
     state: State
-    attempts: list[AttemptFigures]
+    attempts: list[SessionFigures]
     rewinds: int
     step: int
     max_iters: int | None
@@ -193,7 +218,8 @@ class Summary:
     eval_sets: dict[str, LossFigures]
     phases: list[Phase]
     gold: GoldFigures
-    signs: Signs
-    passed_over: PassedOverFigures
+    signs: Anomalies
+    passed_over: SkippedLines
     advice: list[str]
-    curve: list[Point]
+    curve: list[LossPoint]
+    steps: StepFigures | None = None

@@ -1,59 +1,30 @@
-"""The log of a run: JSON events, one a line, appended and flushed, never rewritten."""
+"""Reads a log: line after line becomes an event that fits its model, or is counted as skipped."""
 
-import json
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from struct import Struct
+from struct import error as StructError
+from typing import Any, BinaryIO
 
-import orjson
+from pydantic import ValidationError
+from pydantic_core import from_json
 
-from mypt.checkpoint.atomic import storage_errors
 from mypt.errors import InputError
-from mypt.schema.kinds import fits, start_fits
+from mypt.schema.files.events import EVENTS
 
-if TYPE_CHECKING:
-    from mypt.schema.files.events import Event
-
-_NOTHING = object()
-
-
-class RunLog:
-    """Appends events to a run's log.
-
-    Args:
-        path: the log; its folder is made when the first event is written.
-        run_id: names the run in each of its lines.
-        attempt: number of the session, from 1.
-    """
-
-    def __init__(self, path: Path, run_id: str | None = None, attempt: int = 1) -> None:
-        self.path = path
-        self.run_id = run_id
-        self.attempt = attempt
-
-    def append(self, event: "Event") -> None:
-        """Write one event as one line, flushed to the disk, after closing a line that a crash left torn.
-
-        Raises:
-            StorageError: the disk refused.
-        """
-        content = {**event.model_dump(mode="json"), "run_id": self.run_id, "attempt": self.attempt}
-        line = json.dumps(content, ensure_ascii=False)
-        with storage_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab+") as log:
-                if log.tell() and not _ends_whole(self.path):
-                    log.write(b"\n")
-                log.write(line.encode("utf-8") + b"\n")
-                log.flush()
-                os.fsync(log.fileno())
+SHAPES = 1024
+"""Shapes of lines to remember; a log has about one for each event, and one more where a loss is missing."""
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+Pack = Callable[..., bytes]
 
 
-@dataclass
-class PassedOver:
+@dataclass(kw_only=True)
+class SkippedLines:
     """Lines of a log that are no events: what a crash, a full disk or another program left in it.
 
     Attributes:
@@ -72,7 +43,7 @@ class PassedOver:
         return self.torn + self.foreign + self.binary
 
     def count(self, line: bytes) -> None:
-        """Count a line that does not parse."""
+        """Count a line that is no JSON."""
         try:
             text = line.decode("utf-8")
         except UnicodeDecodeError:
@@ -85,25 +56,31 @@ class PassedOver:
             self.foreign += 1
 
 
-def latest_attempt(path: Path, run_id: str | None) -> int:
-    """The highest session number that a run has used in a log; 0 where there is none, or no log."""
-    found = (e.get("attempt") for e in (events(path) if path.is_file() else ()) if e.get("run_id") == run_id)
-    return max((n for n in found if isinstance(n, int)), default=0)
-
-
-def events(path: Path, passed: PassedOver | None = None) -> Iterator[dict[str, Any]]:
-    """The events of a log, one at a time, however long it is.
+def read_events(
+    path: Path, skipped: SkippedLines | None = None, *, size: int | None = None, containing: bytes = b""
+) -> Iterator[dict[str, Any]]:
+    """The events of a log as JSON objects, one at a time, however long it is.
 
     Args:
         path: the log.
-        passed: counts the lines that are no events.
+        skipped: counts the lines that are no events.
+        size: bytes of the log to read; all of them where nothing is said.
+        containing: only lines with these bytes are looked at.
 
     Raises:
         InputError: the log cannot be read.
     """
-    parse = LineParser(PassedOver() if passed is None else passed).parse
+    parse = LineParser(SkippedLines() if skipped is None else skipped).parse
+    left = sys.maxsize if size is None else size
     with reading(path) as log:
-        yield from (event for event in map(parse, log) if event is not None)
+        for line in log:
+            left -= len(line)
+            if containing in line:
+                event = parse(line if left >= 0 else line[:left])
+                if event is not None:
+                    yield event
+            if left <= 0:
+                return
 
 
 @contextmanager
@@ -122,57 +99,74 @@ def reading(path: Path) -> Iterator[BinaryIO]:
         ) from error
 
 
+def whole_bytes(path: Path) -> int:
+    """The size of a log up to its last whole line.
+
+    Raises:
+        InputError: the log cannot be read.
+    """
+    with reading(path) as log:
+        size = log.seek(0, os.SEEK_END)
+        while size:
+            start = max(0, size - 4096)
+            log.seek(start)
+            if (end := log.read(size - start).rfind(b"\n")) >= 0:
+                return start + end + 1
+            size = start
+    return 0
+
+
 class LineParser:
-    """Turns lines into events.
+    """Turns lines into events, each checked by its model.
+
+    What a model says of an event without nested values follows from its name, its keys, the types of its values and
+    the size of its whole numbers. So the model is asked once for each such shape, and the answer is remembered.
 
     Args:
-        passed: counts the lines that are no events.
+        skipped: counts the lines that are no events.
     """
 
-    def __init__(self, passed: PassedOver) -> None:
-        self.passed = passed
-        self._good: list[Any] = []
-        """Keys and kinds of the latest evaluation: the next one mostly has the same, and needs no other look."""
+    def __init__(self, skipped: SkippedLines) -> None:
+        self.skipped = skipped
+        self._fitting: dict[tuple[object, ...], tuple[Callable[[dict[str, Any]], tuple[int, ...]], Pack]] = {}
+        """For each shape that fits, what picks the whole numbers of such an event, and fails if one is too long."""
 
     def parse(self, line: bytes) -> dict[str, Any] | None:
         """The event of one line; None for a blank line, and for one that is no event, which is counted."""
         try:
-            content = orjson.loads(line)
+            content = from_json(line)
         except ValueError:
-            content = self._loose(line)
-        try:
-            name = content["event"]
-            shape = [*content, *map(type, content.values())]
-            if name == "eval" and shape == self._good:
-                return cast("dict[str, Any]", content)
-            if fits(name, tuple(content), tuple(map(type, content.values()))) and _starts_well(content):
-                self._good = shape if name == "eval" else self._good
-                return cast("dict[str, Any]", content)
-        except (KeyError, TypeError, IndexError):  # no object, or one that is named by no text
-            pass
-        self.passed.foreign += content is not _NOTHING
+            if line.strip():
+                self.skipped.count(line)
+            return None
+        if type(content) is dict and type(name := content.get("event")) is str:
+            shape = (name, *content, *map(type, content.values()))
+            if (known := self._fitting.get(shape)) is not None:
+                pick, pack = known
+                try:
+                    pack(*pick(content))
+                    return content
+                except StructError:
+                    pass
+            elif _fits(name, content):
+                self._remember(shape, content)
+                return content
+        self.skipped.foreign += 1
         return None
 
-    def _loose(self, line: bytes) -> Any:
-        """What JSON's own words do not cover: NaN and Infinity, which Python writes; _NOTHING for no JSON at all."""
-        try:
-            return json.loads(line, parse_int=_whole)
-        except (ValueError, RecursionError):
-            if line.strip():
-                self.passed.count(line)
-            return _NOTHING
+    def _remember(self, shape: tuple[object, ...], content: dict[str, Any]) -> None:
+        wholes = [key for key, value in content.items() if type(value) is int]
+        if not wholes or not _SCALARS.issuperset(map(type, content.values())):
+            return
+        if len(self._fitting) >= SHAPES:
+            self._fitting.clear()
+        pick = itemgetter(wholes[0], *wholes)  # of one key alone it would not pick a tuple
+        self._fitting[shape] = pick, Struct(f"{len(wholes) + 1}q").pack
 
 
-def _starts_well(content: dict[str, Any]) -> bool:
-    return content["event"] != "training_start" or start_fits(content["config"])
-
-
-def _whole(digits: str) -> int | float:
-    """A number as long as any that a run writes stays whole; a longer one is none of its steps or tokens."""
-    return int(digits) if len(digits) < 19 else float(digits)
-
-
-def _ends_whole(path: Path) -> bool:
-    with path.open("rb") as log:
-        log.seek(-1, 2)
-        return log.read(1) == b"\n"
+def _fits(name: str, content: dict[str, Any]) -> bool:
+    try:
+        EVENTS[name].model_validate(content, strict=True)
+    except (KeyError, ValidationError):
+        return False
+    return True

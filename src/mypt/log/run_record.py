@@ -1,26 +1,28 @@
 """One run as far as its records can be read: its bundle, its log, or whichever of them there is."""
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isnan
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from mypt.checkpoint.atomic import read_consistently
 from mypt.checkpoint.files import read_config, read_state, read_tokenizer
 from mypt.checkpoint.layout import bundle_path, log_of, log_path
 from mypt.errors import BundleError, InputError, MyptError, UsageError
-from mypt.log.live import find_branch, live_events
-from mypt.log.reader import PassedOver
+from mypt.log.replay import Replay
+from mypt.schema.files.events import eval_sets
 
 CURVE_POINTS = 20_000
 """Evaluations that a curve keeps at most; of a longer run every second, fourth, and so on, and the last."""
 _FIGURES = ("amp_reason",)
 """What a record says of a setting beside its value; measured anew by each run, so no two are alike."""
 Facts = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(kw_only=True)
-class Point:
+class CurvePoint:
     """One evaluation: where it was made, in three measures, and what it found."""
 
     step: int
@@ -32,7 +34,17 @@ class Point:
 
 
 @dataclass(kw_only=True)
-class RunView:
+class StepPoint:
+    """One logged step and its train loss, placed in time and tokens between the evaluations around it."""
+
+    step: int
+    tokens: float
+    seconds: float
+    loss: float
+
+
+@dataclass(kw_only=True)
+class RunRecord:
     """One run as far as its records can be read.
 
     Attributes:
@@ -46,6 +58,7 @@ class RunView:
         blocked: steps of those that a guard blocked.
         phases: name and first step of each phase after the first.
         missing: sentences on what could not be read.
+        steps: the single steps of the live branch, where they were logged, thinned out as the curve.
     """
 
     label: str
@@ -53,26 +66,27 @@ class RunView:
     training: Facts = field(default_factory=dict)
     data: Facts = field(default_factory=dict)
     results: Facts = field(default_factory=dict)
-    curve: list[Point] = field(default_factory=list)
+    curve: list[CurvePoint] = field(default_factory=list)
     gold: list[int] = field(default_factory=list)
     blocked: list[int] = field(default_factory=list)
     phases: list[tuple[str, int]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    steps: list[StepPoint] = field(default_factory=list)
 
 
-def view(name: str, out_dir: Path) -> RunView:
+def read_run(name: str, out_dir: Path) -> RunRecord:
     """Read one run from its bundle and its log, or from whichever of them there is.
 
     Raises:
         UsageError: there is neither.
     """
     if Path(name).suffix == ".jsonl" and Path(name).is_file():
-        return _from_log(RunView(label=Path(name).stem), Path(name), None)
+        return _from_log(RunRecord(label=Path(name).stem), Path(name), None)
     try:
         path = bundle_path(name, out_dir)
     except UsageError:
         if log_path(name).is_file():
-            return _from_log(RunView(label=name, missing=[f"{name} has no bundle."]), log_path(name), None)
+            return _from_log(RunRecord(label=name, missing=[f"{name} has no bundle."]), log_path(name), None)
         raise
     run, log, run_id = read_consistently(_from_bundle, path)
     log = log or log_path(path.name)
@@ -82,9 +96,9 @@ def view(name: str, out_dir: Path) -> RunView:
     return _from_log(run, log, run_id)
 
 
-def _from_bundle(path: Path) -> tuple[RunView, Path | None, str | None]:
+def _from_bundle(path: Path) -> tuple[RunRecord, Path | None, str | None]:
     """What a bundle itself says, the log it names, and the run it is of."""
-    run, log, run_id = RunView(label=path.name), None, None
+    run, log, run_id = RunRecord(label=path.name), None, None
     try:
         state = read_state(path)
         run.training = {n: v for n, v in state.training_config.model_dump(mode="json").items() if n not in _FIGURES}
@@ -106,11 +120,11 @@ def _from_bundle(path: Path) -> tuple[RunView, Path | None, str | None]:
     return run, log, run_id
 
 
-def _config_facts(run: RunView, path: Path) -> None:
+def _config_facts(run: RunRecord, path: Path) -> None:
     run.architecture = {n: v for n, v in read_config(path).model_dump().items() if n != "device"}
 
 
-def _tokenizer_facts(run: RunView, path: Path) -> None:
+def _tokenizer_facts(run: RunRecord, path: Path) -> None:
     file = read_tokenizer(path)
     run.data |= {"tokenizer": file.token_kind, "tokenizer_size": file.vocab_size}
 
@@ -126,44 +140,68 @@ def _data_facts(state: Facts) -> Facts:
     return facts | environment
 
 
-def _from_log(run: RunView, path: Path, run_id: str | None) -> RunView:
+def _from_log(run: RunRecord, path: Path, run_id: str | None) -> RunRecord:
     """Add what the log knows: the curve, standard errors, eval sets, time, rates and blocks."""
-    passed, reading = PassedOver(), _Reading()
     try:
-        branch = find_branch(path, run_id)
+        replay = Replay(path, run_id)
     except InputError as error:
         run.missing.append(error.what)
         return run
-    for event in live_events(path, branch, passed):
-        reading.take(event)
-    if passed.total:
-        run.missing.append(f"{passed.total} lines of {path} could not be read.")
-    if reading.start and not run.architecture:
-        run.architecture, run.training = dict(reading.start["model"]), dict(reading.start["config"])
-    if reading.last is None or reading.best is None:
+    found = _LiveEvents()
+    for event in replay.live():
+        found.add(event)
+    if replay.skipped.total:
+        run.missing.append(f"{replay.skipped.total} lines of {path} could not be read.")
+    if found.start and not run.architecture:
+        run.architecture, run.training = dict(found.start["model"]), dict(found.start["config"])
+    if found.last is None or found.best is None:
         run.missing.append(f"{path} has no evaluation of this run.")
         return run
-    run.gold, run.blocked, run.phases, run.curve = reading.gold, reading.blocked, reading.phases, reading.whole_curve()
+    run.gold, run.blocked, run.phases, run.curve = found.gold, found.blocked, found.phases, found.curve.all()
+    run.steps = _placed(found.steps.all(), found.first_step, run.curve)
     told = {name: value for name, value in run.results.items() if value is not None}
-    best, last = reading.best, reading.last
+    best, last = found.best, found.last
     run.results = {
         "step": last["iter"], "tokens": last["tokens_processed"], "best_val_loss": best["val_loss"],
         "best_val_se": best.get("val_se"), "final_val_loss": last["val_loss"], "final_val_se": last.get("val_se"),
         "best_val_bpb": best.get("val_bpb"), "final_val_bpb": last.get("val_bpb"), **told,
-        **{k: last[k] for k in last if k.startswith("eval_") and k != "eval_duration_s"},
+        **{key: last[key] for key in eval_sets(last)},
         "seconds": run.curve[-1].seconds,
-        "tokens_per_sec": reading.complete["tokens_per_sec"] if reading.complete else None,
+        "tokens_per_sec": found.complete["tokens_per_sec"] if found.complete else None,
         "gold_step": run.gold[-1] if run.gold else None,
         "gold_blocks": len(run.blocked),
     }  # fmt: skip
-    run.results |= {"best_val_se": best.get("val_se"), "final_val_se": last.get("val_se")}
     return run
 
 
-class _Reading:
+class _Thinned(Generic[T]):
+    """A list that keeps at most `CURVE_POINTS` items, evenly chosen, and the last one."""
+
+    def __init__(self) -> None:
+        self._kept: list[T] = []
+        self._count, self._stride = 0, 1
+        self._last: T | None = None
+
+    def add(self, item: T) -> None:
+        """Take in the next item."""
+        if self._count % self._stride == 0:
+            self._kept.append(item)
+        self._last = item
+        self._count += 1
+        if len(self._kept) > CURVE_POINTS:
+            self._kept, self._stride = self._kept[::2], self._stride * 2
+
+    def all(self) -> list[T]:
+        """The items that were kept."""
+        missing = self._last is not None and self._last is not self._kept[-1]
+        return [*self._kept, self._last] if self._last is not None and missing else self._kept
+
+
+class _LiveEvents:
     """What is kept of a run's live events while they pass by, however many they are."""
 
     def __init__(self) -> None:
+        self.first_step = 0
         self.start: Facts | None = None
         self.best: Facts | None = None
         self.last: Facts | None = None
@@ -171,19 +209,22 @@ class _Reading:
         self.gold: list[int] = []
         self.blocked: list[int] = []
         self.phases: list[tuple[str, int]] = []
-        self._curve: list[Point] = []
-        self._evals, self._stride = 0, 1
-        self._before = self._elapsed = self._last_at = 0.0
+        self.curve = _Thinned[CurvePoint]()
+        self.steps = _Thinned[tuple[int, float]]()
+        self._before = self._elapsed = 0.0
 
-    def take(self, event: Facts) -> None:
-        """Note one event."""
+    def add(self, event: Facts) -> None:
+        """Take in the next event."""
         name = event["event"]
         if name == "training_start":
+            self.first_step = self.first_step if self.start else event["config"]["start_step"]
             self.start = event
             self._before, self._elapsed = self._before + self._elapsed, 0.0
         self._elapsed = event.get("elapsed_s", self._elapsed)
         if name == "eval":
-            self._evaluation(event)
+            self._eval(event)
+        elif name == "step":
+            self.steps.add((event["iter"], event["loss"]))
         elif name == "gold_checkpoint":
             self.gold.append(event["iter"])
         elif name == "gold_blocked":
@@ -193,25 +234,32 @@ class _Reading:
         elif name == "training_complete":
             self.complete = event
 
-    def whole_curve(self) -> list[Point]:
-        """The points that were kept, and the last evaluation."""
-        missing = self.last is not None and self._curve[-1].step != self.last["iter"]
-        return [*self._curve, _point(self.last, self._last_at)] if self.last and missing else self._curve
-
-    def _evaluation(self, event: Facts) -> None:
-        self.last, self._last_at = event, self._before + self._elapsed
-        if self.best is None or event["val_loss"] < self.best["val_loss"] or math.isnan(self.best["val_loss"]):
+    def _eval(self, event: Facts) -> None:
+        self.last = event
+        if self.best is None or event["val_loss"] < self.best["val_loss"] or isnan(self.best["val_loss"]):
             self.best = event
-        if self._evals % self._stride == 0:
-            self._curve.append(_point(event, self._last_at))
-        self._evals += 1
-        if len(self._curve) > CURVE_POINTS:
-            self._curve, self._stride = self._curve[::2], self._stride * 2
+        self.curve.add(
+            CurvePoint(
+                step=event["iter"],
+                tokens=event["tokens_processed"],
+                seconds=self._before + self._elapsed,  # `elapsed_s` counts from the start of its session
+                val_loss=event["val_loss"],
+                train_loss=event.get("train_loss"),
+                lr=event.get("lr"),
+            )
+        )
 
 
-def _point(event: Facts, seconds: float) -> Point:
-    """An evaluation; `elapsed_s` counts from the start of its session, so `seconds` adds the sessions up."""
-    return Point(
-        step=event["iter"], tokens=event["tokens_processed"], seconds=seconds,
-        val_loss=event["val_loss"], train_loss=event.get("train_loss"), lr=event.get("lr"),
-    )  # fmt: skip
+def _placed(steps: Sequence[tuple[int, float]], first_step: int, curve: Sequence[CurvePoint]) -> list[StepPoint]:
+    """Steps and their losses, with the tokens and the time of the evaluations around them, in proportion."""
+    share = first_step / curve[0].step if curve[0].step else 0.0
+    places = [(first_step, curve[0].tokens * share, 0.0), *((p.step, float(p.tokens), p.seconds) for p in curve)]
+    points, i = [], 0
+    for step, loss in steps:
+        while i + 2 < len(places) and places[i + 1][0] < step:
+            i += 1
+        (step_0, tokens_0, seconds_0), (step_1, tokens_1, seconds_1) = places[i], places[i + 1]
+        share = (step - step_0) / max(1, step_1 - step_0)  # above 1 after the last evaluation
+        tokens, seconds = tokens_0 + (tokens_1 - tokens_0) * share, seconds_0 + (seconds_1 - seconds_0) * share
+        points.append(StepPoint(step=step, tokens=tokens, seconds=seconds, loss=loss))
+    return points

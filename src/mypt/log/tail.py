@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mypt.checkpoint.lock import is_abandoned
-from mypt.log.reader import LineParser, PassedOver
+from mypt.log.reader import LineParser, SkippedLines
 
 POLL_S = 0.5
 ENDS = ("training_complete", "training_stopped")
@@ -24,7 +24,7 @@ def follow(
         bundle: what the run writes; once no process does any more, there is nothing to wait for.
         poll_s: how long to wait for more.
     """
-    parser = LineParser(PassedOver())
+    parser = LineParser(SkippedLines())
     with path.open("rb") as log:
         log.seek(offset)
         while True:
@@ -42,16 +42,3 @@ def follow(
             yield event
             if event["event"] in ENDS:
                 return
-
-
-def whole_bytes(path: Path) -> int:
-    """The size of a log up to its last whole line."""
-    with path.open("rb") as log:
-        size = log.seek(0, 2)
-        while size:
-            start = max(0, size - 4096)
-            log.seek(start)
-            if (end := log.read(size - start).rfind(b"\n")) >= 0:
-                return start + end + 1
-            size = start
-    return 0

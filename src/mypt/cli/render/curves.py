@@ -13,7 +13,7 @@ from mypt.checkpoint.atomic import storage_errors
 from mypt.errors import UsageError
 
 if TYPE_CHECKING:
-    from mypt.log.run_record import Point, RunView
+    from mypt.log.run_record import CurvePoint, RunRecord
 
 Axis = Literal["tokens", "steps", "time"]
 
@@ -21,7 +21,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Told apart by colour-blind readers too (Okabe and Ito 2008)."""
 TERMINAL_COLOURS = ("blue", "orange", "green", "magenta", "red", "cyan")
 PLAIN_MARKERS = "o+#=%"
-_X: dict[Axis, "Callable[[Point], float]"] = {
+_X: dict[Axis, "Callable[[CurvePoint], float]"] = {
     "tokens": lambda p: p.tokens,
     "steps": lambda p: p.step,
     "time": lambda p: p.seconds,
@@ -46,7 +46,7 @@ def chosen_axis(over: str) -> Axis:
     return cast(Axis, over)
 
 
-def terminal_plot(runs: "Sequence[RunView]", axis: Axis, width: int, *, colour: bool) -> str:
+def terminal_plot(runs: "Sequence[RunRecord]", axis: Axis, width: int, *, colour: bool) -> str:
     """Val losses as text, of one run the train losses too; gold is marked by a star, blocks by an x.
 
     Raises:
@@ -76,13 +76,13 @@ def terminal_plot(runs: "Sequence[RunView]", axis: Axis, width: int, *, colour: 
     return str(plt.build())
 
 
-def _plot_train(plt: Any, run: "RunView", axis: Axis, shade: str | None, marker: str) -> None:
+def _plot_train(plt: Any, run: "RunRecord", axis: Axis, shade: str | None, marker: str) -> None:
     known = [(_X[axis](p), p.train_loss) for p in run.curve if p.train_loss is not None]
     if known:
         plt.plot(*map(list, zip(*known, strict=True)), label=f"{run.label} train", marker=marker, color=shade)
 
 
-def save_plot(runs: "Sequence[RunView]", axis: Axis, path: Path) -> None:
+def save_plot(runs: "Sequence[RunRecord]", axis: Axis, path: Path) -> None:
     """Val and train loss above, learning rate below, with phases, gold and blocks.
 
     Args:
@@ -118,7 +118,7 @@ def save_plot(runs: "Sequence[RunView]", axis: Axis, path: Path) -> None:
     plt.close(figure)
 
 
-def _draw(above: Any, below: Any, run: "RunView", axis: Axis, colour: str) -> None:
+def _draw(above: Any, below: Any, run: "RunRecord", axis: Axis, colour: str) -> None:
     x = [_X[axis](p) for p in run.curve]
     above.plot(x, [p.val_loss for p in run.curve], color=colour, label=f"{run.label} val")
     if any(p.train_loss is not None for p in run.curve):
@@ -137,7 +137,7 @@ def _draw(above: Any, below: Any, run: "RunView", axis: Axis, colour: str) -> No
         below.plot(x, [float("nan") if p.lr is None else p.lr for p in run.curve], color=colour)
 
 
-def _draw_phases(above: Any, run: "RunView", axis: Axis) -> None:
+def _draw_phases(above: Any, run: "RunRecord", axis: Axis) -> None:
     for name, step in run.phases:
         after = next((p for p in run.curve if p.step >= step), None)
         if after is not None:

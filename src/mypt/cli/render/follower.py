@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from mypt.checkpoint.lock import is_abandoned
-from mypt.log.live import find_branch, live_events
 from mypt.log.messages import eval_lines, gold_line
-from mypt.log.tail import ENDS, follow, whole_bytes
+from mypt.log.reader import whole_bytes
+from mypt.log.replay import Replay
+from mypt.log.tail import ENDS, follow
 from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint
 
 CRASHED = "The run ended without a word: no process writes it any more."
@@ -38,10 +39,10 @@ class Follower:
             on: also those to come, until the run ends.
         """
         offset = whole_bytes(self.path)
-        branch = find_branch(self.path, self.run_id)
+        replay = Replay(self.path, self.run_id, offset)
         recent: deque[list[str]] = deque(maxlen=self.last)
         ended = False
-        for event in live_events(self.path, branch):
+        for event in replay.live():
             lines = list(self._told(event))
             ended = event["event"] in ENDS
             if event["event"] == "eval" or not recent:
@@ -49,7 +50,7 @@ class Follower:
             else:
                 recent[-1] += lines
         yield from (line for lines in recent for line in lines)
-        for event in follow(self.path, offset, branch.run_id, self.bundle) if on and not ended else ():
+        for event in follow(self.path, offset, replay.run_id, self.bundle) if on and not ended else ():
             yield from self._told(event)
             ended = event["event"] in ENDS
         if not ended and is_abandoned(self.bundle):

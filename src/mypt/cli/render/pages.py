@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mypt import units
-from mypt.log.figures import Few, LossFigures, Point, Spike, Stall, Summary
+from mypt.log.figures import Few, LossFigures, LossPoint, Spike, Stall, Summary
 
 BARS = "▁▂▃▄▅▆▇█"
 SPARKS = 60
@@ -30,7 +30,7 @@ def summary_page(summary: Summary) -> Group:
     return Group(*parts, *(f"  {line}" for line in summary.advice), "")
 
 
-def sparkline(points: Sequence[Point], width: int = SPARKS) -> str:
+def sparkline(points: Sequence[LossPoint], width: int = SPARKS) -> str:
     """Losses as bars of eight heights, each the mean of its share of the points."""
     width = min(width, len(points))
     means = []

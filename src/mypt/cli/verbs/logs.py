@@ -15,7 +15,7 @@ from mypt.cli.verb import busy, console, names_that_begin, out_dir_option, verb
 from mypt.errors import InputError, UsageError
 from mypt.log.locate import LOG_FOLDER, LogPlace, all_logs, find_log
 from mypt.schema.base import to_json_text
-from mypt.schema.kinds import event_schemas
+from mypt.schema.files.events import EVENTS
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
 
 _LOG = typer.Argument(
@@ -85,7 +85,7 @@ def _show(group: typer.Typer) -> None:
         out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
     ) -> None:
         """Show the events of a run."""
-        names = {_event_name(e) for e in event or event_schemas()}
+        names = {_event_name(e) for e in event or EVENTS}
         found = (e for e in _events(find_log(log, out_dir), every) if e["event"] in names)
         chosen: Iterator[dict[str, Any]] = iter(deque(found, last)) if last else found
         if as_json:
@@ -137,11 +137,11 @@ def _plot(group: typer.Typer) -> None:
         out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
     ) -> None:
         """Draw val loss, of one run train loss too; in a picture also learning rates, phases, gold and blocks."""
-        from mypt.log.run_record import view
+        from mypt.log.run_record import read_run
 
         axis = chosen_axis(over)
         with busy("Reading the runs"):
-            runs = [view(name, out_dir) for name in logs]
+            runs = [read_run(name, out_dir) for name in logs]
         empty = [run.label for run in runs if not run.curve]
         if empty:
             raise InputError(f"There is nothing to draw of {', '.join(empty)}.", "Wait for its first evaluation.")
@@ -173,13 +173,13 @@ def _export(group: typer.Typer) -> None:
         out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
     ) -> None:
         """Write the evaluations of a run, one row each, over a file that is there, or as TensorBoard's curves."""
-        from mypt.log.export import eval_table, write_csv, write_parquet, write_tensorboard
+        from mypt.log.export import event_table, write_csv, write_parquet, write_tensorboard
 
         if not (csv or parquet or tensorboard):
             raise UsageError("There is nothing to write.", "Give --csv FILE, --parquet FILE or --tensorboard FOLDER.")
         place = find_log(log, out_dir)
         with busy(f"Reading {place.path}"):
-            table = eval_table(place.path, place.run_id)
+            table = event_table(place.path, place.run_id)
         writers = ((csv, write_csv), (parquet, write_parquet), (tensorboard, write_tensorboard))
         for target, write in writers:
             if target is not None:
@@ -189,19 +189,18 @@ def _export(group: typer.Typer) -> None:
 
 
 def _events(place: LogPlace, every: bool) -> Iterator[dict[str, Any]]:
-    from mypt.log.live import find_branch, live_events
-    from mypt.log.reader import events
+    from mypt.log.reader import read_events
+    from mypt.log.replay import Replay
 
     if every:
-        return events(place.path)
-    return live_events(place.path, find_branch(place.path, place.run_id))
+        return read_events(place.path)
+    return Replay(place.path, place.run_id).live()
 
 
 def _event_name(name: str) -> str:
-    known = event_schemas()
-    if name in known:
+    if name in EVENTS:
         return name
-    near = get_close_matches(name, known, n=1)
+    near = get_close_matches(name, EVENTS, n=1)
     raise UsageError(
-        f"There is no event {name!r}" + (f"; did you mean {near[0]}?" if near else "."), f"Known: {', '.join(known)}."
+        f"There is no event {name!r}" + (f"; did you mean {near[0]}?" if near else "."), f"Known: {', '.join(EVENTS)}."
     )

@@ -1,9 +1,10 @@
-"""The events of a run's log, one JSON object a line. Fields of the spec come first, in its order."""
+"""The events of a run's log, one JSON object a line. Fields are written in the order in which they stand here."""
 
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, PlainSerializer, SerializerFunctionWrapHandler, model_serializer
+from pydantic import ConfigDict, PlainSerializer, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from mypt.schema.base import Model
 
@@ -15,6 +16,8 @@ def _rounded(digits: int) -> PlainSerializer:
 Loss = Annotated[float, _rounded(6)]
 LearningRate = Annotated[float, PlainSerializer(lambda x: float(f"{x:.6g}"), when_used="always")]
 Seconds = Annotated[float, _rounded(3)]
+WHOLE_NUMBERS = range(-(2**63), 2**63)
+"""No run counts further than 64 bits; a longer number would be too large for a float."""
 
 
 def timestamp() -> str:
@@ -23,9 +26,34 @@ def timestamp() -> str:
 
 
 class Event(Model):
-    """One line of the log."""
+    """One line of the log. Its writer adds `run_id` and `attempt`, the number of the session, at the end."""
 
     model_config = ConfigDict(extra="allow")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_range(cls, content: Any) -> Any:
+        if _has_long_number(content):
+            raise ValueError("a whole number does not fit into 64 bits")
+        return content
+
+    @model_validator(mode="after")
+    def _names_run(self) -> Self:
+        extra = self.model_extra or {}
+        if not isinstance(extra.get("run_id"), str | None):
+            raise ValueError("run_id is no text")
+        attempt = extra.get("attempt")
+        if not isinstance(attempt, int | None) or isinstance(attempt, bool):
+            raise ValueError("attempt is no whole number")
+        return self
+
+
+def _has_long_number(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_long_number, value.values()))
+    if isinstance(value, list):
+        return any(map(_has_long_number, value))
+    return isinstance(value, int) and value not in WHOLE_NUMBERS
 
 
 class RunConfigRecord(Model):
@@ -124,10 +152,18 @@ class Eval(Event):
     tflops: Annotated[float | None, _rounded(4)] = None
     mfu: Annotated[float | None, _rounded(4)] = None
 
-    def eval_sets(self) -> dict[str, float]:
-        """The losses of further eval sets, by name."""
+    def eval_sets(self) -> dict[str, float | None]:
+        """The losses of further eval sets, by name; None where one was not measured."""
         extra: dict[str, Any] = self.model_extra or {}
-        return {k.removeprefix("eval_"): float(v) for k, v in extra.items() if k.startswith("eval_")}
+        return {key.removeprefix("eval_"): extra[key] for key in eval_sets(extra)}
+
+    @model_validator(mode="after")
+    def _sets_are_losses(self) -> Self:
+        extra = self.model_extra or {}
+        for key in eval_sets(extra):
+            if not isinstance(extra[key], int | float | None) or isinstance(extra[key], bool):
+                raise ValueError(f"{key} is no loss")
+        return self
 
     @model_serializer(mode="wrap")
     def _in_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -140,6 +176,11 @@ class Eval(Event):
             if key == "val_loss":
                 ordered |= losses
         return ordered
+
+
+def eval_sets(keys: Iterable[str]) -> list[str]:
+    """Those keys of an `eval` event that are losses of further eval sets."""
+    return [key for key in keys if key.startswith("eval_") and key != "eval_duration_s"]
 
 
 class Step(Event):

@@ -1,0 +1,189 @@
+"""What is kept of a run while its log streams by: figures in typed arrays, and never the events themselves."""
+
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf, isfinite, nan
+from typing import Any
+
+from mypt.log.figures import Blocked, Few, LossPoint, Phase, StepFigures
+from mypt.log.replay import Replay
+from mypt.schema.files.events import eval_sets
+
+GUARDS = ("overfit", "trend", "eval regression", "other")
+"""What can keep a val loss from becoming gold, as the reason of the event begins."""
+
+
+def _column() -> "array[float]":
+    return array("d")
+
+
+@dataclass
+class Session:
+    """A session as it was logged.
+
+    Attributes:
+        end: its closing event.
+        end_step: where it stopped or completed.
+    """
+
+    number: int
+    start_step: int = 0
+    started_at: str | None = None
+    elapsed_s: float = 0.0
+    end: dict[str, Any] | None = None
+    end_step: int | None = None
+
+
+@dataclass
+class EvalColumns:
+    """The live evaluations, a column for each figure; nan where one was not logged.
+
+    Attributes:
+        session: which session of the log it is of, counted from 1.
+    """
+
+    step: "array[float]" = field(default_factory=_column)
+    elapsed: "array[float]" = field(default_factory=_column)
+    tokens: "array[float]" = field(default_factory=_column)
+    val: "array[float]" = field(default_factory=_column)
+    train: "array[float]" = field(default_factory=_column)
+    se: "array[float]" = field(default_factory=_column)
+    session: "array[float]" = field(default_factory=_column)
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+
+@dataclass
+class LossColumns:
+    """The live evaluations of one further set."""
+
+    step: "array[float]" = field(default_factory=_column)
+    loss: "array[float]" = field(default_factory=_column)
+
+
+@dataclass
+class RunHistory:
+    """One run of a log. Time and sessions are of all that was done, everything else of what is live.
+
+    Attributes:
+        rewinds: sessions that started before what the run had reached.
+        highest: the step that the run had reached at its end.
+        skipped_batches: steps that were left out.
+    """
+
+    sessions: list[Session] = field(default_factory=list)
+    max_iters: int | None = None
+    rewinds: int = 0
+    highest: int = 0
+    evaluating_s: float = 0.0
+    evals: EvalColumns = field(default_factory=EvalColumns)
+    sets: dict[str, LossColumns] = field(default_factory=dict)
+    phases: list[Phase] = field(default_factory=list)
+    steps: StepFigures | None = None
+    gold_count: int = 0
+    first_gold: LossPoint | None = None
+    last_gold: LossPoint | None = None
+    blocked: Few[Blocked] = field(default_factory=Few)
+    blocked_by: Counter[str] = field(default_factory=Counter)
+    skipped_batches: int = 0
+    _keys: list[str] = field(default_factory=list)
+    _sets: list[tuple[str, LossColumns]] = field(default_factory=list)
+
+    def add(self, event: dict[str, Any], is_live: bool) -> None:
+        """Take in the next event of the run."""
+        name = event["event"]
+        if name == "training_start":
+            self._start(event)
+            return
+        if not self.sessions:
+            self.sessions.append(Session(1))  # one that was never announced
+        step = event["total_steps"] if name == "training_complete" else event["iter"]
+        if step > self.highest:
+            self.highest = step
+        if name == "eval":
+            self._eval(event, step, is_live)
+            return
+        session = self.sessions[-1]
+        if name in ("training_stopped", "training_complete"):
+            session.elapsed_s = event["elapsed_s" if name == "training_stopped" else "total_elapsed_s"]
+            session.end, session.end_step = event, step
+        elif name == "phase_switch":
+            session.elapsed_s = event["elapsed_s"]
+        if is_live:
+            self._live(name, event, step)
+
+    def _start(self, event: dict[str, Any]) -> None:
+        step = event["config"]["start_step"]
+        self.max_iters = event["config"]["max_iters"]
+        number = event.get("attempt") or len(self.sessions) + 1
+        self.sessions.append(Session(number, step, event["timestamp"]))
+        if step < self.highest:
+            self.rewinds, self.highest = self.rewinds + 1, step
+
+    def _eval(self, event: dict[str, Any], step: int, is_live: bool) -> None:
+        """The event that a long log is made of: every call in here is made a million times."""
+        elapsed = event["elapsed_s"]
+        self.sessions[-1].elapsed_s = elapsed
+        self.evaluating_s += event["eval_duration_s"]
+        if not is_live:
+            return
+        evals, train, se = self.evals, event.get("train_loss"), event.get("val_se")
+        if not self.phases or event["phase"] != self.phases[-1].name:
+            before = int(evals.step[-1]) if evals else min(step, self.sessions[-1].start_step)
+            self.phases.append(Phase(name=event["phase"], after_step=before))
+        evals.step.append(step)
+        evals.elapsed.append(elapsed)
+        evals.tokens.append(event["tokens_processed"])
+        evals.val.append(event["val_loss"])
+        evals.train.append(nan if train is None else train)
+        evals.se.append(nan if se is None else se)
+        evals.session.append(len(self.sessions))
+        if (keys := [*event]) != self._keys:
+            self._keys = keys
+            self._sets = [(key, self.sets.setdefault(key, LossColumns())) for key in eval_sets(keys)]
+        for key, columns in self._sets:
+            if (loss := event[key]) is not None:
+                columns.step.append(step)
+                columns.loss.append(loss)
+
+    def _live(self, name: str, event: dict[str, Any], step: int) -> None:
+        """Take in what is live of an event, but for evaluations."""
+        if name == "step":
+            self._step(event, step)
+        elif name == "phase_switch" and (not self.phases or event["new_phase"] != self.phases[-1].name):
+            self.phases.append(Phase(name=event["new_phase"], after_step=step))
+        elif name == "gold_checkpoint":
+            self.gold_count += 1
+            self.last_gold = LossPoint(step=step, loss=event["val_loss"])
+            self.first_gold = self.first_gold or self.last_gold
+        elif name == "gold_blocked":
+            guard = event["reason"].partition(":")[0]
+            self.blocked_by[guard if guard in GUARDS else "other"] += 1
+            self.blocked.add(Blocked(step=step, loss=event["val_loss"], reason=event["reason"]))
+        elif name == "batch_skipped":
+            self.skipped_batches += 1
+
+    def _step(self, event: dict[str, Any], step: int) -> None:
+        figures = self.steps = self.steps or StepFigures()
+        norm, largest = event["grad_norm"], figures.largest_grad_norm
+        figures.count += 1
+        figures.last_loss = event["loss"] if isfinite(event["loss"]) else None
+        if isfinite(norm) and norm > (-inf if largest is None else largest):
+            figures.largest_grad_norm, figures.largest_grad_norm_step = norm, step
+
+
+def read_history(replay: Replay) -> RunHistory:
+    """Read a run of a log from its beginning to its end."""
+    history = RunHistory()
+    add = history.add
+    for event, is_live in replay.events():
+        add(event, is_live)
+    return history
+
+
+def finite(values: Sequence[float]) -> Sequence[float]:
+    """The values that are numbers: mostly all of them, which their sum tells at once."""
+    return values if isfinite(sum(values)) else [x for x in values if isfinite(x)]

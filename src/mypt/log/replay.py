@@ -1,0 +1,98 @@
+"""Replays one run of a log: its events in order, each with whether a later session superseded it."""
+
+import os
+from collections.abc import Iterator
+from itertools import accumulate
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from mypt.errors import InputError
+from mypt.log.reader import SkippedLines, read_events, reading
+
+
+class Replay:
+    """The events of one run, streamed from a log that may go on growing.
+
+    A session that starts at an earlier step than its run had reached supersedes all that lies after this step; what is
+    left is live. Which events are live is known from the starts alone, so they are read first, and the whole log then.
+    What is appended to the log in the meantime is not seen.
+
+    Args:
+        path: the log.
+        run_id: which run of it; the last one that started where nothing is said.
+        size: bytes of the log to read; as many as there are where nothing is said.
+
+    Attributes:
+        run_id: of the run.
+        skipped: lines of the whole log that are no events, counted by the latest reading.
+        runs: the runs that the latest reading met.
+
+    Raises:
+        InputError: there is no log, or no event of the run in it.
+    """
+
+    def __init__(self, path: Path, run_id: str | None = None, size: int | None = None) -> None:
+        self.path = path
+        with reading(path) as log:
+            self._size = log.seek(0, os.SEEK_END) if size is None else size
+        mentions = read_events(path, size=self._size, containing=b"training_start")
+        starts = [(e.get("run_id"), e["config"]["start_step"]) for e in mentions if e["event"] == "training_start"]
+        self.run_id = starts[-1][0] if starts and run_id is None else run_id
+        steps = [step for run, step in starts if run == self.run_id]
+        if not steps:
+            self.run_id = self._run_of_an_event(run_id)
+        self._limits: tuple[float, ...] = tuple(accumulate([inf, *reversed(steps)], min))[::-1]
+        """After each start of the run, counted from none, the last step that no later session superseded."""
+        self.skipped = SkippedLines()
+        self.runs: set[str | None] = set()
+
+    def events(self) -> Iterator[tuple[dict[str, Any], bool]]:
+        """Every event of the run, and whether it is live."""
+        self.skipped, self.runs = SkippedLines(), set()
+        limits = iter(self._limits)
+        limit = next(limits)
+        for event in read_events(self.path, self.skipped, size=self._size):
+            run = event.get("run_id")
+            self.runs.add(run)
+            if run == self.run_id:
+                name = event["event"]
+                if name == "training_start":
+                    limit = next(limits, limit)
+                yield event, _step_of(name, event) <= limit
+
+    def live(self) -> Iterator[dict[str, Any]]:
+        """The events of the run that are live."""
+        return (event for event, is_live in self.events() if is_live)
+
+    def _run_of_an_event(self, run_id: str | None) -> str | None:
+        """The run of the first event that fits the one asked for, in a log that has no start of it."""
+        for event in read_events(self.path, size=self._size):
+            found: str | None = event.get("run_id")
+            if run_id in (None, found):
+                return found
+        which = "event" if run_id is None else f"event of the run {run_id}"
+        raise InputError(
+            f"There is no {which} in {self.path}.", "Give a log that `mypt train` or `mypt resume` has written."
+        )
+
+
+def live_evals(path: Path, run_id: str | None) -> Iterator[dict[str, Any]]:
+    """The live evaluations of a run.
+
+    Raises:
+        InputError: the log cannot be read, or has no event of the run.
+    """
+    return (event for event in Replay(path, run_id).live() if event["event"] == "eval")
+
+
+def latest_session(path: Path, run_id: str | None) -> int:
+    """The highest session number that a run has used in a log; 0 where there is none, or no log."""
+    found = (e.get("attempt") for e in (read_events(path) if path.is_file() else ()) if e.get("run_id") == run_id)
+    return max((number for number in found if number is not None), default=0)
+
+
+def _step_of(name: str, event: dict[str, Any]) -> int:
+    """The step that an event belongs to; that a session starts belongs to none, and is never superseded."""
+    step: int = event["total_steps"] if name == "training_complete" else event.get("iter", 0)
+    return step + 1 if name == "phase_switch" else step  # a switch is written before the first step of its phase

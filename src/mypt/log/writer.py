@@ -1,0 +1,47 @@
+"""Writes the log of a run: JSON events, one a line, appended and flushed, never rewritten."""
+
+import json
+import os
+from pathlib import Path
+
+from mypt.checkpoint.atomic import storage_errors
+from mypt.schema.files.events import Event
+
+
+class RunLog:
+    """Appends events to a run's log.
+
+    Args:
+        path: the log; its folder is made when the first event is written.
+        run_id: names the run in each of its lines.
+        attempt: number of the session, from 1.
+    """
+
+    def __init__(self, path: Path, run_id: str | None = None, attempt: int = 1) -> None:
+        self.path = path
+        self.run_id = run_id
+        self.attempt = attempt
+
+    def append(self, event: Event) -> None:
+        """Write one event as one line, flushed to the disk, after closing a line that a crash left torn.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        content = {**event.model_dump(mode="json"), "run_id": self.run_id, "attempt": self.attempt}
+        # a path whose bytes are no UTF-8 would make a line that no JSON reader takes, so such bytes become "?"
+        line = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
+        with storage_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab+") as log:
+                if log.tell() and not _ends_whole(self.path):
+                    log.write(b"\n")
+                log.write(line + b"\n")
+                log.flush()
+                os.fsync(log.fileno())
+
+
+def _ends_whole(path: Path) -> bool:
+    with path.open("rb") as log:
+        log.seek(-1, os.SEEK_END)
+        return log.read(1) == b"\n"
