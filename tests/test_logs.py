@@ -18,16 +18,22 @@ import pyarrow.parquet as parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import from_json
 from rich.console import Console
 
 from mypt.cli.render.follower import CRASHED, Follower
 from mypt.cli.render.pages import sparkline, summary_page
+from mypt.errors import InputError
+from mypt.log.export import event_table
 from mypt.log.figures import LossPoint, Summary
-from mypt.log.reader import SkippedLines, read_events
+from mypt.log.reader import LineParser, SkippedLines, read_events
 from mypt.log.replay import Replay
+from mypt.log.run_record import read_run
 from mypt.log.summary import EVALUATE_GOLD, HEALTHY, summarize
+from mypt.log.writer import RunLog
 from mypt.schema.base import to_json_text
+from mypt.schema.files.events import EVENTS, Event
 from tests.conftest import Mypt, flat
 from tests.test_structure import HEAVY, run_python
 
@@ -172,6 +178,69 @@ def test_foreign_lines_never_change_a_figure(junk: list[tuple[int, bytes | str]]
     assert replace(found, log=expected.log, passed_over=expected.passed_over) == expected
 
 
+def built(model: type[BaseModel]) -> st.SearchStrategy[Any]:
+    """A model with any values that it takes, whole numbers of 64 bits and losses that are no numbers among them."""
+    fields: dict[str, st.SearchStrategy[Any]] = {}
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        nested = isinstance(kind, type) and issubclass(kind, BaseModel)
+        fields[name] = built(kind) if nested else st.from_type(kind)  # type: ignore[arg-type]
+    return st.builds(model, **fields)
+
+
+st.register_type_strategy(int, st.integers(-(2**63), 2**63 - 1))
+ANY_EVENT = st.one_of([built(model) for model in EVENTS.values()])
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(event=ANY_EVENT, extra=st.floats() | st.none(), word=st.text(st.characters(), max_size=5))
+def test_every_event_that_is_written_is_read(event: Event, extra: float | None, word: str, tmp_path: Path) -> None:
+    path, skipped = tmp_path / "x.jsonl", SkippedLines()
+    path.unlink(missing_ok=True)
+    event = type(event).model_validate({**dict(event), "eval_general": extra, "general_se": extra, "note": word})
+    RunLog(path, "r", 2).append(event)
+    (found,) = read_events(path, skipped)
+    assert skipped.total == 0 and list(found.items())[-2:] == [("run_id", "r"), ("attempt", 2)]
+    assert repr(found) == repr(json.loads(path.read_bytes()))  # by their words, since nan is equal to nothing
+    read_back = type(event).model_validate(found, strict=True)
+    assert {name: type(value) for name, value in read_back} == {name: type(value) for name, value in event} | {
+        "run_id": str, "attempt": int,
+    }  # fmt: skip
+
+
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.just(10**30), st.just(-(2**63)),
+    st.just(2**63), st.just([]), st.just({}), st.just([[1, 10**30]]),
+)  # fmt: skip
+KEYS = st.sampled_from(
+    ["run_id", "attempt", "eval_general", "eval_duration_s", "train_loss", "lr", "iter", "x", "event"]
+)
+
+
+@settings(max_examples=500)
+@given(
+    lines=st.lists(
+        st.tuples(
+            st.sampled_from(EXAMPLES.splitlines()),
+            st.dictionaries(KEYS, SCALARS, max_size=3),
+            st.lists(KEYS, max_size=1),
+        ),
+        max_size=8,
+    )
+)
+def test_the_reader_takes_what_the_models_take(lines: list[tuple[str, dict[str, Any], list[str]]]) -> None:
+    parser = LineParser(SkippedLines())
+    for example, changes, left_out in lines * 2:
+        content = {k: v for k, v in (json.loads(example) | changes).items() if k not in left_out}
+        line = json.dumps(content).encode()
+        try:
+            EVENTS[content["event"]].model_validate(from_json(line), strict=True)
+            fits = True
+        except (KeyError, TypeError, ValidationError):
+            fits = False
+        assert (parser.parse(line) is not None) == fits, line
+
+
 @pytest.mark.parametrize(
     ("line", "kind"),
     [
@@ -183,6 +252,14 @@ def test_foreign_lines_never_change_a_figure(junk: list[tuple[int, bytes | str]]
         (evaluation(1, 2.0).replace('"r"', "{}").encode(), "foreign"),
         (EXAMPLES.splitlines()[1].replace("4.123456", "null").encode(), "foreign"),
         (EXAMPLES.splitlines()[0].replace('"start_step": 0', '"start_step": null').encode(), "foreign"),
+        (evaluation(1, 2.0).replace('"r"', '"r", "attempt": true').replace(', "attempt": 1', "").encode(), "foreign"),
+        (evaluation(1, 2.0, eval_general="low").encode(), "foreign"),
+        (evaluation(10**30, 2.0).encode(), "foreign"),
+        (evaluation(1, 10**400).encode(), "foreign"),
+        (b'{"event": "eval", "iter": ' + b"1" * 10_000 + b"}", "torn"),
+        (b'{"event": ' + b"[" * 100_000, "torn"),
+        (b"[" * 100_000, "foreign"),
+        (b'{"event": "\\ud800"}', "torn"),
         (b"\xff\xfe", "binary"),
         (b"\x00" * 100, "binary"),
     ],
@@ -192,6 +269,104 @@ def test_lines_that_are_no_events_are_told_apart(line: bytes, kind: str, tmp_pat
     path.write_bytes(line + b"\n\n" + evaluation(1, 2.0).encode())
     assert [e["iter"] for e in read_events(path, passed)] == [1]
     assert passed == SkippedLines(**{kind: 1})
+
+
+def logged_step(step: int, run: str | None = "r", **more: object) -> str:
+    figures = {"loss": 5.0 - step / 100, "lr": 0.001, "grad_norm": 1.0 + step, "tokens_per_sec": 1000}
+    return event("step", step, run, **{**figures, **more})
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[str]:
+    """The log of a run in sessions, each of which starts anywhere up to where the one before ended; and of another."""
+    lines, reached = [], 0
+    for attempt in range(1, draw(st.integers(1, 4)) + 1):
+        first = draw(st.integers(0, reached))
+        lines.append(start(first, attempt=attempt))
+        reached = first + draw(st.integers(0, 12))
+        for step in range(first, reached + 1):
+            if step > first:
+                lines += [logged_step(step)] if draw(st.booleans()) else []
+                lines += [event("batch_skipped", step, loss="nan", windows=[[0]])] if draw(st.booleans()) else []
+            if step > first and step % 3 == 0:
+                lines.append(evaluation(step, 4.0 - step / 10, attempt=attempt, phase=draw(st.sampled_from("ab"))))
+                lines += [event("gold_checkpoint", step, val_loss=1.0, prev_best=None)] if draw(st.booleans()) else []
+            if draw(st.integers(0, 5)) == 0:
+                switch: dict[str, Any] = {
+                    "elapsed_s": float(step),
+                    "tokens_processed": 1,
+                    "new_phase": draw(st.sampled_from("ab")),
+                }
+                lines.append(event("phase_switch", step, **switch))
+            if draw(st.integers(0, 9)) == 0:
+                lines += [evaluation(step, 1.0, run="other"), "torn"]
+        if draw(st.booleans()):
+            ends: dict[str, Any] = {"elapsed_s": 1.0, "tokens_processed": 1, "reason": "SIGTERM"}
+            lines.append(event("training_stopped", reached, **ends))
+    return lines
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=histories())
+def test_all_readers_agree_on_what_is_live(lines: list[str], tmp_path: Path) -> None:
+    path = written(tmp_path / "x.jsonl", *lines)
+    events = [e for e in read_events(path) if e["run_id"] == "r"]
+    live = []
+    for number, e in enumerate(events):
+        step = e.get("iter", 0) + (e["event"] == "phase_switch")
+        later = [x["config"]["start_step"] for x in events[number + 1 :] if x["event"] == "training_start"]
+        live += [e] if all(step <= first for first in later) else []
+    assert list(Replay(path).live()) == live
+
+    def steps(name: str) -> list[int]:
+        return [e["iter"] for e in live if e["event"] == name]
+
+    summary, run, evals = summarize(path), read_run(str(path), tmp_path), steps("eval")
+    assert (summary.evaluations, [p.step for p in summary.curve]) == (len(evals), evals)
+    assert (summary.steps.count if summary.steps else 0) == len(steps("step"))
+    assert (summary.signs.batches_skipped, summary.gold.count) == (
+        len(steps("batch_skipped")),
+        len(steps("gold_checkpoint")),
+    )
+    assert [p.step for p in run.curve] == evals
+    assert run.gold == (steps("gold_checkpoint") if evals else [])
+    assert run.phases == ([(e["new_phase"], e["iter"]) for e in live if e["event"] == "phase_switch"] if evals else [])
+    assert [p.step for p in run.steps] == (steps("step") if evals else [])
+    assert evals == sorted(set(evals)) and steps("step") == sorted(set(steps("step")))
+    for name in ("eval", "step"):
+        assert not steps(name) or [row["iter"] for row in event_table(path, None, name).rows()] == steps(name)
+    shown = [line for line in Follower(path, None, 1000).lines(on=False) if line.startswith("step ")]
+    assert [int(line.split("/")[0].removeprefix("step ")) for line in shown] == evals
+
+
+def test_what_is_appended_while_a_log_is_read_is_not_of_that_reading(tmp_path: Path) -> None:
+    lines = [start(), *(evaluation(step, 3.0) for step in range(1, 30_000))]
+    path = written(tmp_path / "x.jsonl", *lines)
+    with path.open("a", encoding="utf-8") as log:
+        log.write(evaluation(30_000, 3.0)[:50])  # a line that is just being written
+    replay = Replay(path)
+    found = replay.live()
+    first = [next(found) for _ in range(10)]
+    with path.open("a", encoding="utf-8") as log:
+        log.write(evaluation(30_000, 3.0)[50:] + "\n" + start(5, attempt=2) + "\n" + evaluation(6, 2.0) + "\n")
+    assert [e.get("iter", 0) for e in [*first, *found]] == list(range(30_000)) and replay.skipped.torn == 1
+    assert [e.get("iter", 0) for e in Replay(path).live()] == [*range(6), 0, 6]
+
+
+def test_a_session_that_was_superseded_did_not_complete_its_run(tmp_path: Path) -> None:
+    complete = json.loads(EXAMPLES.splitlines()[-1]) | {"total_steps": 20, "run_id": "r"}
+    lines = [start(), evaluation(10, 3.0), evaluation(20, 2.0), json.dumps(complete), start(10, attempt=2)]
+    path = written(tmp_path / "x.jsonl", *lines)
+    assert [e["event"] for e in Replay(path).live()] == ["training_start", "eval", "training_start"]
+    assert (summarize(path).state, read_run(str(path), tmp_path).results["tokens_per_sec"]) == ("unfinished", None)
+
+
+def test_a_log_without_a_start_is_of_the_run_of_its_first_event(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.jsonl", evaluation(1, 3.0), evaluation(2, 2.0, run="other"), evaluation(3, 1.0))
+    assert [e["iter"] for e in Replay(path).live()] == [1, 3]
+    assert [e["iter"] for e in Replay(path, "other").live()] == [2] and summarize(path, "other").runs == 2
+    with pytest.raises(InputError, match="no event of the run nobody"):
+        Replay(path, "nobody")
 
 
 def test_losses_that_are_no_numbers_are_counted(tmp_path: Path) -> None:

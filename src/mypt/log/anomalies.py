@@ -29,8 +29,8 @@ def find_anomalies(evals: EvalColumns, skipped_batches: int) -> Anomalies:
     return Anomalies(
         batches_skipped=skipped_batches,
         losses_not_finite=len(evals) - len(finite(evals.val)),
-        spikes=Few[Spike]().extended(_spikes(evals)),
-        stalls=Few[Stall]().extended(_stalls(evals)),
+        spikes=Few.of(_spikes(evals)),
+        stalls=Few.of(_stalls(evals)),
         rising=_rising(evals.val),
         overfit_after=_overfit_after(evals),
     )

@@ -21,17 +21,19 @@ class Few(Generic[T]):
     first: list[T] = field(default_factory=list)
     last: list[T] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, items: Iterable[T]) -> "Few[T]":
+        """The ends of a list that is told item by item."""
+        few = cls()
+        for item in items:
+            few.add(item)
+        return few
+
     def add(self, item: T) -> None:
         """Take in the next item."""
         self.count += 1
         (self.first if self.count <= ENDS else self.last).append(item)
         del self.last[:-ENDS]
-
-    def extended(self, items: Iterable[T]) -> "Few[T]":
-        """The list itself, with more items."""
-        for item in items:
-            self.add(item)
-        return self
 
 
 @dataclass(kw_only=True)

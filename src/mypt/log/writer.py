@@ -28,7 +28,7 @@ class RunLog:
         Raises:
             StorageError: the disk refused.
         """
-        content = {**event.model_dump(mode="json"), "run_id": self.run_id, "attempt": self.attempt}
+        content = {**event.model_dump(), "run_id": self.run_id, "attempt": self.attempt}
         # a path whose bytes are no UTF-8 would make a line that no JSON reader takes, so such bytes become "?"
         line = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
         with storage_errors(self.path):
