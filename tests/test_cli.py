@@ -20,7 +20,7 @@ from rich.console import Console
 from mypt import __version__
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.checkpoint.tensors import load_tensors
-from mypt.cli.verb import busy
+from mypt.cli.console import busy
 from mypt.data.text import is_sample
 from mypt.schema.base import extra_of
 from mypt.schema.resolve import resolve_settings
@@ -66,8 +66,8 @@ def test_what_takes_long_is_said_in_a_terminal_alone(terminal: bool, monkeypatch
             """Too late."""
 
     shown = Console(file=io.StringIO(), force_terminal=terminal)
-    monkeypatch.setattr("mypt.cli.verb.Timer", Elapsed)
-    monkeypatch.setattr("mypt.cli.verb._errors", lambda: shown)
+    monkeypatch.setattr("mypt.cli.console.Timer", Elapsed)
+    monkeypatch.setattr("mypt.cli.console.error_console", lambda: shown)
     with busy("Reading the runs"):
         pass
     assert isinstance(shown.file, io.StringIO)

@@ -11,6 +11,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+import typer
 from pydantic import TypeAdapter
 from typer.main import get_command
 
@@ -33,6 +34,12 @@ COMMANDS = {name: command for name, command in TOP.items() if not hasattr(comman
     for name, command in getattr(commands, "commands", {}).items()
 }
 """Every verb; those of a group, such as `data inspect`, with both words."""
+
+
+def parameters_of(verb: str) -> list[Any]:
+    """Its arguments and options, those of the schema's settings among them; all but `--help`."""
+    parameters: list[Any] = COMMANDS[verb].get_params(typer.Context(COMMANDS[verb]))
+    return parameters[:-1]
 
 
 def fenced(page: Path, language: str) -> list[str]:
@@ -58,7 +65,7 @@ def test_every_verb_has_a_page_and_an_example_in_its_help(verb: str, mypt: Mypt)
     assert f"docs/{name}.md" in (ROOT / "README.md").read_text(encoding="utf-8")
     shown = mypt(*verb.split(), "--help").output
     assert f"Example: mypt {verb}" in shown
-    for option in COMMANDS[verb].params:
+    for option in parameters_of(verb):
         assert getattr(option, "help", None), f"{verb} {option.name} has no help"
         assert option.help.rstrip().endswith((".", "]", ")")), option.help
 
@@ -72,7 +79,7 @@ def test_every_command_in_the_docs_is_one_that_mypt_takes() -> None:
         if verb.startswith("-") or verb == "VERB":
             continue
         assert verb in COMMANDS, line
-        known = {o for p in COMMANDS[verb].params for o in (*p.opts, *p.secondary_opts)} | {"--help", "-h"}
+        known = {o for p in parameters_of(verb) for o in (*p.opts, *p.secondary_opts)} | {"--help", "-h"}
         for word in words[2:]:
             if word.startswith("--"):
                 assert word.split("=")[0].replace("_", "-") in known, line
@@ -130,27 +137,19 @@ def test_examples_run(
 def test_help_states_no_default_that_the_schema_does_not() -> None:
     """Options come from the schema alone: no verb declares a setting of its own by hand."""
     for verb in ("train", "resume"):
-        names = {p.name for p in COMMANDS[verb].params}
+        names = {p.name for p in parameters_of(verb)}
         assert {n for s in SECTIONS.values() for n in s.model_fields if extra_of(s, n)["option"]} <= names
-
-
-@pytest.mark.parametrize("verb", COMMANDS)
-def test_no_option_asks_for_a_check_that_commands_do_not_make(verb: str) -> None:
-    """`cli/command.py` knows kinds and `min`; what else typer has would be passed over without a word."""
-    for parameter in COMMANDS[verb].params:
-        info = parameter.type_descriptor.parameter_info
-        asked = (info.max, info.parser, info.formats, info.path_type, info.exists, info.resolve_path, info.clamp)
-        assert not any(asked), parameter.name
 
 
 def reference() -> str:
     """Every verb as the command line itself describes it: call, meaning, options with their defaults."""
     parts = ["# Reference", "Made from the command line itself; `mypt VERB --help` shows the same."]
     for verb, command in COMMANDS.items():
-        arguments = [_word(p) for p in command.params if not p.opts[0].startswith("-")]
+        parameters = parameters_of(verb)
+        arguments = [_word(p) for p in parameters if not p.opts[0].startswith("-")]
         parts += [f"## mypt {verb}", f"```text\nmypt {' '.join([verb, *arguments, '[OPTIONS]'])}\n```"]
         parts.append("\n".join(line.strip() for line in (command.help or "").splitlines()))
-        parts.append("\n".join(f"- {_spelled(p)}: {_plain(p.help)}" for p in command.params if p.help))
+        parts.append("\n".join(f"- {_spelled(p)}: {_plain(p.help)}" for p in parameters if p.help))
         parts.append(_plain(command.epilog or ""))
     return "\n\n".join(parts) + "\n"
 

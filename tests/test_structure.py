@@ -1,14 +1,19 @@
 """The structure: imports point one way, and light verbs stay light."""
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from typer.main import get_command
 
 import mypt
+from mypt.cli.app import VERBS, app
 
 SOURCE = Path(mypt.__file__).parent
 ORDER = {
@@ -118,6 +123,35 @@ print("LOADED", sorted({heavy!r} & sys.modules.keys()))
 @pytest.mark.parametrize("call", LIGHT, ids=" ".join)
 def test_light_verbs_import_nothing_heavy(call: list[str], bundle_folder: Path) -> None:
     assert loaded_by(call, HEAVY, bundle_folder, 2 if "-1" in call else 0) == "LOADED []"
+
+
+def test_a_call_loads_the_module_of_its_own_verb_alone(bundle_folder: Path) -> None:
+    verbs = {name for name in MODULES if name.startswith("mypt.cli.verbs.")}
+    assert loaded_by(["inspect", "m"], verbs, bundle_folder) == "LOADED ['mypt.cli.verbs.inspect']"
+    assert loaded_by(["resume", "--help"], verbs, bundle_folder) == "LOADED ['mypt.cli.verbs.resume']"
+    assert loaded_by(["inspekt"], verbs, bundle_folder, 2) == "LOADED []"
+
+
+def test_the_table_of_verbs_is_that_of_their_modules() -> None:
+    assert {f"mypt.cli.verbs.{module}" for module in VERBS.values()} == {
+        name for name in MODULES if name.startswith("mypt.cli.verbs.")
+    }
+    group: Any = get_command(app)
+    shown = group.get_help(typer.Context(group, info_name="mypt"))
+    assert list(group.commands) == list(VERBS) and "No such command" not in shown
+    for name in VERBS:
+        command = group.commands[name]
+        assert command.name == name and command.help
+
+
+def test_a_verb_is_a_function_whose_parameters_are_those_that_it_takes() -> None:
+    from mypt.cli.verbs.inspect import inspect as verb
+
+    assert list(inspect.signature(verb).parameters) == [
+        "ctx", "name", "model_name", "out_dir", "sort", "tensors", "as_json",
+    ]  # fmt: skip
+    group: Any = get_command(app)
+    assert inspect.unwrap(group.commands["inspect"].callback) is verb
 
 
 @pytest.mark.parametrize(

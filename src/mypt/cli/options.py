@@ -1,27 +1,48 @@
 """Options made from the schema: each setting's help, unit, default and choices."""
 
-import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
 
 import typer
+from typer.core import TyperOption
+from typer.main import get_command_from_info
+from typer.models import CommandInfo
 
 from mypt.schema.base import Section, extra_of
 
+_GIVEN = "mypt.settings"
+"""Where the context of a call keeps the settings that were given."""
 
-def options_of(sections: Mapping[str, type[Section]]) -> dict[str, inspect.Parameter]:
-    """The option of every setting that the command line has, by field name, under the heading of its section."""
-    return {
-        name: _option(name, heading, section)
+
+def options_of(sections: Mapping[str, type[Section]]) -> list[TyperOption]:
+    """The option of every setting that the command line has, under the heading of its section."""
+    return [
+        _option(name, heading, section)
         for heading, section in sections.items()
         for name in section.model_fields
         if extra_of(section, name)["option"]
-    }
+    ]
 
 
-def _option(name: str, heading: str, section: type[Section]) -> inspect.Parameter:
+def given_settings(ctx: typer.Context) -> dict[str, Any]:
+    """The settings that were given in a call, by field name; what was not given is not in it."""
+    return dict(ctx.meta.get(_GIVEN, {}))
+
+
+def parameters_of(function: Callable[..., None]) -> list[Any]:
+    """The arguments and options that typer makes of a function's parameters."""
+    info = CommandInfo(callback=function)
+    return get_command_from_info(info, pretty_exceptions_short=False, rich_markup_mode=None).params
+
+
+def _keep_given(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> None:
+    if value is not None:
+        ctx.meta.setdefault(_GIVEN, {})[param.name] = value
+
+
+def _option(name: str, heading: str, section: type[Section]) -> TyperOption:
     """One field of the schema as an option; its value stays text, so that the schema finds every fault at once."""
     field, extra = section.model_fields[name], extra_of(section, name)
     spelling = "--" + name.replace("_", "-")
@@ -35,16 +56,29 @@ def _option(name: str, heading: str, section: type[Section]) -> inspect.Paramete
     notes = [str(n) for n in (extra["unit"], f"default {default}" if str(default) else None) if n]
     help_text = f"{field.description}" + (f" [dim]({'; '.join(notes)})[/dim]" if notes else "")
     if is_flag:
-        annotation: Any = bool | None
         spelling, metavar = f"{spelling}/--no-{spelling[2:]}", None
     elif several:
-        annotation, metavar = list[str] | None, "TEXT" if field.default == () else "NAME=PATH"
+        metavar = "TEXT" if field.default == () else "NAME=PATH"
     else:
-        annotation, metavar = str | None, "|".join(choices) or _metavar(kinds)
-    option = typer.Option(
-        None, spelling, *extra["names"], help=help_text, metavar=metavar, rich_help_panel=heading, show_default=False
-    )
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=annotation)
+        metavar = "|".join(choices) or _metavar(kinds)
+    declared = typer.Option(
+        None, spelling, *extra["names"], help=help_text, metavar=metavar, rich_help_panel=heading, show_default=False,
+        expose_value=False, callback=_keep_given,
+    )  # fmt: skip
+    return _made(name, declared, is_flag=is_flag, several=several)
+
+
+def _made(name: str, declared: Any, *, is_flag: bool, several: bool) -> TyperOption:
+    """The option that typer makes of a parameter, under the name that the schema has for it."""
+
+    def flag(_: bool | None = declared) -> None: ...
+    def texts(_: list[str] | None = declared) -> None: ...
+    def text(_: str | None = declared) -> None: ...
+
+    option: TyperOption
+    (option,) = parameters_of(flag if is_flag else texts if several else text)
+    option.name = name
+    return option
 
 
 def _metavar(kinds: Sequence[Any]) -> str:

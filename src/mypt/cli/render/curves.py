@@ -4,9 +4,7 @@ import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
-
-import typer
+from typing import TYPE_CHECKING, Any, Literal
 
 from mypt import units
 from mypt.checkpoint.atomic import storage_errors
@@ -28,22 +26,6 @@ _X: dict[Axis, "Callable[[CurvePoint], float]"] = {
 }
 _TITLES: dict[Axis, str] = {"tokens": "training tokens", "steps": "step", "time": "time of all sessions"}
 SUFFIXES = (".png", ".svg", ".html")
-
-
-def axis_option() -> Any:
-    """What curves are drawn over, for the verbs that draw."""
-    return typer.Option("--over", help="Draw over tokens, steps or time.", metavar="AXIS")
-
-
-def chosen_axis(over: str) -> Axis:
-    """The axis that a call names.
-
-    Raises:
-        typer.BadParameter: there is no such axis.
-    """
-    if over not in get_args(Axis):
-        raise typer.BadParameter(f"--over takes one of {', '.join(get_args(Axis))}, not {over}.")
-    return cast(Axis, over)
 
 
 def terminal_plot(runs: "Sequence[RunRecord]", axis: Axis, width: int, *, colour: bool) -> str:

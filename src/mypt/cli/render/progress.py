@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mypt import units
 from mypt.checkpoint.changes import Change
+from mypt.cli.console import say
 from mypt.cli.render.settings import changes_table, plan_table
 from mypt.log.messages import eval_lines, gold_line
 from mypt.run.reproduce import Compared, ReproduceObserver
@@ -50,7 +51,7 @@ class ConsoleObserver(Observer):
 
     def notice(self, text: str) -> None:
         """One line."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        say(self.console, text)
 
     def planned(self, plan: Plan) -> None:
         """The table before the first step."""

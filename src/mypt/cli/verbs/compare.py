@@ -11,60 +11,60 @@ from rich.table import Table
 
 from mypt import units
 from mypt.checkpoint.atomic import storage_errors
-from mypt.cli.render.curves import Axis, axis_option, chosen_axis, save_plot, terminal_plot
-from mypt.cli.verb import busy, console, names_that_begin, out_dir_option, verb
+from mypt.cli.arguments import AsJson, OutDir, Over, names_that_begin
+from mypt.cli.console import busy, console, say
+from mypt.cli.render.curves import Axis, save_plot, terminal_plot
+from mypt.cli.verb import Verb
 from mypt.errors import UsageError
-from mypt.log.compare import Comparison, Difference, compare
+from mypt.log.compare import Comparison, Difference
+from mypt.log.compare import compare as compare_runs
 from mypt.schema.base import to_json_text
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
 
+app = typer.Typer(add_completion=False)
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
 
-    @verb(app, "compare", example="mypt compare modelA modelB")
-    def compare_runs(
-        names: Annotated[
-            list[str],
-            typer.Argument(
-                help="Names or paths of bundles, or logs; two or more.",
-                metavar="NAME",
-                show_default=False,
-                autocompletion=names_that_begin,
-            ),
-        ],
-        out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
-        everything: Annotated[bool, typer.Option("--all", help="Show what is equal too.")] = False,
-        plot: Annotated[bool, typer.Option("--plot", help="Draw the val losses in the terminal.")] = False,
-        out: Annotated[
-            Path | None,
-            typer.Option("--out", help="Save a picture (.png, .svg, .html), or the tables (.md, .json), as this file."),
-        ] = None,
-        over: Annotated[str, axis_option()] = "tokens",
-        as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
-    ) -> None:
-        """Show what differs between runs, whether their losses compare, and which is better beyond the noise."""
-        if len(names) < 2:
-            raise UsageError("One run cannot be compared.", "Name two or more; `mypt inspect` lists them.")
-        axis = chosen_axis(over)
-        with busy("Reading the runs"):
-            found = compare(names, out_dir)
-        if out is not None:
-            save_comparison(found, axis, out)
-        if as_json:
-            typer.echo(to_json_text(found, indent=True))
-            return
-        shown = console()
-        for line in verdict_lines(found):
-            shown.print(line, markup=False, soft_wrap=True)
-        for table in comparison_tables(found, everything):
-            shown.print(table)
-        for line in closing_lines(found):
-            shown.print(line, markup=False, soft_wrap=True)
-        if plot:
-            typer.echo(terminal_plot(found.runs, axis, shown.width, colour=shown.color_system is not None))
-        if out is not None:
-            shown.print(f"Saved {out}.", markup=False, soft_wrap=True)
+@app.command(cls=Verb, epilog="Example: mypt compare modelA modelB")
+def compare(
+    ctx: typer.Context,
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            help="Names or paths of bundles, or logs; two or more.",
+            metavar="NAME",
+            show_default=False,
+            autocompletion=names_that_begin,
+        ),
+    ],
+    out_dir: OutDir = DEFAULT_OUT_DIR,
+    everything: Annotated[bool, typer.Option("--all", help="Show what is equal too.")] = False,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw the val losses in the terminal.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Save a picture (.png, .svg, .html), or the tables (.md, .json), as this file."),
+    ] = None,
+    over: Over = "tokens",
+    as_json: AsJson = False,
+) -> None:
+    """Show what differs between runs, whether their losses compare, and which is better beyond the noise."""
+    if len(names) < 2:
+        raise UsageError("One run cannot be compared.", "Name two or more; `mypt inspect` lists them.")
+    with busy("Reading the runs"):
+        found = compare_runs(names, out_dir)
+    if out is not None:
+        save_comparison(found, over, out)
+    if as_json:
+        typer.echo(to_json_text(found, indent=True))
+        return
+    shown = console(ctx)
+    say(shown, *verdict_lines(found))
+    for table in comparison_tables(found, everything):
+        shown.print(table)
+    say(shown, *closing_lines(found))
+    if plot:
+        typer.echo(terminal_plot(found.runs, over, shown.width, colour=shown.color_system is not None))
+    if out is not None:
+        say(shown, f"Saved {out}.")
 
 
 def save_comparison(found: Comparison, axis: Axis, path: Path) -> None:

@@ -9,183 +9,173 @@ from typing import Annotated, Any
 
 import typer
 
-from mypt.cli.command import Group
-from mypt.cli.render.curves import axis_option, chosen_axis, save_plot, terminal_plot
-from mypt.cli.verb import busy, console, names_that_begin, out_dir_option, verb
+from mypt.cli.arguments import LogName, OutDir, Over, names_that_begin
+from mypt.cli.console import busy, console, say
+from mypt.cli.render.curves import save_plot, terminal_plot
+from mypt.cli.verb import Verb
 from mypt.errors import InputError, UsageError
 from mypt.log.locate import LOG_FOLDER, LogPlace, all_logs, find_log
 from mypt.schema.base import to_json_text
 from mypt.schema.files.events import EVENTS
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
 
-_LOG = typer.Argument(
-    help="Path of a log, or name of a model.", metavar="LOG|NAME", show_default=False, autocompletion=names_that_begin
-)
 _LAST_EVALS = 5
 
-
-def register(app: typer.Typer) -> None:
-    """Add the group of verbs."""
-    group = typer.Typer(cls=Group, no_args_is_help=True, help="Look at the logs of runs.")
-    app.add_typer(group, name="logs")
-    _summarize(group)
-    _show(group)
-    _tail(group)
-    _plot(group)
-    _export(group)
+app = typer.Typer(name="logs", add_completion=False, no_args_is_help=True)
 
 
-def _summarize(group: typer.Typer) -> None:
-    @verb(group, "summarize", example="mypt logs summarize dante")
-    def summarize(
-        logs: Annotated[
-            list[str] | None,
-            typer.Argument(
-                help=f"Paths of logs, or names of models; every log in {LOG_FOLDER.as_posix()} if none is given.",
-                metavar="LOG|NAME",
-                show_default=False,
-                autocompletion=names_that_begin,
-            ),
-        ] = None,
-        out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
-        as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a log instead of pages.")] = False,
-    ) -> None:
-        """Show how runs went: losses, time, gold, and what deserves a look."""
-        from mypt.log.summary import summarize as read
-
-        places = [find_log(word, out_dir) for word in logs or map(str, all_logs())]
-        if not places:
-            raise InputError(f"There is no log in {LOG_FOLDER.as_posix()}.", "`mypt train` writes one for each model.")
-        for place in places:
-            with busy(f"Reading {place.path}"):
-                summary = read(place.path, place.run_id, place.bundle)
-            if as_json:
-                typer.echo(to_json_text(summary))
-            else:
-                from mypt.cli.render.pages import summary_page
-
-                console().print(summary_page(summary))
+@app.callback()
+def logs() -> None:
+    """Look at the logs of runs."""
 
 
-def _show(group: typer.Typer) -> None:
-    @verb(group, "show", example="mypt logs show dante --event gold_checkpoint")
-    def show(
-        log: Annotated[str, _LOG],
-        event: Annotated[
-            list[str] | None,
-            typer.Option("--event", help="Only events of this name; can be given again.", show_default=False),
-        ] = None,
-        last: Annotated[
-            int | None, typer.Option("--last", help="Only so many from the end.", min=1, show_default=False)
-        ] = None,
-        every: Annotated[
-            bool, typer.Option("--all", help="Also events that a later session superseded, and those of other runs.")
-        ] = False,
-        as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")] = False,
-        out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
-    ) -> None:
-        """Show the events of a run."""
-        names = {_event_name(e) for e in event or EVENTS}
-        found = (e for e in _events(find_log(log, out_dir), every) if e["event"] in names)
-        chosen: Iterator[dict[str, Any]] = iter(deque(found, last)) if last else found
-        if as_json:
-            for e in chosen:
-                typer.echo(json.dumps(e, ensure_ascii=False))
-            return
-        from mypt.cli.render.pages import events_table
+@app.command(cls=Verb, epilog="Example: mypt logs summarize dante")
+def summarize(
+    ctx: typer.Context,
+    logs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help=f"Paths of logs, or names of models; every log in {LOG_FOLDER.as_posix()} if none is given.",
+            metavar="LOG|NAME",
+            show_default=False,
+            autocompletion=names_that_begin,
+        ),
+    ] = None,
+    out_dir: OutDir = DEFAULT_OUT_DIR,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a log instead of pages.")] = False,
+) -> None:
+    """Show how runs went: losses, time, gold, and what deserves a look."""
+    from mypt.log.summary import summarize as read
 
-        console().print(events_table(chosen))
-
-
-def _tail(group: typer.Typer) -> None:
-    @verb(group, "tail", example="mypt logs tail dante")
-    def tail(
-        log: Annotated[str, _LOG],
-        follow: Annotated[
-            bool, typer.Option("--follow/--no-follow", help="Go on until the run ends, or Ctrl-C.")
-        ] = True,
-        out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
-    ) -> None:
-        """Print the last evaluations of a run as it printed them, and follow it while it goes on."""
-        from mypt.cli.render.follower import Follower
-
-        place = find_log(log, out_dir)
-        follower = Follower(place.path, place.run_id, _LAST_EVALS, place.bundle)
-        try:
-            for line in follower.lines(follow):
-                typer.echo(line)
-        except KeyboardInterrupt:
-            raise typer.Exit from None
-
-
-def _plot(group: typer.Typer) -> None:
-    @verb(group, "plot", example="mypt logs plot dante --out curves.png")
-    def plot(
-        logs: Annotated[
-            list[str],
-            typer.Argument(
-                help="Paths of logs, or names of models; several are drawn together.",
-                metavar="LOG|NAME",
-                autocompletion=names_that_begin,
-            ),
-        ],
-        out: Annotated[
-            Path | None,
-            typer.Option("--out", help="Save as .png, .svg or .html instead of drawing in the terminal."),
-        ] = None,
-        over: Annotated[str, axis_option()] = "tokens",
-        out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
-    ) -> None:
-        """Draw val loss, of one run train loss too; in a picture also learning rates, phases, gold and blocks."""
-        from mypt.log.run_record import read_run
-
-        axis = chosen_axis(over)
-        with busy("Reading the runs"):
-            runs = [read_run(name, out_dir) for name in logs]
-        empty = [run.label for run in runs if not run.curve]
-        if empty:
-            raise InputError(f"There is nothing to draw of {', '.join(empty)}.", "Wait for its first evaluation.")
-        shown = console()
-        if out is None:
-            typer.echo(terminal_plot(runs, axis, shown.width, colour=shown.color_system is not None))
-            return
-        save_plot(runs, axis, out)
-        shown.print(f"Saved {out}.", markup=False, soft_wrap=True)
-
-
-def _export(group: typer.Typer) -> None:
-    @verb(group, "export", example="mypt logs export dante --csv dante.csv")
-    def export(
-        log: Annotated[str, _LOG],
-        csv: Annotated[Path | None, typer.Option("--csv", help="CSV file to write.", show_default=False)] = None,
-        parquet: Annotated[
-            Path | None,
-            typer.Option("--parquet", help="Parquet file to write; needs mypt[parquet].", show_default=False),
-        ] = None,
-        tensorboard: Annotated[
-            Path | None,
-            typer.Option(
-                "--tensorboard",
-                help="Folder for TensorBoard's event files; needs mypt[tensorboard].",
-                show_default=False,
-            ),
-        ] = None,
-        out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
-    ) -> None:
-        """Write the evaluations of a run, one row each, over a file that is there, or as TensorBoard's curves."""
-        from mypt.log.export import event_table, write_csv, write_parquet, write_tensorboard
-
-        if not (csv or parquet or tensorboard):
-            raise UsageError("There is nothing to write.", "Give --csv FILE, --parquet FILE or --tensorboard FOLDER.")
-        place = find_log(log, out_dir)
+    places = [find_log(word, out_dir) for word in logs or map(str, all_logs())]
+    if not places:
+        raise InputError(f"There is no log in {LOG_FOLDER.as_posix()}.", "`mypt train` writes one for each model.")
+    for place in places:
         with busy(f"Reading {place.path}"):
-            table = event_table(place.path, place.run_id)
-        writers = ((csv, write_csv), (parquet, write_parquet), (tensorboard, write_tensorboard))
-        for target, write in writers:
-            if target is not None:
-                with busy(f"Writing {target}"):
-                    written = write(table, target)
-                console().print(f"Wrote {written:,} evaluations to {target}.", markup=False, soft_wrap=True)
+            summary = read(place.path, place.run_id, place.bundle)
+        if as_json:
+            typer.echo(to_json_text(summary))
+        else:
+            from mypt.cli.render.pages import summary_page
+
+            console(ctx).print(summary_page(summary))
+
+
+@app.command(cls=Verb, epilog="Example: mypt logs show dante --event gold_checkpoint")
+def show(
+    ctx: typer.Context,
+    log: LogName,
+    event: Annotated[
+        list[str] | None,
+        typer.Option("--event", help="Only events of this name; can be given again.", show_default=False),
+    ] = None,
+    last: Annotated[
+        int | None, typer.Option("--last", help="Only so many from the end.", min=1, show_default=False)
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also events that a later session superseded, and those of other runs.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")] = False,
+    out_dir: OutDir = DEFAULT_OUT_DIR,
+) -> None:
+    """Show the events of a run."""
+    names = {_event_name(e) for e in event or EVENTS}
+    found = (e for e in _events(find_log(log, out_dir), every) if e["event"] in names)
+    chosen: Iterator[dict[str, Any]] = iter(deque(found, last)) if last else found
+    if as_json:
+        for e in chosen:
+            typer.echo(json.dumps(e, ensure_ascii=False))
+        return
+    from mypt.cli.render.pages import events_table
+
+    console(ctx).print(events_table(chosen))
+
+
+@app.command(cls=Verb, epilog="Example: mypt logs tail dante")
+def tail(
+    log: LogName,
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Go on until the run ends, or Ctrl-C.")] = True,
+    out_dir: OutDir = DEFAULT_OUT_DIR,
+) -> None:
+    """Print the last evaluations of a run as it printed them, and follow it while it goes on."""
+    from mypt.cli.render.follower import Follower
+
+    place = find_log(log, out_dir)
+    follower = Follower(place.path, place.run_id, _LAST_EVALS, place.bundle)
+    try:
+        for line in follower.lines(follow):
+            typer.echo(line)
+    except KeyboardInterrupt:
+        raise typer.Exit from None
+
+
+@app.command(cls=Verb, epilog="Example: mypt logs plot dante --out curves.png")
+def plot(
+    ctx: typer.Context,
+    logs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Paths of logs, or names of models; several are drawn together.",
+            metavar="LOG|NAME",
+            autocompletion=names_that_begin,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Save as .png, .svg or .html instead of drawing in the terminal."),
+    ] = None,
+    over: Over = "tokens",
+    out_dir: OutDir = DEFAULT_OUT_DIR,
+) -> None:
+    """Draw val loss, of one run train loss too; in a picture also learning rates, phases, gold and blocks."""
+    from mypt.log.run_record import read_run
+
+    with busy("Reading the runs"):
+        runs = [read_run(name, out_dir) for name in logs]
+    empty = [run.label for run in runs if not run.curve]
+    if empty:
+        raise InputError(f"There is nothing to draw of {', '.join(empty)}.", "Wait for its first evaluation.")
+    shown = console(ctx)
+    if out is None:
+        typer.echo(terminal_plot(runs, over, shown.width, colour=shown.color_system is not None))
+        return
+    save_plot(runs, over, out)
+    say(shown, f"Saved {out}.")
+
+
+@app.command(cls=Verb, epilog="Example: mypt logs export dante --csv dante.csv")
+def export(
+    ctx: typer.Context,
+    log: LogName,
+    csv: Annotated[Path | None, typer.Option("--csv", help="CSV file to write.", show_default=False)] = None,
+    parquet: Annotated[
+        Path | None,
+        typer.Option("--parquet", help="Parquet file to write; needs mypt[parquet].", show_default=False),
+    ] = None,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(
+            "--tensorboard",
+            help="Folder for TensorBoard's event files; needs mypt[tensorboard].",
+            show_default=False,
+        ),
+    ] = None,
+    out_dir: OutDir = DEFAULT_OUT_DIR,
+) -> None:
+    """Write the evaluations of a run, one row each, over a file that is there, or as TensorBoard's curves."""
+    from mypt.log.export import event_table, write_csv, write_parquet, write_tensorboard
+
+    if not (csv or parquet or tensorboard):
+        raise UsageError("There is nothing to write.", "Give --csv FILE, --parquet FILE or --tensorboard FOLDER.")
+    place = find_log(log, out_dir)
+    with busy(f"Reading {place.path}"):
+        table = event_table(place.path, place.run_id)
+    writers = ((csv, write_csv), (parquet, write_parquet), (tensorboard, write_tensorboard))
+    for target, write in writers:
+        if target is not None:
+            with busy(f"Writing {target}"):
+                written = write(table, target)
+            say(console(ctx), f"Wrote {written:,} evaluations to {target}.")
 
 
 def _events(place: LogPlace, every: bool) -> Iterator[dict[str, Any]]:

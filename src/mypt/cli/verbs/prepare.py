@@ -1,7 +1,7 @@
 """`mypt prepare`."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,56 +9,48 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from mypt.cli.verb import Settings, console, verb
+from mypt import units
+from mypt.cli.console import console, say
+from mypt.cli.options import given_settings
+from mypt.cli.verb import taking
+from mypt.schema.resolve import resolve_section
+from mypt.schema.settings.prepare import PrepareConfig
 
 if TYPE_CHECKING:
     from mypt.data.prepare.pipeline import Progress
-    from mypt.schema.base import Section
     from mypt.schema.files.dataset import DatasetMetadata
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-
-    @verb(app, "prepare", _sections, example="mypt prepare texts/ --out datasets/dante")
-    def prepare(
-        settings: Settings,
-        inputs: Annotated[
-            list[str],
-            typer.Argument(
-                help="Texts: .txt, .md, .text, .jsonl, also with .gz, .parquet; files, folders or patterns with *.",
-                metavar="INPUT",
-                show_default=False,
-            ),
-        ],
-        out: Annotated[
-            Path, typer.Option("--out", help="Folder of the dataset, new or unfinished.", show_default=False)
-        ],
-    ) -> None:
-        """Make token shards of texts of any size, once, for runs that read them without loading them.
-
-        A call that was interrupted goes on where it was when it is repeated.
-        """
-        from mypt.schema.resolve import resolve_section
-        from mypt.schema.settings.prepare import PrepareConfig
-
-        config = resolve_section(PrepareConfig, settings)
-        from mypt.data.prepare.pipeline import prepare as make  # heavy, so that a wrong call is told before
-
-        shown = console()
-        try:
-            with _bar(shown) as progress:
-                metadata = make(inputs, out, config, progress, lambda text: shown.print(text, markup=False))
-        except KeyboardInterrupt as interrupt:
-            raise KeyboardInterrupt("What is finished is kept; the same call goes on from there.") from interrupt
-        for line in _closing_lines(out, metadata):
-            shown.print(line, markup=False, soft_wrap=True)
+app = typer.Typer(add_completion=False)
 
 
-def _sections() -> "Mapping[str, type[Section]]":
-    from mypt.schema.settings.prepare import PrepareConfig
+@app.command(cls=taking({"Dataset": PrepareConfig}), epilog="Example: mypt prepare texts/ --out datasets/dante")
+def prepare(
+    ctx: typer.Context,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Texts: .txt, .md, .text, .jsonl, also with .gz, .parquet; files, folders or patterns with *.",
+            metavar="INPUT",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the dataset, new or unfinished.", show_default=False)],
+) -> None:
+    """Make token shards of texts of any size, once, for runs that read them without loading them.
 
-    return {"Dataset": PrepareConfig}
+    A call that was interrupted goes on where it was when it is repeated.
+    """
+    config = resolve_section(PrepareConfig, given_settings(ctx))
+    from mypt.data.prepare.pipeline import prepare as make
+
+    shown = console(ctx)
+    try:
+        with _bar(shown) as progress:
+            metadata = make(inputs, out, config, progress, lambda text: shown.print(text, markup=False))
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt("What is finished is kept; the same call goes on from there.") from interrupt
+    say(shown, *_closing_lines(out, metadata))
 
 
 @contextmanager
@@ -76,8 +68,6 @@ def _bar(shown: Console) -> Iterator["Progress"]:
 
 
 def _closing_lines(out: Path, metadata: "DatasetMetadata") -> list[str]:
-    from mypt import units
-
     width = 2 if metadata.dtype == "uint16" else 4
     width += 1 if metadata.masked else 0
     lines = [

@@ -5,21 +5,22 @@ from typing import Annotated
 
 import typer
 
-from mypt.cli.verb import console, verb
+from mypt.cli.console import console
+from mypt.cli.verb import Verb
+
+app = typer.Typer(add_completion=False)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
+@app.command(cls=Verb, epilog="Example: mypt presets")
+def presets(
+    ctx: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list, settings included.")] = False,
+) -> None:
+    """List the shipped presets with their parameters, memory and work per token."""
+    from mypt.cli.render.settings import preset_costs, presets_table
+    from mypt.schema.settings.presets import PRESETS
 
-    @verb(app, "presets", example="mypt presets")
-    def presets(
-        as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list, settings included.")] = False,
-    ) -> None:
-        """List the shipped presets with their parameters, memory and work per token."""
-        from mypt.cli.render.settings import preset_costs, presets_table
-        from mypt.schema.settings.presets import PRESETS
-
-        if as_json:
-            typer.echo(json.dumps([preset_costs(name) for name in PRESETS], indent=2))
-            return
-        console().print(presets_table())
+    if as_json:
+        typer.echo(json.dumps([preset_costs(name) for name in PRESETS], indent=2))
+        return
+    console(ctx).print(presets_table())

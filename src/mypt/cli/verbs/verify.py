@@ -2,47 +2,48 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mypt.checkpoint.layout import bundle_names, bundle_path
+from mypt.cli.arguments import OutDir
+from mypt.cli.console import console
 from mypt.cli.render.tables import checks_table
-from mypt.cli.verb import FAILURE, console, out_dir_option, verb
+from mypt.cli.verb import FAILURE, Verb
 from mypt.errors import UsageError
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
 
+app = typer.Typer(add_completion=False)
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
 
-    @verb(app, "verify", example="mypt verify dante")
-    def verify(
-        names: Annotated[
-            list[str] | None,
-            typer.Argument(help="Names of models; all of the folder when none is given.", metavar="NAME"),
-        ] = None,
-        out_dir: Annotated[Path, out_dir_option()] = DEFAULT_OUT_DIR,
-        as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list instead of a table.")] = False,
-    ) -> None:
-        """Check bundles without training: hashes, schema, tensors, finite values, tokenizer, optimizer, log.
+@app.command(cls=Verb, epilog="Example: mypt verify dante")
+def verify(
+    ctx: typer.Context,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names of models; all of the folder when none is given.", metavar="NAME"),
+    ] = None,
+    out_dir: OutDir = DEFAULT_OUT_DIR,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list instead of a table.")] = False,
+) -> None:
+    """Check bundles without training: hashes, schema, tensors, finite values, tokenizer, optimizer, log.
 
-        Exits with 1 if any check fails.
-        """
-        chosen = names or bundle_names(out_dir)
-        if not chosen:
-            raise UsageError(f"There is no bundle in {out_dir}.", "Name another folder with --out-dir.")
-        paths = [bundle_path(name, out_dir) for name in chosen]
-        from mypt.run.verify import verify_bundle
+    Exits with 1 if any check fails.
+    """
+    chosen = names or bundle_names(out_dir)
+    if not chosen:
+        raise UsageError(f"There is no bundle in {out_dir}.", "Name another folder with --out-dir.")
+    paths = [bundle_path(name, out_dir) for name in chosen]
+    from mypt.run.verify import verify_bundle
 
-        checks = [check for path in paths for check in verify_bundle(path)]
-        if as_json:
-            typer.echo(json.dumps([asdict(c) for c in checks], indent=2))
-        else:
-            console().print(checks_table([(c.bundle, c.name, c.ok, c.found) for c in checks]))
-        faults = sum(c.ok is False for c in checks)
-        if not as_json:
-            typer.echo(f"{len(checks)} checks of {len(paths)} bundles, {faults} faults.")
-        if faults:
-            raise typer.Exit(FAILURE)
+    checks = [check for path in paths for check in verify_bundle(path)]
+    if as_json:
+        typer.echo(json.dumps([asdict(c) for c in checks], indent=2))
+    else:
+        console(ctx).print(checks_table([(c.bundle, c.name, c.ok, c.found) for c in checks]))
+    faults = sum(c.ok is False for c in checks)
+    if not as_json:
+        typer.echo(f"{len(checks)} checks of {len(paths)} bundles, {faults} faults.")
+    if faults:
+        raise typer.Exit(FAILURE)

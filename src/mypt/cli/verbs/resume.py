@@ -1,0 +1,46 @@
+"""`mypt resume`."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from mypt.cli.arguments import ModelName, RunName, chosen_name
+from mypt.cli.options import given_settings
+from mypt.cli.training import ConfigFile, DryRun, IgnoreUnknown, run_and_show, words_of_this_call
+from mypt.cli.verb import taking
+from mypt.run.settings import settings_of_call
+from mypt.schema.settings.run import SECTIONS
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(cls=taking(SECTIONS), epilog="Example: mypt resume dante --max-iters 2000 --lr 1e-4")
+def resume(
+    ctx: typer.Context,
+    name: RunName = None,
+    model_name: ModelName = None,
+    config_file: ConfigFile = None,
+    ignore_unknown: IgnoreUnknown = False,
+    rewind: Annotated[
+        Literal["gold"] | None,
+        typer.Option("--from", metavar="gold", help="Rewind to the gold bundle and go on under the same name."),
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Go on with a recorded run: same architecture, data and tokenizer; training settings may change.
+
+    Settings that are not given stay as recorded. Those of the architecture are refused if they differ.
+    """
+    chosen = chosen_name(name, model_name, "default")
+    settings = settings_of_call(chosen, given_settings(ctx), config_file, ignore_unknown=ignore_unknown)
+    from mypt.run.train import Call
+
+    call = Call(
+        chosen,
+        settings,
+        dry_run=dry_run,
+        must_exist=True,
+        from_gold=rewind == "gold",
+        command=words_of_this_call(),
+    )
+    run_and_show(call, ctx)
