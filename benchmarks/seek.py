@@ -7,7 +7,7 @@ import time
 from statistics import median
 
 from mypt import GPTConfig, GPTDataLoader, Tokenizer
-from mypt.data.loader import Reading
+from mypt.data.loader import LoaderOptions
 
 ROUNDS = 2000
 
@@ -17,7 +17,7 @@ def main() -> None:
     tokenizer = Tokenizer.char(text)
     config = GPTConfig(batch_size=12, block_size=64, vocab_size=tokenizer.vocab_size)
     for sampling in ("random", "epoch"):
-        loader = GPTDataLoader(config, tokenizer, text=text, reading=Reading(sampling=sampling))
+        loader = GPTDataLoader(config, tokenizer, text=text, options=LoaderOptions(sampling=sampling))
         times: dict[int, list[float]] = {10: [], 10_000_000: []}
         for i in range(ROUNDS):
             for step, taken in times.items():

@@ -86,7 +86,7 @@ def test_a_dataset_is_shown_with_decoded_samples_and_checked(mypt: Mypt) -> None
     result = mypt("data", "inspect", "data", "--check", ok=False)
     assert result.exit_code == 1
     said = flat(result.output)
-    assert "its SHA-256 is another one." in said and "Token 65535 at offset 599 of" in said
+    assert "its SHA-256 does not match the metadata." in said and "Token 65535 at offset 599 of" in said
     nanogpt(Path("plain"))
     assert "plain" in mypt("data", "inspect", "plain").output
     assert mypt("data", "inspect", "nothing", ok=False).exit_code == 2

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mypt import GPT, GPTConfig, GPTDataLoader, Tokenizer
 from mypt.checkpoint.manager import CheckpointManager, weights_sha256
-from mypt.data.loader import Reading
+from mypt.data.loader import LoaderOptions
 from mypt.data.sampling import epoch_starts, shuffled
 from mypt.data.shards import open_shards
 from mypt.errors import ConfigError, ConflictError, InputError
@@ -442,7 +442,10 @@ def masked_dataset(folder: Path) -> Path:
 def test_masked_positions_have_exactly_no_gradient(tmp_path: Path) -> None:
     """Neither through the small vocabulary's loss nor through the chunked one."""
     loader = GPTDataLoader(
-        config_of(vocab_size=50304), GPT2, dataset_dir=masked_dataset(tmp_path), reading=Reading(use_loss_mask=True)
+        config_of(vocab_size=50304),
+        GPT2,
+        dataset_dir=masked_dataset(tmp_path),
+        options=LoaderOptions(use_loss_mask=True),
     )
     x, y = loader.batch(0)
     whole = GPTDataLoader(config_of(vocab_size=50304), GPT2, dataset_dir=tmp_path).batch(0)
@@ -458,8 +461,8 @@ def test_masked_positions_have_exactly_no_gradient(tmp_path: Path) -> None:
 def test_a_masked_step_is_the_mean_over_all_its_counted_tokens(tmp_path: Path) -> None:
     """However unevenly masks fall on micro-batches, in the loss, in the gradient and in an evaluation."""
     config = config_of(vocab_size=50304, n_embd=8)
-    reading = Reading(use_loss_mask=True)
-    loader = GPTDataLoader(config, GPT2, dataset_dir=masked_dataset(tmp_path), reading=reading)
+    options = LoaderOptions(use_loss_mask=True)
+    loader = GPTDataLoader(config, GPT2, dataset_dir=masked_dataset(tmp_path), options=options)
     training = TrainingConfig(grad_accum_steps=2, use_amp=False)
     model, precision = GPT(config), Precision.of(training, "cpu")
     stepper = assemble(model, RunData(loader), TrainingState(step=0, training_config=training), Observer()).stepper
@@ -485,7 +488,7 @@ def test_reading_can_be_chosen(tmp_path: Path) -> None:
     folder = nanogpt(tmp_path, val=2000)
 
     def windows(**changes: Any) -> tuple[list[int], list[int]]:
-        loader = GPTDataLoader(config, GPT2, dataset_dir=folder, reading=Reading(**changes))
+        loader = GPTDataLoader(config, GPT2, dataset_dir=folder, options=LoaderOptions(**changes))
         evaluated = torch.cat([x for x, _ in loader.eval_batches("val", 2)])
         return loader.window_starts(0).tolist(), evaluated[:, 0].tolist()
 

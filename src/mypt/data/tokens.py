@@ -1,4 +1,4 @@
-"""The token ids of one split: one or several arrays, in memory or mapped from disk, read as one sequence."""
+"""The tokens of a split: one or more arrays, in memory or memory-mapped, read as one sequence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from mypt.data.tokenizer import TokenIds
 from mypt.errors import InputError
 
 SCAN_TOKENS = 1 << 24
-"""Ids that are looked at in one go, so that a mapped file never has to fit into memory."""
+"""Ids checked at once, so that a memory-mapped file need not fit in memory."""
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class Part:
     """One array of a split.
 
     Attributes:
-        name: the file it comes from, or `text`.
-        ids: its token ids.
-        mask: for each token, whether it counts as a target; None if all do.
+        name: source, for error messages.
+        ids: token ids.
+        mask: 1 for each token that counts as a target; None if all tokens count.
     """
 
     name: str
@@ -29,10 +29,10 @@ class Part:
 
 
 class Tokens:
-    """The parts of a split, one after the other.
+    """The concatenated parts of a split.
 
     Args:
-        parts: in reading order.
+        parts: parts in reading order.
     """
 
     def __init__(self, parts: Sequence[Part]) -> None:
@@ -46,27 +46,27 @@ class Tokens:
 
     @property
     def masked(self) -> bool:
-        """Whether the tokens say which of them count as targets."""
+        """Whether there is a loss mask."""
         return bool(self._masks)
 
     def windows(self, starts: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.int64]:
-        """The ids of windows of `length` tokens that begin at `starts` (n): (n, length), int64."""
-        return self._gather(self._ids, starts, length)
+        """Token ids of windows of `length` tokens starting at `starts` (n): (n, length), int64."""
+        return self._read_windows(self._ids, starts, length)
 
     def mask_windows(self, starts: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.int64]:
-        """The masks of the same windows: (n, length), 1 where a token counts."""
-        return self._gather(self._masks, starts, length)
+        """Loss masks of the same windows: (n, length), 1 where a token counts."""
+        return self._read_windows(self._masks, starts, length)
 
     def locate(self, position: int) -> tuple[str, int]:
-        """The part that a position falls into, and the offset in it."""
+        """The name of the part that contains a position, and the offset in that part."""
         part = int(np.searchsorted(self._ends, position, side="right"))
         return self.parts[part].name, position - (int(self._ends[part - 1]) if part else 0)
 
     def check_ids(self, vocab_size: int) -> None:
-        """Make sure that every id is a row of the embedding table; reads all of them.
+        """Check that every id is inside the vocabulary; reads all tokens.
 
         Raises:
-            InputError: naming the first id that is not, and where it is.
+            InputError: an id is outside; the message has its position.
         """
         for part in self.parts:
             if int(np.iinfo(part.ids.dtype).max) < vocab_size:
@@ -77,9 +77,9 @@ class Tokens:
                     offset = int(np.argmax(ids >= vocab_size))
                     raise outside_vocabulary(int(ids[offset]), part.name, start + offset, vocab_size)
 
-    def _gather(self, arrays: Sequence[npt.NDArray[np.generic]], starts: npt.NDArray[np.int64], length: int) -> (
-        npt.NDArray[np.int64]
-    ):  # fmt: skip
+    def _read_windows(
+        self, arrays: Sequence[npt.NDArray[np.generic]], starts: npt.NDArray[np.int64], length: int
+    ) -> npt.NDArray[np.int64]:
         if len(arrays) == 1:
             windows: npt.NDArray[np.int64] = arrays[0][starts[:, None] + np.arange(length)].astype(np.int64)
             return windows
@@ -87,17 +87,17 @@ class Tokens:
         first = np.searchsorted(self._ends, starts, side="right")
         for row, start, part in zip(out, starts.tolist(), first.tolist(), strict=True):
             filled, offset = 0, start - (int(self._ends[part - 1]) if part else 0)
-            while filled < length:  # a window may run across the border of two parts
-                piece = arrays[part][offset : offset + length - filled]
-                row[filled : filled + len(piece)] = piece
-                filled, part, offset = filled + len(piece), part + 1, 0
+            while filled < length:  # a window may span several parts
+                ids = arrays[part][offset : offset + length - filled]
+                row[filled : filled + len(ids)] = ids
+                filled, part, offset = filled + len(ids), part + 1, 0
         return out
 
 
 def outside_vocabulary(token: int, name: str, offset: int, vocab_size: int) -> InputError:
-    """The error for an id that has no row in the embedding table."""
+    """The error for an id outside the vocabulary."""
     return InputError(
         f"Token {token} at offset {offset:,} of {name} is outside the vocabulary of {vocab_size:,}.",
-        "Give a vocab_size at least as large as the tokenizer's, or leave it out; or make the dataset anew with the "
+        "Give a vocab_size at least as large as the tokenizer's, or leave it out; or make the dataset again with the "
         "tokenizer of the model.",
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from mypt.data.loader import GPTDataLoader, Reading
+from mypt.data.loader import GPTDataLoader, LoaderOptions
 from mypt.data.shards import open_shards
 from mypt.data.text import STDIN, Text, is_sample, read_text
 from mypt.data.tokenizer import Tokenizer
@@ -34,7 +34,7 @@ def open_data(
     """
     if settings.data.dataset_dir or settings.data.curriculum:
         return _open_shards(settings, config, base, observer)
-    reading = reading_of(settings.data, settings.training)
+    options = loader_options(settings.data, settings.training)
     with observer.busy("Reading the text"):
         text = read_text(settings.data.input_file)
     if not settings.data.input_file:
@@ -45,15 +45,15 @@ def open_data(
     with observer.busy(f"Tokenizing {len(text.content):,} characters ({kind})"):
         tokenizer = base or build_tokenizer(settings.data, text)
         config = fitting_vocab_size(tokenizer, config, settings, fixed=base is not None)
-        loader = GPTDataLoader(config, tokenizer, text=text, reading=reading)
+        loader = GPTDataLoader(config, tokenizer, text=text, options=options)
     if base is None and tokenizer.kind == "bpe":
         loader.record = loader.record.model_copy(update={"bpe_vocab_size": settings.data.bpe_vocab_size})
     return RunData(loader, _eval_sets(settings.data, loader, observer)), config
 
 
-def reading_of(data: DataConfig, training: TrainingConfig) -> Reading:
+def loader_options(data: DataConfig, training: TrainingConfig) -> LoaderOptions:
     """How the settings want the data to be read."""
-    return Reading(
+    return LoaderOptions(
         seed=training.seed, sampling=data.sampling, use_loss_mask=data.use_loss_mask, eval_seed=training.eval_seed
     )
 
@@ -109,13 +109,13 @@ def recorded_data(
     """
     if state.data is None:
         raise InputError("The record does not say what this model was trained on.", "Train a new model.")
-    reading = Reading(seed=state.sessions[0].training_config.seed if state.sessions else state.training_config.seed)
-    reading = replace(reading, eval_seed=state.training_config.eval_seed)
+    first = state.sessions[0].training_config if state.sessions else state.training_config
+    options = LoaderOptions(seed=first.seed, eval_seed=state.training_config.eval_seed)
     with observer.busy("Opening the data"):
-        primary = recorded_loader(state.data, config, tokenizer, reading, given)
+        primary = recorded_loader(state.data, config, tokenizer, options, given)
         phases, start = [], 0
         for phase in state.curriculum:
-            phases.append(Phase(phase.name, start, recorded_loader(phase.data, config, tokenizer, reading)))
+            phases.append(Phase(phase.name, start, recorded_loader(phase.data, config, tokenizer, options)))
             start = phase.until_iter or start
     if given is not None and given.every_eval_set:
         return RunData(primary, _eval_sets(given, primary, observer), tuple(phases))
@@ -130,11 +130,11 @@ def recorded_eval_sets(records: Mapping[str, DataRecord], primary: GPTDataLoader
         InputError: one is not to be found.
         ConflictError: one is not the recorded one.
     """
-    return {n: recorded_loader(r, primary.config, primary.tokenizer, primary.reading) for n, r in records.items()}
+    return {n: recorded_loader(r, primary.config, primary.tokenizer, primary.options) for n, r in records.items()}
 
 
 def recorded_loader(
-    record: DataRecord, config: GPTConfig, tokenizer: Tokenizer, reading: Reading, given: DataConfig | None = None
+    record: DataRecord, config: GPTConfig, tokenizer: Tokenizer, options: LoaderOptions, given: DataConfig | None = None
 ) -> GPTDataLoader:
     """One recorded set, checked against its fingerprint.
 
@@ -142,8 +142,8 @@ def recorded_loader(
         InputError: it is not to be found.
         ConflictError: it is not the recorded one.
     """
-    reading = replace(
-        reading, eval_only=record.train_tokens == 0, sampling=record.sampling, use_loss_mask=record.masked
+    options = replace(
+        options, eval_only=record.train_tokens == 0, sampling=record.sampling, use_loss_mask=record.masked
     )
     if record.dataset_dir is None:
         if given is not None and given.dataset_dir:
@@ -151,10 +151,10 @@ def recorded_loader(
                 f"This run was trained on a text, not on shards such as {given.dataset_dir}.", "Leave dataset_dir out."
             )
         text = recorded_text(record, given.input_file if given else ())
-        loader = GPTDataLoader(config, tokenizer, text=text, reading=reading)
+        loader = GPTDataLoader(config, tokenizer, text=text, options=options)
     else:
         folder = (given.dataset_dir if given else None) or record.dataset_dir
-        loader = GPTDataLoader(config, tokenizer, dataset_dir=folder, reading=reading)
+        loader = GPTDataLoader(config, tokenizer, dataset_dir=folder, options=options)
         if loader.record.fingerprint != record.fingerprint:
             raise ConflictError(
                 f"The shards in {folder} are not those of this run: their fingerprint is "
@@ -206,11 +206,11 @@ def _open_shards(
     tokenizer = _tokenizer_of(folder, base)
     _check_kind(settings, tokenizer.kind, folder)
     config = fitting_vocab_size(tokenizer, config, settings, fixed=base is not None)
-    reading = reading_of(given, settings.training)
+    options = loader_options(given, settings.training)
 
     def load(path: str) -> GPTDataLoader:
         with observer.busy(f"Opening {path} and checking its ids"):
-            return GPTDataLoader(config, tokenizer, dataset_dir=path, reading=reading)
+            return GPTDataLoader(config, tokenizer, dataset_dir=path, options=options)
 
     loaders = {path: load(path) for path in dict.fromkeys([folder, *(p.dataset_dir for p in planned)])}
     starts = [0, *(p.until_iter or 0 for p in planned[:-1])]
@@ -244,10 +244,10 @@ def _eval_sets(given: DataConfig, primary: GPTDataLoader, observer: Observer) ->
 
 
 def _eval_loader(path: str, primary: GPTDataLoader) -> GPTDataLoader:
-    reading = replace(primary.reading, eval_only=True, sampling=None)
+    options = replace(primary.options, eval_only=True, sampling=None)
     if not Path(path).expanduser().is_dir():
-        reading = replace(reading, use_loss_mask=False)
-        return GPTDataLoader(primary.config, primary.tokenizer, input_file=path, reading=reading)
-    masked = reading.use_loss_mask and open_shards(path, eval_only=True).splits["val"].masked
-    reading = replace(reading, use_loss_mask=masked)
-    return GPTDataLoader(primary.config, primary.tokenizer, dataset_dir=path, reading=reading)
+        options = replace(options, use_loss_mask=False)
+        return GPTDataLoader(primary.config, primary.tokenizer, input_file=path, options=options)
+    masked = options.use_loss_mask and open_shards(path, eval_only=True).splits["val"].masked
+    options = replace(options, use_loss_mask=masked)
+    return GPTDataLoader(primary.config, primary.tokenizer, dataset_dir=path, options=options)

@@ -9,7 +9,7 @@ from mypt.checkpoint.files import read_state
 from mypt.checkpoint.layout import CONFIG_FILE, MODEL_FILE
 from mypt.checkpoint.lock import locked
 from mypt.checkpoint.manager import CheckpointManager
-from mypt.data.loader import GPTDataLoader, Reading
+from mypt.data.loader import GPTDataLoader, LoaderOptions
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import ConflictError, ExportError, InputError, UsageError
 from mypt.model.network import Network
@@ -73,8 +73,8 @@ def export_bundle(name: str, out_dir: Path, out: Path | None, observer: Observer
     loader = None
     try:
         if loaded.state.data is not None:
-            reading = Reading(eval_seed=loaded.state.training_config.eval_seed)
-            loader = recorded_loader(loaded.state.data, loaded.model.config, loaded.tokenizer, reading)
+            options = LoaderOptions(eval_seed=loaded.state.training_config.eval_seed)
+            loader = recorded_loader(loaded.state.data, loaded.model.config, loaded.tokenizer, options)
     except (InputError, ConflictError) as error:
         observer.notice(f"The val loss is not measured: {error.what}")
     with observer.busy("Exporting fp16"), locked(target.path, observer.notice):

@@ -1,1 +1,1 @@
-"""The files of a run as pydantic models, and the tree of errors: the one home of every default and bound."""
+"""Pydantic models of all settings and files; defaults, bounds and help texts are defined only here."""

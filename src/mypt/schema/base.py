@@ -1,4 +1,4 @@
-"""What the models of the schema have in common, how a setting is declared, and how what is wrong is told."""
+"""Base classes of the schema's models, declaration of settings, and validation messages."""
 
 import json
 from collections.abc import Mapping
@@ -9,30 +9,30 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
 OnResume = Literal["harmless", "trajectory", "refused"]
-"""What a change of a setting means to a run that goes on: nothing, another trajectory, or a refusal."""
+"""Effect of changing a setting on resume: harmless, changes the trajectory, or refused."""
 
 
 class Model(BaseModel):
-    """A model whose validators are built on first use, for most calls need few of them."""
+    """Base model. Validators are built on first use."""
 
     model_config = ConfigDict(defer_build=True, protected_namespaces=())
 
 
 class Record(Model):
-    """What a file holds: nothing that it does not know, and nothing that changes."""
+    """Content of a file: immutable, and unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Section(Record):
-    """A group of settings. Unknown keys, NaN and infinities are refused."""
+    """A group of settings. NaN and infinities are refused."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
 
 def setting(
     default: Any,
-    help: str,  # noqa: A002 - the word that users and typer have for it
+    help: str,  # noqa: A002 - named as in typer
     *,
     on_resume: OnResume,
     unit: str | None = None,
@@ -44,14 +44,14 @@ def setting(
     """Declare one setting of a `Section`.
 
     Args:
-        default: the value when nobody gives one.
-        help: a full sentence for `--help` and the docs.
-        on_resume: what changing it means to a run that goes on.
-        unit: what the number counts, shown in `--help`.
-        option: whether the command line has it; False for a field that mypt records and nobody sets.
-        config: whether a config file may have it; by default what the command line has.
-        names: further spellings of the command line option, such as `--lr`.
-        **bounds: pydantic's own constraints (gt, ge, lt, le, pattern).
+        default: default value.
+        help: full sentence for `--help` and the docs.
+        on_resume: effect of changing it on resume.
+        unit: unit, shown in `--help`.
+        option: whether it is a command-line option; False for fields that mypt fills in.
+        config: whether a config file may contain it; defaults to `option`.
+        names: aliases of the command-line option, such as `--lr`.
+        **bounds: pydantic constraints (gt, ge, lt, le, pattern).
     """
     extra: dict[str, Any] = {"on_resume": on_resume, "unit": unit, "option": option, "names": list(names)}
     extra["config"] = option if config is None else config
@@ -59,18 +59,18 @@ def setting(
 
 
 def same_as(section: type[Section], name: str) -> Any:
-    """Declare a setting as another section has it."""
+    """Declare a setting with the same default, help and bounds as in another section."""
     return copy(section.model_fields[name])
 
 
 def extra_of(section: type[Record], name: str) -> dict[str, Any]:
-    """The declaration's extras (`on_resume`, `unit`, `option`, `config`, `names`) of one field."""
+    """The `on_resume`, `unit`, `option`, `config` and `names` that a field was declared with."""
     extra = section.model_fields[name].json_schema_extra
     return dict(extra) if isinstance(extra, dict) else {}
 
 
 def explain_validation(error: ValidationError, given: Mapping[str, str] | None = None) -> list[str]:
-    """Pydantic's findings, one readable line each: `source: field value: what is wrong`."""
+    """One line for each validation error: `source: field value: message`."""
     lines: dict[tuple[str, str], str] = {}
     for item in error.errors():
         field = str(item["loc"][0]) if item["loc"] else ""
@@ -90,5 +90,5 @@ def _shown(value: object) -> str:
 
 
 def to_json_text(value: object, *, indent: bool = False) -> str:
-    """A model, or a dataclass of models, as JSON; losses that are not finite become null."""
+    """Serialize a model or a dataclass to JSON; NaN and infinities become null."""
     return to_json(value, indent=2 if indent else None, inf_nan_mode="null").decode("utf-8")

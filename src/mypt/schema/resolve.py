@@ -1,14 +1,13 @@
-"""From what was given, command line over config file over preset over default, to one `RunSettings`."""
+"""Resolves settings: command line over config file over preset over default."""
 
 import json
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from mypt.errors import ConfigError
+from mypt.errors import ConfigError, did_you_mean
 from mypt.schema.base import Section, explain_validation, extra_of
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.data import DataConfig
@@ -18,11 +17,12 @@ from mypt.schema.settings.run import SECTIONS, RunSettings
 from mypt.schema.settings.training import TrainingConfig
 
 COMMAND_LINE = "command line"
-_DESCRIPTIVE = ("name", "description")
+_ANNOTATIONS = ("name", "description")
+"""Keys of a config file that are not settings."""
 
 
 def setting_names() -> list[str]:
-    """The names of all settings that a user can give, in the order of the sections."""
+    """Names of all settings that users can set, in section order."""
     return [n for s in SECTIONS.values() for n in s.model_fields if extra_of(s, n)["config"]]
 
 
@@ -37,18 +37,18 @@ def resolve_settings(
     """Merge the sources of settings and validate the result.
 
     Args:
-        command_line: the settings given in the call, by field name; values may still be strings.
-        config_file: a flat JSON file of settings.
-        preset: the name of a shipped preset.
-        architecture: from all that was given to the architecture of an existing model, which stands for what was
-            not; by default there is none.
-        ignore_unknown: leave out what the config file has and mypt does not.
+        command_line: settings given on the command line, by field name; values may still be strings.
+        config_file: flat JSON file of settings.
+        preset: name of a preset.
+        architecture: maps the given settings to the architecture of an existing model, used for fields that were
+            not given; returns nothing by default.
+        ignore_unknown: ignore unknown keys of the config file.
 
     Raises:
-        ConfigError: with every problem of every source in its details.
+        ConfigError: settings are invalid; `details` lists every problem of every source.
     """
     from_file = _read_config_file(config_file) if config_file else {}
-    described = {k: str(from_file.pop(k)) for k in _DESCRIPTIVE if k in from_file}
+    described = {k: str(from_file.pop(k)) for k in _ANNOTATIONS if k in from_file}
     layers = [
         (f"preset {preset}", _preset_settings(preset) if preset else {}),
         (str(config_file), from_file),
@@ -64,7 +64,7 @@ def resolve_settings(
         except ValidationError as error:
             problems += _explain(section, values, error, given)
     if not problems:
-        problems += _at_odds(built)
+        problems += _check_across_sections(built)
     if problems:
         raise wrong_settings(problems)
     data, model, training, output = (built[h] for h in SECTIONS)
@@ -77,29 +77,29 @@ def resolve_settings(
 
 
 def _merge(
-    layers: list[tuple[str, dict[str, Any]]], lenient: str | None
+    layers: list[tuple[str, dict[str, Any]]], ignore_unknown_in: str | None
 ) -> tuple[dict[str, Any], dict[str, str], list[str], list[str]]:
-    """The settings of all layers, later ones over earlier ones.
+    """Merge layers of settings; later layers take precedence.
 
     Args:
-        layers: each with its source.
-        lenient: the source whose unknown names are left out.
+        layers: source and settings of each layer.
+        ignore_unknown_in: source whose unknown keys are ignored.
 
     Returns:
-        Values by field name, the source of each, names that were left out, and a line on each problem.
+        Values by field name, the source of each value, ignored keys, and problems.
     """
     merged: dict[str, Any] = {}
     given: dict[str, str] = {}
     ignored: list[str] = []
     problems: list[str] = []
-    known, spellings = setting_names(), _other_spellings()
+    known, aliases = setting_names(), _aliases()
     for source, layer in layers:
         for key, value in layer.items():
-            name = spellings.get(key, key)
-            if name not in known and source == lenient:
+            name = aliases.get(key, key)
+            if name not in known and source == ignore_unknown_in:
                 ignored.append(key)
             elif name not in known:
-                problems.append(f"{source}: {unknown_name(key, known)}")
+                problems.append(f"{source}: {key} is not a setting{did_you_mean(key, known)}")
             elif name != key and name in layer:
                 problems.append(f"{source}: {key} and {name} are the same setting; give one of them.")
             else:
@@ -107,8 +107,8 @@ def _merge(
     return merged, given, ignored, problems
 
 
-def _other_spellings() -> dict[str, str]:
-    """Every short or older name of a setting, such as `lr`, and the setting that it stands for."""
+def _aliases() -> dict[str, str]:
+    """Field name for each alias, such as `lr`."""
     return {
         option.lstrip("-").replace("-", "_"): name
         for section in SECTIONS.values()
@@ -117,8 +117,8 @@ def _other_spellings() -> dict[str, str]:
     }
 
 
-def _at_odds(built: Mapping[str, Section]) -> list[str]:
-    """Rules that span sections."""
+def _check_across_sections(built: Mapping[str, Section]) -> list[str]:
+    """Problems with rules that involve several sections."""
     data, training = built["Data"], built["Training"]
     assert isinstance(data, DataConfig) and isinstance(training, TrainingConfig)
     end = data.curriculum.end if data.curriculum else None
@@ -127,14 +127,14 @@ def _at_odds(built: Mapping[str, Section]) -> list[str]:
     return []
 
 
-_Any = TypeVar("_Any", bound=Section)
+S = TypeVar("S", bound=Section)
 
 
-def resolve_section(section: type[_Any], values: Mapping[str, Any]) -> _Any:
-    """One section from the values that were given for it.
+def resolve_section(section: type[S], values: Mapping[str, Any]) -> S:
+    """Validate the settings of one section.
 
     Raises:
-        ConfigError: with every problem in its details.
+        ConfigError: settings are invalid; `details` lists every problem.
     """
     try:
         return section(**values)
@@ -144,7 +144,7 @@ def resolve_section(section: type[_Any], values: Mapping[str, Any]) -> _Any:
 
 
 def wrong_settings(problems: list[str]) -> ConfigError:
-    """The error that lists every wrong setting."""
+    """The error that lists all invalid settings."""
     return ConfigError(
         f"{len(problems)} setting{'s are' if len(problems) > 1 else ' is'} wrong.",
         "Correct what is listed and call again; --help shows every setting and its bounds.",
@@ -152,17 +152,10 @@ def wrong_settings(problems: list[str]) -> ConfigError:
     )
 
 
-def unknown_name(name: str, known: list[str]) -> str:
-    """A sentence on an unknown setting, with the nearest known one."""
-    near = get_close_matches(name, known, n=1)
-    return f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ".")
-
-
 def _preset_settings(name: str) -> dict[str, Any]:
     if name not in PRESETS:
-        near = get_close_matches(name, PRESETS, n=1)
         raise ConfigError(
-            f"There is no preset {name!r}" + (f"; did you mean {near[0]}?" if near else "."),
+            f"There is no preset {name!r}{did_you_mean(name, PRESETS)}",
             "`mypt presets` lists them: " + ", ".join(PRESETS) + ".",
         )
     return dict(PRESETS[name].settings)
@@ -185,12 +178,12 @@ def _read_config_file(path: Path) -> dict[str, Any]:
 def _explain(
     section: type[Section], values: dict[str, Any], error: ValidationError, given: Mapping[str, str]
 ) -> list[str]:
-    """One line for each problem; rules that span fields are checked even when another field is wrong."""
+    """One line for each problem; rules across fields are checked even if another field is invalid."""
     problems = explain_validation(error, given)
-    wrong = {str(item["loc"][0]) for item in error.errors() if item["loc"]}
-    if wrong:
+    invalid = {str(item["loc"][0]) for item in error.errors() if item["loc"]}
+    if invalid:
         try:
-            section(**{n: v for n, v in values.items() if n not in wrong})
+            section(**{n: v for n, v in values.items() if n not in invalid})
         except ValidationError as second:
             problems += explain_validation(second, given)
     return problems

@@ -1,1 +1,1 @@
-"""From texts of any size to token shards."""
+"""Converts text of any size to token shards."""

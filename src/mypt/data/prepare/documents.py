@@ -1,4 +1,4 @@
-"""From a part of an input to the pieces that are tokenized: where texts are cut, and where documents end."""
+"""Splits inputs into documents, and long documents into pieces."""
 
 import gzip
 import json
@@ -9,27 +9,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from mypt.errors import InputError
+from mypt.schema.files.prepare_plan import InputFile, Part
 from mypt.schema.files.tokenizer import END_OF_TEXT
-from mypt.schema.settings.prepare import InputFile, Part, PrepareConfig
+from mypt.schema.settings.prepare import PrepareConfig
+
+ByteStream = BinaryIO | gzip.GzipFile
 
 PIECE_BYTES = 8 * 2**10
-"""Least size of a piece that is not the rest of a document."""
+"""Minimum size of a piece, except for the last piece of a document."""
 LOOKAHEAD_BYTES = 64 * 2**10
 BLOCK_BYTES = 2**20
 ROWS = 256
+"""Rows of a Parquet file that are read at once."""
 MARKER = END_OF_TEXT.encode("utf-8")
 ROLES = ("system", "user", "assistant")
 _EXAMPLE = '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}'
 _CUTS = (re.compile(rb"\n\r?\n"), re.compile(rb"\n"), re.compile(rb" "), re.compile(rb"(?=[^\x80-\xbf])"))
-"""A blank line, a line's end, a space, the border of a character: the first that is found is the best."""
+"""Places to cut a text, best first: blank line, end of line, space, start of a UTF-8 character."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A stretch of text, and who says it; nobody where the text is not of a conversation."""
+    """A text and, in a conversation, the role of its speaker."""
 
     text: str
     role: str | None = None
@@ -37,89 +41,89 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What goes to one split as a whole.
+    """A document or a part of one, which is assigned to one split as a whole.
 
     Attributes:
-        turns: its text; more than one only in a conversation.
-        ends: whether a document ends with it.
-        place: where it lies, for an error.
+        turns: its text; more than one turn only in a conversation.
+        ends: whether it is the end of a document.
+        location: location in the input, for error messages.
     """
 
     turns: tuple[Turn, ...]
     ends: bool
-    place: str
+    location: str
 
 
 def find_cut(window: bytes, start: int) -> int:
-    """Where a text is best cut: after the first marker in the window, else at the best place from `start` on.
+    """Position of the best cut: after the first end-of-text marker in the window, else the best cut after `start`.
 
-    Two who look from the same place find the same cut, so that neighbouring ranges agree without a word.
+    The result depends only on the window, so that neighboring ranges agree on their common boundary.
     """
     marker = window.find(MARKER)
     if marker >= 0:
         return marker + len(MARKER)
     for pattern in _CUTS:
-        if found := pattern.search(window, start):
-            return found.end()
+        if match := pattern.search(window, start):
+            return match.end()
     return len(window)
 
 
 def read_pieces(source: InputFile, part: Part, config: PrepareConfig) -> Iterator[Piece]:
-    """The pieces of one part of an input, in order.
+    """Yield the pieces of one part of an input, in order.
 
     Raises:
-        InputError: the input cannot be read, or what is in it is not what its form promises.
+        InputError: the input cannot be read or does not have the expected format.
     """
-    with _readable(source):
+    with _input_errors(source):
         if source.form == "parquet":
-            yield from _rows(source, config.text_field)
+            yield from _read_parquet(source, config.text_field)
         elif source.form == "jsonl":
-            yield from _lines(source, part, config)
+            yield from _read_jsonl(source, part, config)
         else:
-            yield from _text(source, part)
+            yield from _read_text(source, part)
 
 
-def _text(source: InputFile, part: Part) -> Iterator[Piece]:
-    """A text from border to border; at markers a document ends, and the newlines around them are dropped."""
+def _read_text(source: InputFile, part: Part) -> Iterator[Piece]:
+    """Yield a plain text; a marker ends a document, and newlines around it are removed."""
     with _open(source) as file:
-        start, end = _border(file, source, part.start), _border(file, source, part.end)
+        start, end = _boundary(file, source, part.start), _boundary(file, source, part.end)
         after_marker = start > 0 and _bytes_at(file, start - len(MARKER), len(MARKER)) == MARKER
         file.seek(start)
-        offset, whole = start, source.gzipped or end == source.bytes
-        for stretch, last in _stretches(file, sys.maxsize if source.gzipped else end - start):
-            text = _decoded(source, stretch, offset)
+        offset, to_the_end = start, source.gzipped or end == source.bytes
+        for chunk, last in _cut(file, sys.maxsize if source.gzipped else end - start):
+            text = _decode(source, chunk, offset)
             text = text.lstrip("\r\n") if after_marker else text
             after_marker = text.endswith(END_OF_TEXT)
             text = text.removesuffix(END_OF_TEXT).rstrip("\r\n") if after_marker else text
-            yield Piece((Turn(text),), after_marker or (last and whole), f"{source.path}, byte {offset}")
-            offset += len(stretch)
+            yield Piece((Turn(text),), after_marker or (last and to_the_end), f"{source.path}, byte {offset}")
+            offset += len(chunk)
 
 
-def _stretches(file: BinaryIO, length: int) -> Iterator[tuple[bytes, bool]]:
-    """The next `length` bytes from cut to cut, and whether a stretch is the last; reads as it goes."""
-    most = PIECE_BYTES + LOOKAHEAD_BYTES
-    buffer, at, block = b"", 0, b"more"
-    while block or at < len(buffer):
-        if block and len(buffer) - at <= most:
+def _cut(file: ByteStream, length: int) -> Iterator[tuple[bytes, bool]]:
+    """Cut the next `length` bytes into chunks, reading incrementally; yields each chunk and whether it is the last."""
+    window_bytes = PIECE_BYTES + LOOKAHEAD_BYTES
+    buffer, position, block = b"", 0, b"more"
+    while block or position < len(buffer):
+        if block and len(buffer) - position <= window_bytes:
             block = file.read(min(BLOCK_BYTES, length))
             length -= len(block)
-            buffer, at = buffer[at:] + block, 0
+            buffer, position = buffer[position:] + block, 0
             continue
-        window = buffer[at : at + most]
+        window = buffer[position : position + window_bytes]
         size = find_cut(window, PIECE_BYTES)
-        at += size
-        yield window[:size], not block and at == len(buffer)
+        position += size
+        yield window[:size], not block and position == len(buffer)
 
 
-def _border(file: BinaryIO, source: InputFile, nominal: int) -> int:
-    """Where a range that nominally begins here does begin; a marker that spans the place is kept whole."""
+def _boundary(file: ByteStream, source: InputFile, nominal: int) -> int:
+    """Actual boundary of two ranges near a nominal one; never inside a marker."""
     if nominal == 0 or nominal >= source.bytes:
         return nominal
     back = min(nominal, len(MARKER) - 1)
     return nominal - back + find_cut(_bytes_at(file, nominal - back, back + LOOKAHEAD_BYTES), back)
 
 
-def _decoded(source: InputFile, content: bytes, offset: int) -> str:
+def _decode(source: InputFile, content: bytes, offset: int) -> str:
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -130,9 +134,9 @@ def _decoded(source: InputFile, content: bytes, offset: int) -> str:
     return text.removeprefix("\ufeff") if offset == 0 else text
 
 
-def _lines(source: InputFile, part: Part, config: PrepareConfig) -> Iterator[Piece]:
-    """The JSON lines that begin in the range, one document each."""
-    turns_of = _conversation if config.chat else _field
+def _read_jsonl(source: InputFile, part: Part, config: PrepareConfig) -> Iterator[Piece]:
+    """Yield the JSON lines that start in the range, one document each."""
+    parse = _parse_conversation if config.chat else _parse_text
     with _open(source) as file:
         offset = max(part.start - 1, 0)
         file.seek(offset)
@@ -141,25 +145,25 @@ def _lines(source: InputFile, part: Part, config: PrepareConfig) -> Iterator[Pie
             if offset >= part.end and not source.gzipped:
                 return
             try:
-                turns = turns_of(line.decode("utf-8-sig"), config.text_field) if line.strip() else ()
+                turns = parse(line.decode("utf-8-sig"), config.text_field) if line.strip() else ()
             except (ValueError, RecursionError) as error:
                 raise InputError(
-                    f"{source.path}, line {_line_number(source, offset)}: {_why(error)}.",
-                    f"Give one JSON object a line, such as {_EXAMPLE if config.chat else _field_example(config)}",
+                    f"{source.path}, line {_line_number(source, offset)}: {_describe(error)}.",
+                    f"Give one JSON object per line, such as {_EXAMPLE if config.chat else _field_example(config)}",
                 ) from error
             if turns:
                 yield Piece(turns, True, f"{source.path}, byte {offset}")
             offset += len(line)
 
 
-def _field(line: str, name: str) -> tuple[Turn, ...]:
+def _parse_text(line: str, name: str) -> tuple[Turn, ...]:
     record = json.loads(line)
     if not isinstance(record, dict) or not isinstance(record.get(name), str):
         raise ValueError(f"there is no text in a field {name!r}")
     return (_turn(record[name]),)
 
 
-def _conversation(line: str, _: str) -> tuple[Turn, ...]:
+def _parse_conversation(line: str, _: str) -> tuple[Turn, ...]:
     record = json.loads(line)
     messages = record.get("messages") if isinstance(record, dict) else None
     if not isinstance(messages, list) or not messages:
@@ -173,11 +177,11 @@ def _conversation(line: str, _: str) -> tuple[Turn, ...]:
 
 
 def _turn(text: str, role: str | None = None) -> Turn:
-    text.encode("utf-8")  # JSON can spell half of a character, which no tokenizer takes
+    text.encode("utf-8")  # JSON escapes can spell lone surrogates, which are not valid text
     return Turn(text, role)
 
 
-def _why(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"this is not JSON: {error.msg} at character {error.pos + 1}"
     if isinstance(error, UnicodeDecodeError):
@@ -193,15 +197,15 @@ def _field_example(config: PrepareConfig) -> str:
 
 def _line_number(source: InputFile, offset: int) -> int:
     with _open(source) as file:
-        blocks = (file.read(min(BLOCK_BYTES, offset - at)) for at in range(0, offset, BLOCK_BYTES))
+        blocks = (file.read(min(BLOCK_BYTES, offset - start)) for start in range(0, offset, BLOCK_BYTES))
         return 1 + sum(block.count(b"\n") for block in blocks)
 
 
-def _rows(source: InputFile, column: str) -> Iterator[Piece]:
-    """The rows of a table, one document each."""
+def _read_parquet(source: InputFile, column: str) -> Iterator[Piece]:
+    """Yield the rows of a Parquet file, one document each."""
     import pyarrow.parquet as parquet
 
-    todo = "Give a parquet file with a column of text, and name the column with --text-field."
+    todo = "Give a Parquet file with a text column, and name the column with --text-field."
     number = 0
     try:
         with parquet.ParquetFile(source.path) as table:
@@ -213,22 +217,22 @@ def _rows(source: InputFile, column: str) -> Iterator[Piece]:
                     if not isinstance(value, str):
                         raise InputError(f"{source.path}, row {number}: there is no text in {column!r}.", todo)
                     yield Piece((Turn(value),), True, f"{source.path}, row {number}")
-    except ValueError as error:  # what pyarrow raises derives from it
+    except ValueError as error:  # base class of pyarrow's errors
         raise InputError(f"{source.path} cannot be read as parquet after row {number}: {error}.", todo) from error
 
 
-def _open(source: InputFile) -> BinaryIO:
+def _open(source: InputFile) -> ByteStream:
     path = Path(source.path)
-    return cast(BinaryIO, gzip.open(path, "rb")) if source.gzipped else path.open("rb")
+    return gzip.open(path, "rb") if source.gzipped else path.open("rb")
 
 
-def _bytes_at(file: BinaryIO, offset: int, length: int) -> bytes:
+def _bytes_at(file: ByteStream, offset: int, length: int) -> bytes:
     file.seek(max(offset, 0))
     return file.read(length)
 
 
 @contextmanager
-def _readable(source: InputFile) -> Iterator[None]:
+def _input_errors(source: InputFile) -> Iterator[None]:
     try:
         yield
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:

@@ -1,4 +1,4 @@
-"""From the words of a call to a plan: which files are read, and how the work is cut into units."""
+"""Finds the input files and divides the work into units."""
 
 import glob
 import importlib.util
@@ -6,24 +6,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mypt.errors import InputError
-from mypt.schema.settings.prepare import Form, InputFile, Part, PrepareConfig, PreparePlan, Unit
+from mypt.schema.files.prepare_plan import Form, InputFile, Part, PreparePlan, Unit
+from mypt.schema.settings.prepare import PrepareConfig
 
 UNIT_BYTES = 64 * 2**20
-"""Small enough that a kill costs seconds of work, large enough that shards stay few."""
+"""Small enough that an interruption costs only seconds of work, large enough to keep the number of shards low."""
 FORMS: dict[str, Form] = {
     ".txt": "text", ".md": "text", ".text": "text", ".jsonl": "jsonl", ".parquet": "parquet",
 }  # fmt: skip
 
 
 def make_plan(inputs: Sequence[str], config: PrepareConfig) -> PreparePlan:
-    """Find the inputs and cut the work.
+    """Find the inputs and divide the work into units.
 
     Args:
         inputs: files, folders and globs.
-        config: the settings.
+        config: settings.
 
     Raises:
-        InputError: inputs are missing, empty, or of a form that the settings exclude; all are listed.
+        InputError: inputs are missing, empty, or in a format that the settings exclude; all are listed.
     """
     sources = find_inputs(inputs)
     _check_forms(sources, config)
@@ -31,28 +32,27 @@ def make_plan(inputs: Sequence[str], config: PrepareConfig) -> PreparePlan:
 
 
 def find_inputs(inputs: Sequence[str]) -> tuple[InputFile, ...]:
-    """Every file that the inputs name, once, sorted by path.
+    """All input files, sorted by path, without duplicates.
 
     Raises:
-        InputError: listing what is missing or empty.
+        InputError: inputs are missing or empty; all are listed.
     """
-    found: set[Path] = set()
+    paths: set[Path] = set()
     problems = []
     for word in inputs:
         files = {file.absolute() for file in _expand(word)}
-        problems += [] if files else [_nothing(word)]
-        found |= files
-    sources = tuple(_look(path) for path in sorted(found))
+        problems += [] if files else [_no_files(word)]
+        paths |= files
+    sources = tuple(_input_file(path) for path in sorted(paths))
     problems += [f"{source.path} is empty." for source in sources if source.bytes == 0]
     if problems:
-        raise _unusable(problems, "Check the paths and their spelling, and leave empty files out.")
+        raise _unusable(problems, "Check the paths, and leave out empty files.")
     return sources
 
 
 def _expand(word: str) -> Iterator[Path]:
     path = Path(word).expanduser()
-    named = [path] if path.exists() else _matches(str(path))
-    for match in named:
+    for match in [path] if path.exists() else _matches(str(path)):
         if match.is_dir():
             yield from (p for p in match.rglob("*") if _form_suffix(p) in FORMS and p.is_file())
         else:
@@ -60,12 +60,12 @@ def _expand(word: str) -> Iterator[Path]:
 
 
 def _matches(pattern: str) -> list[Path]:
-    return [Path(match) for match in glob.glob(pattern, recursive=True)]  # noqa: PTH207 - Path.glob takes no absolute one
+    return [Path(match) for match in glob.glob(pattern, recursive=True)]  # noqa: PTH207 - Path.glob takes no absolute pattern
 
 
-def _nothing(word: str) -> str:
+def _no_files(word: str) -> str:
     if Path(word).expanduser().is_dir():
-        return f"{word} is a folder without a file of a known suffix ({', '.join(FORMS)}, or one of them and .gz)."
+        return f"{word} is a folder without files of a known type ({', '.join(FORMS)}, optionally with .gz)."
     return f"{word} does not exist."
 
 
@@ -73,7 +73,7 @@ def _form_suffix(path: Path) -> str:
     return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
 
 
-def _look(path: Path) -> InputFile:
+def _input_file(path: Path) -> InputFile:
     stat = path.stat()
     return InputFile(
         path=str(path), form=FORMS.get(_form_suffix(path), "text"), gzipped=path.suffix == ".gz",
@@ -85,9 +85,9 @@ def _check_forms(sources: Iterable[InputFile], config: PrepareConfig) -> None:
     other = [f"{s.path} is not .jsonl." for s in sources if config.chat and s.form != "jsonl"]
     if other:
         raise _unusable(other, "Give conversations as .jsonl or .jsonl.gz, or leave out --chat.")
-    tables = [f"{s.path} is a parquet file." for s in sources if s.form == "parquet"]
+    tables = [f"{s.path} is a Parquet file." for s in sources if s.form == "parquet"]
     if tables and importlib.util.find_spec("pyarrow") is None:
-        raise _unusable(tables, "Install what reads them: pip install 'mypt[parquet]'")
+        raise _unusable(tables, "Install pyarrow to read them: pip install 'mypt[parquet]'")
 
 
 def _unusable(problems: list[str], todo: str) -> InputError:
@@ -96,7 +96,7 @@ def _unusable(problems: list[str], todo: str) -> InputError:
 
 
 def _units(sources: Sequence[InputFile]) -> Iterator[Unit]:
-    """Consecutive parts together, until they make up a unit."""
+    """Group consecutive parts into units of at most UNIT_BYTES."""
     group: list[Part] = []
     for part in (part for number, source in enumerate(sources) for part in _parts(number, source)):
         if group and sum(p.end - p.start for p in (*group, part)) > UNIT_BYTES:
@@ -107,7 +107,7 @@ def _units(sources: Sequence[InputFile]) -> Iterator[Unit]:
 
 
 def _parts(number: int, source: InputFile) -> Iterator[Part]:
-    """The ranges of a file; one of all of it where it can only be read from its beginning."""
+    """The parts of a file; gzip and Parquet files have a single part, since they are read from the start."""
     size = source.bytes if source.gzipped or source.form == "parquet" else UNIT_BYTES
     for start in range(0, source.bytes, size):
         yield Part(source=number, start=start, end=min(start + size, source.bytes))

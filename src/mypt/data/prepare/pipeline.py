@@ -1,4 +1,4 @@
-"""`mypt prepare`: texts of any size to a dataset on disk; an interrupted call is continued by the next."""
+"""`mypt prepare`: converts text of any size to a dataset; calling it again continues an interrupted call."""
 
 import os
 import shutil
@@ -12,35 +12,45 @@ from mypt.checkpoint.lock import locked
 from mypt.data.prepare.documents import read_pieces
 from mypt.data.prepare.inputs import make_plan
 from mypt.data.prepare.shard_writer import UNFINISHED, dtype_of
-from mypt.data.prepare.workers import PLAN_FILE, Job, commit_json, open_shop, run_jobs
+from mypt.data.prepare.workers import (
+    PLAN_FILE,
+    Job,
+    commit_json,
+    read_hash_record,
+    read_plan,
+    read_unit_record,
+    run_jobs,
+)
+from mypt.data.shards import read_dataset_tokenizer
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import ConflictError, InputError, UsageError
 from mypt.schema.files.dataset import METADATA_FILE, DatasetMetadata, ShardRecord, SplitRecord
+from mypt.schema.files.prepare_plan import PreparePlan
 from mypt.schema.files.state import SourceRecord
 from mypt.schema.files.tokenizer import END_OF_TEXT, TokenizerFile
-from mypt.schema.settings.prepare import HashRecord, PrepareConfig, PreparePlan, UnitRecord
+from mypt.schema.settings.prepare import PrepareConfig
 
 BPE_BYTES = 64 * 2**20
-"""Text that a bpe vocabulary is trained on; more changes little in it and takes memory."""
+"""Text used to train a bpe vocabulary; more text changes it little and takes more memory."""
 
 Progress = Callable[[int, int], None]
-"""Told the bytes of input that are done, and those in all."""
+"""Called with the bytes of input that are done and the total bytes."""
 
 
 def prepare(
     inputs: Sequence[str], out: Path, config: PrepareConfig, progress: Progress, notice: Callable[[str], None]
 ) -> DatasetMetadata:
-    """Make a dataset, or go on with one that an earlier call of the same kind left unfinished.
+    """Make a dataset, or continue one that an interrupted call with the same arguments left unfinished.
 
     Args:
         inputs: files, folders and globs.
-        out: the dataset's folder.
-        config: the settings.
-        progress: told how far the work is.
-        notice: told what the user should know beside.
+        out: folder of the dataset.
+        config: settings.
+        progress: called with the progress.
+        notice: called with messages for the user.
 
     Raises:
-        ConflictError: the folder holds something else.
+        ConflictError: the folder has other content.
         InputError: an input is unusable, or a split would be empty.
     """
     out = out.expanduser().absolute()
@@ -53,8 +63,8 @@ def prepare(
             metadata = _make(out, plan, config.workers or os.cpu_count() or 1, progress)
             _check_unchanged(plan, make_plan(inputs, config))
         except UsageError:
-            if not any(Job("unit", n).record(out).exists() for n in range(len(plan.units))):
-                shutil.rmtree(out, ignore_errors=True)  # no work is lost, and nothing stands in the next call's way
+            if not any(Job("unit", n).record_path(out).exists() for n in range(len(plan.units))):
+                shutil.rmtree(out, ignore_errors=True)  # no work is lost, and the next call can start over
             raise
         _check_splits(out, metadata)
         with storage_errors(out, "--out"):
@@ -64,7 +74,7 @@ def prepare(
 
 
 def _check_free(out: Path) -> None:
-    todo = "Choose another folder with --out, or move this one away."
+    todo = "Choose another folder with --out, or move this one."
     if (out / METADATA_FILE).exists():
         shutil.rmtree(out / UNFINISHED, ignore_errors=True)
         raise ConflictError(f"{out} holds a complete dataset already.", todo)
@@ -75,15 +85,14 @@ def _check_free(out: Path) -> None:
 
 
 def _claim(out: Path, plan: PreparePlan) -> None:
-    """Make the folder this plan's, or see that it is.
+    """Write the plan into the folder, or check that the folder already has the same plan.
 
     Raises:
-        ConflictError: it is another plan's.
+        ConflictError: the folder belongs to a different plan.
     """
     plan_file = out / UNFINISHED / PLAN_FILE
     if plan_file.exists():
-        begun = PreparePlan.model_validate_json(plan_file.read_bytes())
-        if differences := _differences(begun, plan):
+        if differences := _differences(read_plan(out), plan):
             raise ConflictError(
                 f"{out} holds an unfinished dataset that another call began.",
                 "Repeat that call to finish it, choose another --out, or remove the folder to start over.",
@@ -95,52 +104,52 @@ def _claim(out: Path, plan: PreparePlan) -> None:
     commit_json(out, plan_file, plan)
 
 
-def _differences(begun: PreparePlan, now: PreparePlan) -> list[str]:
-    """One line for each way in which two plans would give different datasets."""
+def _differences(old: PreparePlan, new: PreparePlan) -> list[str]:
+    """One line for each difference between two plans."""
     lines = [
-        f"{name} was {begun.settings.get(name)} and is {value} now."
-        for name, value in now.settings.items()
-        if begun.settings.get(name) != value
+        f"{name} was {old.settings.get(name)} and is {value} now."
+        for name, value in new.settings.items()
+        if old.settings.get(name) != value
     ]
-    old, new = ({source.path: source for source in plan.sources} for plan in (begun, now))
-    lines += [f"{path} was an input and is none now." for path in old if path not in new]
-    lines += [f"{path} is an input now and was none." for path in new if path not in old]
-    lines += [f"{path} has been changed since." for path in old if path in new and old[path] != new[path]]
-    if not lines and begun.units != now.units:
-        lines.append("The inputs are cut in another way by this version of mypt.")
+    before, after = ({source.path: source for source in plan.sources} for plan in (old, new))
+    lines += [f"{path} was an input and is none now." for path in before if path not in after]
+    lines += [f"{path} is an input now and was none." for path in after if path not in before]
+    lines += [f"{path} has been changed since." for path in before if path in after and before[path] != after[path]]
+    if not lines and old.units != new.units:
+        lines.append("This version of mypt divides the inputs in a different way.")
     return lines
 
 
-def _check_unchanged(plan: PreparePlan, now: PreparePlan) -> None:
-    if differences := _differences(plan, now):
+def _check_unchanged(old: PreparePlan, new: PreparePlan) -> None:
+    if differences := _differences(old, new):
         raise ConflictError(
             "The inputs changed while they were read.", "Remove the folder and call again.", differences
         )
 
 
 def _make(out: Path, plan: PreparePlan, workers: int, progress: Progress) -> DatasetMetadata:
-    """Tokenizer, then every job that has no record yet, then the sum of the records."""
-    tokenizer_file = out / TOKENIZER_FILE
-    if not tokenizer_file.exists():
+    """Make the tokenizer, run the jobs that have no record yet, and combine the records."""
+    if not (out / TOKENIZER_FILE).exists():
         tokenizer = _choose_tokenizer(plan).with_special()
         with storage_errors(out, "--out"):
-            commit_json(out, tokenizer_file, tokenizer)
+            commit_json(out, out / TOKENIZER_FILE, tokenizer)
     jobs = [Job("source", n) for n in range(len(plan.sources))] + [Job("unit", n) for n in range(len(plan.units))]
-    left = [job for job in jobs if not _is_done(out, job)]
+    pending = [job for job in jobs if not _is_done(out, job)]
     total = sum(unit.bytes for unit in plan.units)
-    done = total - sum(plan.units[job.number].bytes for job in left if job.kind == "unit")
+    done = total - sum(plan.units[job.number].bytes for job in pending if job.kind == "unit")
 
-    def finished(job: Job) -> None:
+    def on_done(job: Job) -> None:
         nonlocal done
         done += plan.units[job.number].bytes if job.kind == "unit" else 0
         progress(done, total)
 
-    begun = done
+    done_before = done
     progress(done, total)
     run_jobs(
-        out, left, min(workers, len(plan.units)), finished, lambda n: progress(min(max(done, begun + n), total), total)
-    )
-    return _summed_up(out, plan)
+        out, pending, min(workers, len(plan.units)), on_done,
+        lambda characters: progress(min(max(done, done_before + characters), total), total),
+    )  # fmt: skip
+    return _metadata(out, plan)
 
 
 def _choose_tokenizer(plan: PreparePlan) -> TokenizerFile:
@@ -151,14 +160,14 @@ def _choose_tokenizer(plan: PreparePlan) -> TokenizerFile:
         return Tokenizer.gpt2().file
     if config.tokenization == "char":
         return Tokenizer.char("".join(set().union(*_texts(plan)))).file
-    return Tokenizer.train_bpe(_beginning(plan), config.bpe_vocab_size).file
+    return Tokenizer.train_bpe(_bpe_text(plan), config.bpe_vocab_size).file
 
 
 def _tokenizer_of(name: str) -> TokenizerFile:
-    """The tokenizer of a dataset's folder, or of a bundle by name or path."""
+    """The tokenizer of a dataset, given by folder, or of a bundle, given by name or path."""
     folder = Path(name).expanduser()
     if (folder / METADATA_FILE).is_file():
-        return TokenizerFile.model_validate_json((folder / TOKENIZER_FILE).read_bytes())
+        return read_dataset_tokenizer(folder)
     return read_tokenizer(bundle_path(name))
 
 
@@ -168,8 +177,8 @@ def _texts(plan: PreparePlan) -> Iterator[str]:
             yield from (turn.text for turn in piece.turns)
 
 
-def _beginning(plan: PreparePlan) -> str:
-    """The first texts, up to what a vocabulary is trained on."""
+def _bpe_text(plan: PreparePlan) -> str:
+    """The first BPE_BYTES of text."""
     texts, size = [], 0
     for text in _texts(plan):
         texts.append(text)
@@ -179,10 +188,9 @@ def _beginning(plan: PreparePlan) -> str:
     return "".join(texts)
 
 
-def _summed_up(out: Path, plan: PreparePlan) -> DatasetMetadata:
-    units = [UnitRecord.model_validate_json(_content(out, Job("unit", n))) for n in range(len(plan.units))]
-    hashes = [HashRecord.model_validate_json(_content(out, Job("source", n))) for n in range(len(plan.sources))]
-    tokenizer = open_shop(out).tokenizer.file
+def _metadata(out: Path, plan: PreparePlan) -> DatasetMetadata:
+    units = [read_unit_record(out, n) for n in range(len(plan.units))]
+    tokenizer = read_dataset_tokenizer(out)
     return DatasetMetadata(
         dtype="uint16" if dtype_of(tokenizer.vocab_size).itemsize == 2 else "uint32",
         tokenization=tokenizer.token_kind,
@@ -193,37 +201,31 @@ def _summed_up(out: Path, plan: PreparePlan) -> DatasetMetadata:
         train=_split([unit.train for unit in units]),
         val=_split([unit.val for unit in units]),
         sources=tuple(
-            SourceRecord(path=source.path, bytes=source.bytes, sha256=found.sha256)
-            for source, found in zip(plan.sources, hashes, strict=True)
+            SourceRecord(path=source.path, bytes=source.bytes, sha256=read_hash_record(out, n).sha256)
+            for n, source in enumerate(plan.sources)
         ),
     )
 
 
 def _is_done(out: Path, job: Job) -> bool:
-    """Whether a job has left its record and, if it is a unit, its shards are still there."""
-    if not job.record(out).exists():
+    """True if a job has a record and, for a unit, its shards exist."""
+    if not job.record_path(out).exists():
         return False
     if job.kind == "source":
         return True
-    record = UnitRecord.model_validate_json(_content(out, job))
+    record = read_unit_record(out, job.number)
     return all((out / shard.file).is_file() for shard in (record.train, record.val) if shard is not None)
 
 
-def _content(out: Path, job: Job) -> bytes:
-    return job.record(out).read_bytes()
-
-
 def _split(shards: Sequence[ShardRecord | None]) -> SplitRecord:
-    held = tuple(shard for shard in shards if shard is not None)
-    return SplitRecord(tokens=sum(s.tokens for s in held), documents=sum(s.documents for s in held), shards=held)
+    present = tuple(s for s in shards if s is not None)
+    return SplitRecord(
+        tokens=sum(s.tokens for s in present), documents=sum(s.documents for s in present), shards=present
+    )
 
 
 def _check_splits(out: Path, metadata: DatasetMetadata) -> None:
-    """Make sure that both splits have tokens, or leave nothing.
-
-    Raises:
-        InputError: naming the one that has none.
-    """
+    """Remove the dataset and raise an `InputError` if a split has no tokens."""
     empty = [name for name, split in (("train", metadata.train), ("val", metadata.val)) if not split.tokens]
     if empty:
         shutil.rmtree(out, ignore_errors=True)

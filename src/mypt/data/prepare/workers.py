@@ -1,4 +1,4 @@
-"""Jobs that need nothing of one another, done by processes; each leaves a record, so that none is done twice."""
+"""Runs independent jobs in worker processes; each finished job leaves a record and is not repeated."""
 
 import contextlib
 import multiprocessing
@@ -16,119 +16,142 @@ from pydantic import BaseModel
 
 from mypt.checkpoint.atomic import commit_file, storage_errors
 from mypt.checkpoint.files import write_json
-from mypt.checkpoint.layout import TOKENIZER_FILE
 from mypt.checkpoint.manifest import file_hash
-from mypt.data.prepare.shard_writer import UNFINISHED, Workshop, write_unit
+from mypt.data.prepare.shard_writer import UNFINISHED, WorkerContext, write_unit
+from mypt.data.shards import read_dataset_file, read_dataset_tokenizer
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import InputError, MyptError
-from mypt.schema.files.tokenizer import TokenizerFile
-from mypt.schema.settings.prepare import HashRecord, PreparePlan
+from mypt.schema.files.prepare_plan import HashRecord, PreparePlan, UnitRecord
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
 
 PLAN_FILE = "plan.json"
-TICK_S = 0.25
-"""Time between two looks at how far the workers are."""
+POLL_S = 0.25
+"""Interval at which progress of the workers is reported."""
 
-_shop: Workshop | None = None
-"""The worker's own, in a worker process."""
+_context: WorkerContext | None = None
+"""Set in worker processes."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A unit to tokenize or a source to hash, by its place in the plan."""
+    """A unit to tokenize or a source to hash, by its index in the plan."""
 
     kind: Literal["unit", "source"]
     number: int
 
-    def record(self, out: Path) -> Path:
-        """Where its record is, once it is done."""
+    def record_path(self, out: Path) -> Path:
+        """Path of its record, which exists once the job is done."""
         return out / UNFINISHED / (f"{self.number:05}.json" if self.kind == "unit" else f"source_{self.number:05}.json")
 
 
 def run_jobs(
-    out: Path, jobs: Sequence[Job], workers: int, finished: Callable[[Job], None], advanced: Callable[[int], None]
+    out: Path, jobs: Sequence[Job], workers: int, on_done: Callable[[Job], None], on_progress: Callable[[int], None]
 ) -> None:
-    """Do all jobs; one worker is this process itself.
+    """Run all jobs, in this process if there is one worker.
 
     Args:
-        out: the dataset's folder, with plan and tokenizer in it.
-        jobs: what is to be done.
-        workers: how many at once.
-        finished: told of each job that is done.
-        advanced: told now and then how many characters are done, all workers together.
+        out: folder of the dataset, with plan and tokenizer.
+        jobs: jobs to run.
+        workers: number of worker processes.
+        on_done: called with each finished job.
+        on_progress: called at intervals with the number of characters done by all workers.
 
     Raises:
-        MyptError: the first that a job raised; the others are given up.
+        MyptError: the first error of a job; the remaining jobs are canceled.
     """
     if workers == 1:
-        done = 0
+        total = 0
 
-        def advance(characters: int) -> None:
-            nonlocal done
-            done += characters
-            advanced(done)
+        def add(characters: int) -> None:
+            nonlocal total
+            total += characters
+            on_progress(total)
 
-        shop = open_shop(out, advance)
+        context = load_context(out, add)
         for job in jobs:
-            _do(shop, job)
-            finished(job)
+            _run(context, job)
+            on_done(job)
         return
     before = set(multiprocessing.active_children())
     spawn = multiprocessing.get_context("spawn")
     count = spawn.Value("q", 0)
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_enter, initargs=(out, count)) as pool:
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start_worker, initargs=(out, count)) as pool:
         try:
-            futures = {pool.submit(_work, job): job for job in jobs}
-            left = set(futures)
-            while left:
-                done_now, left = wait(left, TICK_S, FIRST_COMPLETED)
-                for future in done_now:
+            futures = {pool.submit(_run_in_worker, job): job for job in jobs}
+            pending = set(futures)
+            while pending:
+                done, pending = wait(pending, POLL_S, FIRST_COMPLETED)
+                for future in done:
                     future.result()
-                    finished(futures[future])
-                advanced(count.value)
+                    on_done(futures[future])
+                on_progress(count.value)
         except BaseException as error:
             for child in set(multiprocessing.active_children()) - before:
                 child.kill()
             pool.shutdown(wait=False, cancel_futures=True)
             if isinstance(error, BrokenProcessPool):
                 raise MyptError(
-                    "A worker process was ended from outside, perhaps for lack of memory.",
-                    "Call again, with fewer --workers if it happens again; what is finished is kept.",
+                    "A worker process was killed, perhaps because memory ran out.",
+                    "Call again, with fewer --workers if it happens again; finished work is kept.",
                 ) from error
             raise
 
 
-def open_shop(out: Path, advance: Callable[[int], None] = lambda _: None) -> Workshop:
-    """Plan and tokenizer as they are on disk, so that all workers have the same."""
-    plan = PreparePlan.model_validate_json((out / UNFINISHED / PLAN_FILE).read_bytes())
-    return Workshop(
-        out, plan, Tokenizer(TokenizerFile.model_validate_json((out / TOKENIZER_FILE).read_bytes())), advance
-    )
+def load_context(out: Path, on_progress: Callable[[int], None] = lambda _: None) -> WorkerContext:
+    """Load plan and tokenizer from disk."""
+    return WorkerContext(out, read_plan(out), Tokenizer(read_dataset_tokenizer(out)), on_progress)
+
+
+def read_plan(out: Path) -> PreparePlan:
+    """Read plan.json of an unfinished dataset.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    return read_dataset_file(out / UNFINISHED / PLAN_FILE, PreparePlan)
+
+
+def read_unit_record(out: Path, number: int) -> UnitRecord:
+    """Read the record of a finished unit.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    return read_dataset_file(Job("unit", number).record_path(out), UnitRecord)
+
+
+def read_hash_record(out: Path, number: int) -> HashRecord:
+    """Read the record of a hashed source.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    return read_dataset_file(Job("source", number).record_path(out), HashRecord)
 
 
 def commit_json(out: Path, target: Path, content: BaseModel) -> None:
-    """Write a record that is there whole or not at all."""
-    aside = out / UNFINISHED / f"{target.name}.writing"
-    write_json(aside, content)
-    commit_file(aside, target)
+    """Write a JSON file of the dataset atomically."""
+    temporary = out / UNFINISHED / f"{target.name}.writing"
+    write_json(temporary, content)
+    commit_file(temporary, target)
 
 
-def _enter(out: Path, count: "Synchronized[int]") -> None:
-    """A worker begins: an interrupt is for the process that called, and without that one nothing is left to do."""
-    global _shop
+def _start_worker(out: Path, count: "Synchronized[int]") -> None:
+    """Initialize a worker process: it leaves interrupts to its parent and exits when the parent dies."""
+    global _context
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
-    def advance(characters: int) -> None:
+    def add(characters: int) -> None:
         with count.get_lock():
             count.value += characters
 
-    _shop = open_shop(out, advance)
+    _context = load_context(out, add)
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         with contextlib.suppress(OSError):
@@ -136,15 +159,18 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(job: Job) -> None:
-    assert _shop is not None
-    _do(_shop, job)
+def _run_in_worker(job: Job) -> None:
+    assert _context is not None
+    _run(_context, job)
 
 
-def _do(shop: Workshop, job: Job) -> None:
-    with storage_errors(shop.out, "--out"):
-        record = write_unit(shop, job.number) if job.kind == "unit" else _hash(Path(shop.plan.sources[job.number].path))
-        commit_json(shop.out, job.record(shop.out), record)
+def _run(context: WorkerContext, job: Job) -> None:
+    with storage_errors(context.out, "--out"):
+        if job.kind == "unit":
+            record: UnitRecord | HashRecord = write_unit(context, job.number)
+        else:
+            record = _hash(Path(context.plan.sources[job.number].path))
+        commit_json(context.out, job.record_path(context.out), record)
 
 
 def _hash(path: Path) -> HashRecord:

@@ -1,10 +1,10 @@
-"""dataset_metadata.json: what a folder of token shards holds."""
+"""dataset_metadata.json: describes a folder of token shards; see docs/files.md."""
 
 from typing import Literal
 
 from mypt.schema.base import Record
 from mypt.schema.files.state import SourceRecord
-from mypt.schema.files.tokenizer import Tokenization
+from mypt.schema.settings.data import Tokenization
 
 METADATA_FILE = "dataset_metadata.json"
 
@@ -13,12 +13,12 @@ class ShardRecord(Record):
     """One file of token ids, without a header.
 
     Attributes:
-        file: path inside the dataset's folder, with forward slashes, such as `train/00003.bin`.
-        tokens: ids in it.
-        documents: documents that end in it.
-        max_id: the largest id in it.
+        file: path relative to the dataset's folder, with forward slashes, such as `train/00003.bin`.
+        tokens: number of tokens.
+        documents: number of documents that end in it.
+        max_id: largest token id.
         sha256: hash of the file.
-        mask_sha256: hash of its mask, `train/00003_mask.bin`, one byte a token; None where there is none.
+        mask_sha256: hash of its loss mask, `train/00003_mask.bin`, one byte per token; None without a mask.
     """
 
     file: str
@@ -30,7 +30,7 @@ class ShardRecord(Record):
 
 
 class SplitRecord(Record):
-    """One split: its shards in the order in which they are read."""
+    """One split, with its shards in reading order."""
 
     tokens: int
     documents: int
@@ -38,19 +38,19 @@ class SplitRecord(Record):
 
 
 class DatasetMetadata(Record):
-    """The whole file, in the order in which it is written. Equal input gives equal bytes: no time of day is in it.
+    """The file, in field order. It has no timestamps, so that equal input gives an identical file.
 
     Attributes:
-        format_version: of this file and of the shards.
-        dtype: of the ids: uint16 where the vocabulary allows it, else uint32; little-endian.
-        tokenization: kind of the tokenizer, which lies beside as tokenizer.json.
-        vocab_size: ids that the tokenizer knows, special ones included.
+        format_version: version of this file and of the shards.
+        dtype: dtype of the ids: uint16 if the vocabulary allows it, else uint32; little-endian.
+        tokenization: kind of the tokenizer, which is in tokenizer.json next to this file.
+        vocab_size: number of token ids, including special tokens.
         separator: id of the token after each document.
-        masked: whether each shard has a mask that says which tokens count in the loss.
-        val_share: share of the documents, by hash, that went to the validation split.
-        train: the training split.
-        val: the validation split.
-        sources: the inputs, in order.
+        masked: whether each shard has a loss mask.
+        val_share: fraction of the text, chosen by hash of its content, in the validation split.
+        train: training split.
+        val: validation split.
+        sources: inputs, in order.
     """
 
     format_version: Literal[1] = 1

@@ -1,4 +1,4 @@
-"""manifest.json: what a bundle consists of, written last."""
+"""manifest.json: the hashes of a bundle's files, written last; see docs/files.md."""
 
 from mypt.schema.base import Record
 
@@ -11,7 +11,7 @@ class FileHash(Record):
 
 
 class Manifest(Record):
-    """Every other file of the bundle by its name, and the step that they all belong to."""
+    """The step of the bundle and its files by name."""
 
     step: int
     files: dict[str, FileHash]

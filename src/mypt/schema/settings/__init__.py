@@ -1,1 +1,1 @@
-"""The settings of a call: every default, bound and help text."""
+"""Settings: defaults, bounds and help texts."""

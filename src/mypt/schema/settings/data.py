@@ -1,27 +1,27 @@
-"""Settings of where the text comes from and how it becomes tokens."""
+"""Settings of the training and evaluation data."""
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from mypt.schema.base import Section, setting
-from mypt.schema.files.state import Sampling
-from mypt.schema.files.tokenizer import Tokenization
 
+Tokenization = Literal["gpt2", "char", "bpe"]
+Sampling = Literal["epoch", "random"]
 EVAL_SET_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,40}$"
-TAKEN_NAMES = ("val", "train", "duration_s")
-"""Names that an eval set cannot have, because the log's fields of an evaluation have them."""
+RESERVED_NAMES = ("val", "train", "duration_s")
+"""Names that an eval set cannot have, because fields of the log's eval event use them."""
 
 
 def wrong_eval_set_names(names: Iterable[str]) -> list[str]:
-    """A clause on each name that an eval set cannot have."""
+    """One message for each invalid name of an eval set."""
     return [
-        f"{name!r} cannot name an eval set; use letters, digits, - and _, and none of {', '.join(TAKEN_NAMES)}"
+        f"{name!r} cannot name an eval set; use letters, digits, - and _, and none of {', '.join(RESERVED_NAMES)}"
         for name in names
-        if not re.match(EVAL_SET_NAME, name) or name in TAKEN_NAMES
+        if not re.match(EVAL_SET_NAME, name) or name in RESERVED_NAMES
     ]
 
 
@@ -29,13 +29,13 @@ class PhaseConfig(Section):
     """One phase of a curriculum."""
 
     name: str = Field(min_length=1, description="Name of the phase, shown at each evaluation.")
-    dataset_dir: str = Field(description="Folder of the shards that it trains on.")
-    until_iter: int | None = Field(None, gt=0, description="Step at which it ends; the last phase needs none.")
-    description: str = Field("", description="A note on what it is for.")
+    dataset_dir: str = Field(description="Folder of token shards to train on.")
+    until_iter: int | None = Field(None, gt=0, description="Step at which the phase ends; optional for the last phase.")
+    description: str = Field("", description="Free-text description.")
 
 
 class Curriculum(Section):
-    """Phases that follow one another, each on its own data.
+    """Consecutive training phases, each with its own data.
 
     Raises:
         pydantic.ValidationError: phases overlap, go backwards, leave a gap, or share a name.
@@ -44,7 +44,7 @@ class Curriculum(Section):
     phases: tuple[PhaseConfig, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _follow_one_another(self) -> Self:
+    def _check_order(self) -> Self:
         start = 0
         for phase in self.phases[:-1]:
             if phase.until_iter is None:
@@ -62,59 +62,63 @@ class Curriculum(Section):
 
     @property
     def end(self) -> int | None:
-        """Step at which the last phase ends; None if it goes on for as long as the run."""
+        """Step at which the last phase ends; None if it is open-ended."""
         return self.phases[-1].until_iter
 
 
 class DataConfig(Section):
-    """Where the text comes from and how it becomes tokens."""
+    """Training and evaluation data, and the tokenizer."""
 
     input_file: tuple[str, ...] = setting(
         (),
-        "Text to train on, UTF-8: a file, a .gz, an https:// address, or - for standard input; repeat it for "
-        "several. Without any, Python's own language reference is used.",
+        "UTF-8 text to train on: a file, a .gz file, an https:// URL, or - for standard input; repeat for several "
+        "files. Defaults to Python's language reference as a sample.",
         on_resume="refused",
     )
     tokenization: Tokenization = setting(
-        "gpt2", "Tokens: gpt2's own vocabulary, one per char, or a bpe vocabulary trained on the input.",
+        "gpt2", "Tokenizer: GPT-2's vocabulary (gpt2), characters (char), or byte pairs trained on the input (bpe).",
         on_resume="refused",
     )  # fmt: skip
     bpe_vocab_size: int = setting(
-        4096, "Size of the vocabulary that bpe trains; at least 256, one for each byte.",
+        4096, "Vocabulary size for bpe; at least 256, one token per byte.",
         unit="tokens", on_resume="refused", ge=256,
     )  # fmt: skip
 
     dataset_dir: str | None = setting(
-        None, "Folder of token shards to train on, in place of a text; see `mypt prepare`.", on_resume="refused"
+        None, "Folder of token shards to train on instead of a text; see `mypt prepare`.", on_resume="refused"
     )
     sampling: Sampling | None = setting(
-        None, "Order of the training windows: a shuffled epoch at a time, the default for shards, or random, the "
-        "default for a text.",
+        None, "Order of training windows: shuffled epochs (epoch, the default for shards) or drawn with replacement "
+        "(random, the default for a text).",
         on_resume="refused",
     )  # fmt: skip
     use_loss_mask: bool = setting(
-        False, "Let only those tokens count that the shards' masks name, as `mypt prepare --chat` makes them.",
+        False, "Compute the loss only on tokens selected by the shards' loss masks; see `mypt prepare --chat`.",
         on_resume="refused",
     )  # fmt: skip
     eval_dataset_dir: str | None = setting(
-        None, "A further set to evaluate on, named general: a folder of shards, or a text file.", on_resume="harmless"
+        None, "Additional eval set, named general: a folder of shards or a text file.", on_resume="harmless"
     )
     eval_sets: dict[str, str] = setting(
-        {}, "Further sets to evaluate on, each NAME=PATH of a folder of shards or a text file; repeat it for several.",
+        {}, "Additional eval sets, each NAME=PATH of a folder of shards or a text file; repeat for several.",
         on_resume="harmless", names=("--eval-set",),
     )  # fmt: skip
     curriculum: Curriculum | None = setting(
-        None, "Phases, each with its name, dataset_dir and until_iter.", on_resume="refused", option=False, config=True
+        None,
+        "Training phases, each with name, dataset_dir and until_iter.",
+        on_resume="refused",
+        option=False,
+        config=True,
     )
 
     @field_validator("input_file", mode="before")
     @classmethod
-    def _one_or_several(cls, value: object) -> object:
+    def _as_tuple(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
 
     @field_validator("eval_sets", mode="before")
     @classmethod
-    def _named_paths(cls, value: object) -> object:
+    def _parse_pairs(cls, value: object) -> object:
         if not isinstance(value, list | tuple):
             return value
         unnamed = [pair for pair in value if "=" not in str(pair)]
@@ -123,11 +127,11 @@ class DataConfig(Section):
         return dict(str(pair).split("=", 1) for pair in value)
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
+    def _check_sources(self) -> Self:
         if self.input_file and (self.dataset_dir or self.curriculum):
             raise ValueError("input_file is given together with dataset_dir or curriculum; give a text or shards")
         if self.use_loss_mask and not (self.dataset_dir or self.curriculum):
-            raise ValueError("use_loss_mask needs a dataset_dir, for a text has no masks")
+            raise ValueError("use_loss_mask needs a dataset_dir, because a text has no loss masks")
         if wrong := wrong_eval_set_names(self.every_eval_set):
             raise ValueError(wrong[0])
         if self.eval_dataset_dir and "general" in self.eval_sets:
@@ -135,13 +139,13 @@ class DataConfig(Section):
         return self
 
     def missing_paths(self) -> list[str]:
-        """Every file or folder that is named and not there."""
+        """Paths in the settings that do not exist."""
         phases = self.curriculum.phases if self.curriculum else ()
         files = [p for p in self.input_file if p != "-" and "://" not in p]
-        named = [*files, self.dataset_dir, *(p.dataset_dir for p in phases), *self.every_eval_set.values()]
-        return [path for path in dict.fromkeys(named) if path and not Path(path).expanduser().exists()]
+        paths = [*files, self.dataset_dir, *(p.dataset_dir for p in phases), *self.every_eval_set.values()]
+        return [path for path in dict.fromkeys(paths) if path and not Path(path).expanduser().exists()]
 
     @property
     def every_eval_set(self) -> dict[str, str]:
-        """Path of each further set to evaluate on, by name."""
+        """Path of each additional eval set, by name."""
         return {**({"general": self.eval_dataset_dir} if self.eval_dataset_dir else {}), **self.eval_sets}

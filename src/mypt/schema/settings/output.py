@@ -1,4 +1,4 @@
-"""Settings of where the record goes."""
+"""Output paths."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ DEFAULT_OUT_DIR = Path("checkpoints")
 
 
 class OutputConfig(Section):
-    """Where the record goes."""
+    """Where bundles and logs are written."""
 
-    out_dir: Path = setting(DEFAULT_OUT_DIR, "Folder of all bundles.", on_resume="harmless")
+    out_dir: Path = setting(DEFAULT_OUT_DIR, "Folder for all bundles.", on_resume="harmless")
     log_file: Path | None = setting(
-        None, "The run's log, one JSON event a line; logs/train/NAME_eval.jsonl when not given.",
+        None, "Log of the run, one JSON event per line; defaults to logs/train/NAME_eval.jsonl.",
         on_resume="harmless",
     )  # fmt: skip

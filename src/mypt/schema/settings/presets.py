@@ -1,4 +1,4 @@
-"""The shipped presets: named starting points, each a flat set of settings like a config file."""
+"""Presets: named sets of settings, as in a config file."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ class Preset:
 
     Attributes:
         help: one sentence on what it is for.
-        settings: flat settings, by field name.
+        settings: settings by field name.
     """
 
     help: str
@@ -25,7 +25,7 @@ _GPT2: dict[str, Any] = {
 
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(
-        "Characters, 0.4M parameters: ten seconds on a laptop.",
+        "Character-level, 0.4M parameters: ten seconds on a laptop.",
         {
             "tokenization": "char", "batch_size": 16, "block_size": 64, "n_embd": 128, "n_head": 4, "n_layer": 2,
             "dropout": 0.0, "pos_encoding": "rope", "mlp_type": "swiglu", "token_conv": 4, "optimizer": "muon",
@@ -34,7 +34,7 @@ PRESETS: dict[str, Preset] = {
         },
     ),
     "small": Preset(
-        "Characters, 11M parameters: an hour on a laptop, minutes on a GPU.",
+        "Character-level, 11M parameters: an hour on a laptop, minutes on a GPU.",
         {
             "tokenization": "char", "batch_size": 64, "block_size": 256, "n_embd": 384, "n_head": 6, "n_layer": 6,
             "dropout": 0.2, "pos_encoding": "rope", "mlp_type": "swiglu", "token_conv": 4, "optimizer": "muon",
@@ -43,7 +43,7 @@ PRESETS: dict[str, Preset] = {
         },
     ),
     "gpt2-124m": Preset(
-        "The smallest GPT-2, for one GPU or more.",
+        "GPT-2 small, for one or more GPUs.",
         {**_GPT2, "n_embd": 768, "n_head": 12, "n_layer": 12, "learning_rate": 6e-4},
     ),
     "gpt2-350m": Preset(

@@ -1,4 +1,4 @@
-"""All settings of one call, in their sections."""
+"""All settings of a run, by section."""
 
 from pathlib import Path
 
@@ -14,31 +14,31 @@ SECTIONS: dict[str, type[Section]] = {
     "Training": TrainingConfig,
     "Files": OutputConfig,
 }
-"""Every section of settings by its heading in `--help`. Field names are unique across sections."""
+"""The sections of settings by heading in `--help`. Field names are unique across sections."""
 
 
 class RunSettings(Record):
-    """All settings of one call, resolved, and which of them somebody gave."""
+    """The resolved settings of one call, and which of them were given."""
 
     data: DataConfig
     model: GPTConfig
     training: TrainingConfig
     output: OutputConfig
     given: dict[str, str]
-    """The settings that were given, each with its source: `command line`, a config file or a preset."""
+    """Source of each setting that was given: `command line`, a config file or a preset."""
     preset: str | None = None
     config_file: Path | None = None
     description: dict[str, str] = {}
     """The config file's `name` and `description`."""
     ignored: tuple[str, ...] = ()
-    """Fields of the config file that mypt does not have and was told to ignore."""
+    """Unknown keys of the config file that were ignored."""
 
     def notes(self) -> list[str]:
-        """What a user should know of how the settings came about."""
+        """Messages for the user about how the settings were resolved."""
         return [f"Ignored in {self.config_file}: {', '.join(self.ignored)}."] if self.ignored else []
 
     def values(self) -> dict[str, object]:
-        """Every setting's value by its field name."""
+        """All settings by field name."""
         return {name: getattr(s, name) for s in self.sections() for name in type(s).model_fields}
 
     def sections(self) -> tuple[Section, ...]:

@@ -1,0 +1,85 @@
+"""plan.json and the work records of `mypt prepare`, from which an interrupted call continues."""
+
+from typing import Literal
+
+from mypt.schema.base import Record
+from mypt.schema.files.dataset import ShardRecord
+from mypt.schema.settings.prepare import PrepareConfig
+
+Form = Literal["text", "jsonl", "parquet"]
+
+
+class InputFile(Record):
+    """One input file.
+
+    Attributes:
+        path: absolute path.
+        form: format of the content after decompression.
+        gzipped: whether it is compressed with gzip.
+        bytes: size on disk.
+        mtime_ns: modification time.
+    """
+
+    path: str
+    form: Form
+    gzipped: bool
+    bytes: int
+    mtime_ns: int
+
+
+class Part(Record):
+    """A byte range of one input; the actual limits are the nearest document or word boundaries.
+
+    Attributes:
+        source: index of the input in the plan.
+        start: first byte.
+        end: byte after the last.
+    """
+
+    source: int
+    start: int
+    end: int
+
+
+class Unit(Record):
+    """One unit of work, which yields one shard for each split."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of input."""
+        return sum(part.end - part.start for part in self.parts)
+
+
+class PreparePlan(Record):
+    """plan.json: everything that the dataset depends on.
+
+    Attributes:
+        settings: settings that the dataset depends on.
+        sources: inputs, in order.
+        units: units of work; a unit's index is the number of its shards.
+    """
+
+    settings: dict[str, str | int | float | bool | None]
+    sources: tuple[InputFile, ...]
+    units: tuple[Unit, ...]
+
+    @property
+    def config(self) -> PrepareConfig:
+        """The settings, validated."""
+        unused = ("tokenization", "bpe_vocab_size") if self.settings.get("tokenizer_of") else ()
+        return PrepareConfig.model_validate({n: v for n, v in self.settings.items() if n not in unused})
+
+
+class UnitRecord(Record):
+    """The shards of a finished unit; None for a split without tokens."""
+
+    train: ShardRecord | None
+    val: ShardRecord | None
+
+
+class HashRecord(Record):
+    """The hash of an input."""
+
+    sha256: str
