@@ -22,8 +22,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import from_json
 from rich.console import Console
 
-from mypt.cli.render.follower import CRASHED, Follower
-from mypt.cli.render.pages import sparkline, summary_page
+from mypt.cli.render.events import CRASHED, Follower
+from mypt.cli.render.summary import sparkline, summary_page
 from mypt.errors import InputError
 from mypt.log.export import event_table
 from mypt.log.figures import LossPoint, Summary

@@ -93,10 +93,10 @@ def _verdict(runs: Sequence[RunRecord]) -> tuple[Verdict, list[str]]:
     if untold:
         return "not comparable", [f"{', '.join(untold)} does not tell its validation data."]
     same_data = len({run.data["fingerprint"] for run in runs}) == 1
-    kinds = {(run.data.get("tokenizer"), run.data.get("tokenizer_size")) for run in runs}
+    tokenizers = {(run.data.get("tokenizer"), run.data.get("tokenizer_size")) for run in runs}
     if not same_data:
         return "not comparable", ["Their validation data are not the same."]
-    if len(kinds) > 1:
+    if len(tokenizers) > 1:
         shown = ", ".join(f"{r.label}: {r.data.get('tokenizer')} of {r.data.get('tokenizer_size')}" for r in runs)
         return "comparable in bits per byte only", [f"Their tokenizers are not the same ({shown})."]
     notes = []

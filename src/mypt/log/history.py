@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf, isfinite, nan
+from struct import Struct
 from typing import Any
 
 from mypt.log.figures import Blocked, Few, LossPoint, Phase, StepFigures
@@ -13,6 +14,9 @@ from mypt.schema.files.events import eval_sets
 
 GUARDS = ("overfit", "trend", "eval regression", "other")
 """What can keep a val loss from becoming gold, as the reason of the event begins."""
+
+
+_ROW = Struct("7d")
 
 
 def _column() -> "array[float]":
@@ -36,7 +40,7 @@ class Session:
     end_step: int | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class EvalColumns:
     """The live evaluations, a column for each figure; nan where one was not logged.
 
@@ -44,13 +48,13 @@ class EvalColumns:
         session: which session of the log it is of, counted from 1.
     """
 
-    step: "array[float]" = field(default_factory=_column)
-    elapsed: "array[float]" = field(default_factory=_column)
-    tokens: "array[float]" = field(default_factory=_column)
-    val: "array[float]" = field(default_factory=_column)
-    train: "array[float]" = field(default_factory=_column)
-    se: "array[float]" = field(default_factory=_column)
-    session: "array[float]" = field(default_factory=_column)
+    step: "array[float]"
+    elapsed: "array[float]"
+    tokens: "array[float]"
+    val: "array[float]"
+    train: "array[float]"
+    se: "array[float]"
+    session: "array[float]"
 
     def __len__(self) -> int:
         return len(self.step)
@@ -79,7 +83,6 @@ class RunHistory:
     rewinds: int = 0
     highest: int = 0
     evaluating_s: float = 0.0
-    evals: EvalColumns = field(default_factory=EvalColumns)
     sets: dict[str, LossColumns] = field(default_factory=dict)
     phases: list[Phase] = field(default_factory=list)
     steps: StepFigures | None = None
@@ -89,8 +92,15 @@ class RunHistory:
     blocked: Few[Blocked] = field(default_factory=Few)
     blocked_by: Counter[str] = field(default_factory=Counter)
     skipped_batches: int = 0
+    _rows: "array[float]" = field(default_factory=_column)
+    """Figures of the live evaluations, one evaluation after another."""
+    _last_eval: int | None = None
     _keys: list[str] = field(default_factory=list)
     _sets: list[tuple[str, LossColumns]] = field(default_factory=list)
+
+    def evals(self) -> EvalColumns:
+        """The live evaluations so far."""
+        return EvalColumns(*(self._rows[number::7] for number in range(7)))
 
     def add(self, event: dict[str, Any], is_live: bool) -> None:
         """Take in the next event of the run."""
@@ -130,17 +140,14 @@ class RunHistory:
         self.evaluating_s += event["eval_duration_s"]
         if not is_live:
             return
-        evals, train, se = self.evals, event.get("train_loss"), event.get("val_se")
         if not self.phases or event["phase"] != self.phases[-1].name:
-            before = int(evals.step[-1]) if evals else min(step, self.sessions[-1].start_step)
+            before = min(step, self.sessions[-1].start_step) if self._last_eval is None else self._last_eval
             self.phases.append(Phase(name=event["phase"], after_step=before))
-        evals.step.append(step)
-        evals.elapsed.append(elapsed)
-        evals.tokens.append(event["tokens_processed"])
-        evals.val.append(event["val_loss"])
-        evals.train.append(nan if train is None else train)
-        evals.se.append(nan if se is None else se)
-        evals.session.append(len(self.sessions))
+        self._last_eval = step
+        train, se = event.get("train_loss"), event.get("val_se")
+        train, se = nan if train is None else train, nan if se is None else se
+        row = _ROW.pack(step, elapsed, event["tokens_processed"], event["val_loss"], train, se, len(self.sessions))
+        self._rows.frombytes(row)  # at a third of the time that the array takes for single numbers
         if (keys := [*event]) != self._keys:
             self._keys = keys
             self._sets = [(key, self.sets.setdefault(key, LossColumns())) for key in eval_sets(keys)]

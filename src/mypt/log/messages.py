@@ -1,4 +1,4 @@
-"""The lines of the spec that an evaluation and a gold decision print."""
+"""The console lines of an evaluation and of a gold decision, as docs/files.md gives them."""
 
 import re
 
@@ -7,7 +7,7 @@ from mypt.units import count, duration
 
 
 def eval_lines(event: Eval, max_iters: int, eta_seconds: float) -> tuple[str, str]:
-    """The spec's two-line summary of an evaluation.
+    """The two lines that an evaluation prints.
 
     Args:
         event: the evaluation as it is logged.
@@ -25,7 +25,7 @@ def eval_lines(event: Eval, max_iters: int, eta_seconds: float) -> tuple[str, st
 
 
 def gold_line(event: GoldCheckpoint | GoldBlocked) -> str:
-    """The spec's line on a gold decision."""
+    """The line that a gold decision prints."""
     if isinstance(event, GoldCheckpoint):
         return f"  🏆 New GOLD checkpoint! val_loss={event.val_loss:.4f} at step {event.iter}"
     guard, _, why = event.reason.partition(": ")

@@ -43,7 +43,7 @@ def summarize(path: Path, run_id: str | None = None, bundle: Path | None = None)
     """
     replay = Replay(path, run_id)
     history = read_history(replay)
-    evals, last = history.evals, history.sessions[-1]
+    evals, last = history.evals(), history.sessions[-1]
     tokens = int(evals.tokens[-1]) if evals else 0
     end: dict[str, Any] = last.end or {}
     train = _losses(evals.step, evals.train)
@@ -68,7 +68,7 @@ def summarize(path: Path, run_id: str | None = None, bundle: Path | None = None)
         gold=_gold(history),
         signs=find_anomalies(evals, history.skipped_batches),
         passed_over=replay.skipped,
-        advice=[*_advice(history), *_going_on(state, bundle)],
+        advice=[*_advice(history, evals), *_going_on(state, bundle)],
         curve=_curve(evals),
         steps=history.steps,
     )
@@ -163,14 +163,14 @@ def _gold(history: RunHistory) -> GoldFigures:
     )
 
 
-def _advice(history: RunHistory) -> list[str]:
+def _advice(history: RunHistory, evals: EvalColumns) -> list[str]:
     """What docs/logs.md says about gold, as far as it applies."""
     gold, blocked = history.last_gold, history.blocked
     if gold is None and not blocked.count:
         return []
     if blocked.first and blocked.first[0].step <= EARLY * (history.max_iters or history.highest):
         return [TOO_HIGH.format(blocked.first[0].step), EVALUATE_GOLD]
-    final = int(history.evals.step[-1]) if history.evals else None
+    final = int(evals.step[-1]) if evals else None
     if gold is not None and not blocked.count and gold.step == final:
         return [HEALTHY]
     return [EVALUATE_GOLD]
