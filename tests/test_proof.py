@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from mypt.checkpoint import manifest
 from mypt.checkpoint.files import write_json
 from mypt.checkpoint.tensors import load_tensors
 from mypt.data.tokenizer import Tokenizer
 from mypt.log.reader import read_events
 from mypt.log.replay import live_evals
+from mypt.schema.files.manifest import FileHash
 from tests.conftest import TINY, Mypt, reseal
 
 RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "12", "--eval-interval", "4"]
@@ -247,3 +249,17 @@ def test_a_rewind_to_gold_goes_on_under_the_same_name_and_keeps_both_branches(my
     shutil.copytree(BUNDLE, "checkpoints/other_gold")
     assert "is not of the run" in mypt("resume", "other", "--from", "gold", ok=False).stderr
     assert mypt("resume", "dante", "--from", "silver", ok=False).exit_code == 2
+
+
+def test_verify_hashes_the_large_files_once(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
+    mypt("train", "dante", "--input-file", "input.txt", *TINY, "--max-iters", "2")
+    hashed: list[str] = []
+    real = manifest.file_hash
+
+    def counted(path: Path) -> FileHash:
+        hashed.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(manifest, "file_hash", counted)
+    mypt("verify", "dante")
+    assert hashed.count("model.pt") == hashed.count("optimizer.pt") == 1

@@ -15,6 +15,7 @@ from mypt import GPT, GPTConfig, GPTDataLoader, Tokenizer
 from mypt.checkpoint.manager import AnyOptimizer, CheckpointManager, weights_sha256
 from mypt.data.shards import Split
 from mypt.errors import ConfigError, InputError
+from mypt.log.reader import read_events
 from mypt.model.cost import flops_per_token, rows_at_once
 from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.training import TrainingConfig
@@ -331,3 +332,60 @@ def test_a_compiled_run_is_recorded_and_one_that_cannot_compile_goes_on_as_it_is
     assert weights[0] == weights[1] == weights[2]
     start = json.loads(Path("logs/train/plain_eval.jsonl").read_text(encoding="utf-8").splitlines()[0])
     assert (start["config"]["torch_compile"], start["config"]["torch_compile_reason"]) == ("off", "as it was set")
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_the_schedule_ends_at_the_floor_that_is_given(schedule: str) -> None:
+    training = TrainingConfig.model_validate(
+        {"max_iters": 100, "warmup_iters": 0, "learning_rate": 1.0, "min_lr": 0.25, "lr_schedule": schedule}
+    )
+    rates = [learning_rate_at(s, training) for s in range(101)]
+    assert rates[0] == 1.0 and rates[100] == pytest.approx(0.25) and min(rates) >= 0.25
+    assert rates[50] == pytest.approx(0.625)
+    with pytest.raises(ValueError, match=r"min_lr 2.0 is above learning_rate 1.0"):
+        TrainingConfig(learning_rate=1.0, min_lr=2.0)
+
+
+def test_betas_are_those_of_the_settings() -> None:
+    ours, theirs = GPT(config_of()), GPT(config_of())
+    training = TrainingConfig(learning_rate=0.01, weight_decay=0.0, beta1=0.8, beta2=0.95)
+    reference = torch.optim.AdamW(theirs.parameters(), lr=0.01, betas=(0.8, 0.95), weight_decay=0.0, fused=True)
+    for a, b in zip(moved(ours, build_optimizer(ours, training)), moved(theirs, reference), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_evaluation_takes_as_many_windows_at_once_as_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, loader = GPT(config_of(batch_size=6)), loader_of(config_of(batch_size=6))
+    taken: list[int] = []
+    whole = model.token_losses
+
+    def counted(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        taken.append(len(x))
+        return whole(x, y)
+
+    monkeypatch.setattr(model, "token_losses", counted)
+    found = {}
+    for rows in (1, 4, None):
+        taken.clear()
+        training = TrainingConfig(eval_iters=2, rows_at_once=rows, use_amp=False)
+        found[rows] = evaluate(model, loader, "val", training, Precision.of(training, "cpu")).loss
+        assert sum(taken) == 12 and max(taken) == (rows or 6)
+    assert found[1] == pytest.approx(found[None], abs=1e-6) and found[4] == pytest.approx(found[None], abs=1e-6)
+
+
+def test_single_steps_are_logged_when_that_is_asked_for(mypt: Mypt) -> None:
+    call = ["--input-file", "input.txt", *TINY, "--max-iters", "10", "--eval-interval", "5", "--warmup-iters", "0"]
+    mypt("train", "quiet", *call)
+    mypt("train", "asked", *call, "--log-interval", "3")
+    quiet, asked = (list(read_events(Path(f"logs/train/{n}_eval.jsonl"))) for n in ("quiet", "asked"))
+    assert not [e for e in quiet if e["event"] == "step"]
+    steps = [e for e in asked if e["event"] == "step"]
+    assert [e["iter"] for e in steps] == [3, 6, 9]
+    training = CheckpointManager("asked").load().state.training_config
+    for event in steps:
+        assert list(event)[:7] == ["event", "iter", "timestamp", "loss", "lr", "grad_norm", "tokens_per_sec"]
+        assert event["lr"] == pytest.approx(learning_rate_at(event["iter"] - 1, training), rel=1e-5)
+        assert 0 < event["loss"] < 10 and event["grad_norm"] > 0 and event["tokens_per_sec"] > 0
+    assert training.log_interval == 3
+    weights = [weights_sha256(CheckpointManager(n).load().model) for n in ("quiet", "asked")]
+    assert weights[0] == weights[1]

@@ -17,13 +17,17 @@ def torch_dtype(name: str) -> torch.dtype:
     return _DTYPES[name]
 
 
-def load_tensors(path: Path) -> dict[str, Any]:
+def load_tensors(path: Path, *, check: bool = True) -> dict[str, Any]:
     """Read a .pt file with `weights_only=True`, so that no code in it can run.
+
+    Args:
+        path: the file.
+        check: compare its hash with the manifest first.
 
     Raises:
         BundleError: it is missing or damaged.
     """
-    check_file(path)
+    check_file(path, content=check)
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return content

@@ -1,4 +1,4 @@
-"""The network: embeddings, blocks, a norm and the output layer."""
+"""The GPT network."""
 
 import math
 from collections.abc import Mapping
@@ -17,20 +17,20 @@ INIT_STD = 0.02
 
 
 class Network(nn.Module):
-    """A GPT-2 or LLaMA-2 style decoder, or any mixture of their parts that the config names.
+    """A decoder-only transformer in the style of GPT-2, LLaMA-2 or a mixture of both.
 
-    Weights start as follows (Radford et al. 2019; nothing else is drawn at random):
+    Initial weights (Radford et al. 2019):
 
-    | weight                                  | start                                |
+    | weight                                  | initial value                        |
     |-----------------------------------------|--------------------------------------|
     | embeddings, linear layers, output layer | normal, std 0.02                     |
-    | the projections into the residual       | normal, std 0.02 / sqrt(2 x n_layer) |
-    | biases, the convolution over tokens     | 0                                    |
-    | norms                                   | 1, their biases 0                    |
+    | projections into the residual stream    | normal, std 0.02 / sqrt(2 x n_layer) |
+    | biases, token convolution               | 0                                    |
+    | norms                                   | weights 1, biases 0                  |
 
     Args:
-        config: the architecture.
-        seed: what the starting weights are drawn from.
+        config: architecture.
+        seed: random seed of the initial weights.
     """
 
     def __init__(self, config: GPTConfig, seed: int = 1337) -> None:
@@ -64,7 +64,7 @@ class Network(nn.Module):
         return token_losses(self.hidden(tokens), self.lm_head.weight, targets)
 
     def hidden(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
-        """Hidden states (B, T, C) before the output layer; `cache` holds the tokens already seen."""
+        """Final hidden states (B, T, C); `cache` holds the preceding tokens."""
         start = 0 if cache is None else cache.length
         T = tokens.size(1)
         if start + T > self.config.block_size:
@@ -84,7 +84,7 @@ class Network(nn.Module):
         return out
 
     def empty_cache(self) -> Cache:
-        """A cache to pass to `forward` for generation token by token."""
+        """A cache to pass to `forward` for incremental generation."""
         return Cache(self.config.n_layer)
 
     def num_params(self) -> int:
@@ -93,15 +93,21 @@ class Network(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.lm_head.weight.device
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Copy weights into this model.
 
         Raises:
-            ValueError: naming every tensor that is missing, unexpected, or of another shape.
+            ValueError: tensors are missing, unexpected or have the wrong shape; the message lists them all.
         """
+        if problems := self.misfits(weights):
+            raise ValueError("; ".join(problems))
+        self.load_state_dict(dict(weights))
+
+    def misfits(self, weights: Mapping[str, Tensor]) -> list[str]:
+        """A clause on every tensor that is missing, unexpected, or of another shape."""
         own = self.state_dict()
         problems = [f"{n} is missing" for n in own.keys() - weights.keys()]
         problems += [f"{n} is not part of this model" for n in weights.keys() - own.keys()]
@@ -110,13 +116,11 @@ class Network(nn.Module):
             for n, w in weights.items()
             if n in own and w.shape != own[n].shape
         ]
-        if problems:
-            raise ValueError("; ".join(sorted(problems)))
-        self.load_state_dict(dict(weights))
+        return sorted(problems)
 
     def _init_weights(self, seed: int) -> None:
         if self.lm_head.weight.is_meta:
-            return  # a model that is built for its shapes alone
+            return  # a model built only for its shapes
         generator = torch.Generator().manual_seed(seed)
         residual = ("attn.proj.weight", "mlp.down.weight")
         with torch.no_grad():

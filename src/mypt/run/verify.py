@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -10,14 +12,15 @@ from mypt.checkpoint.atomic import read_consistently
 from mypt.checkpoint.files import read_config, read_state, read_tokenizer
 from mypt.checkpoint.layout import MODEL_FILE, OPTIMIZER_FILE, log_of
 from mypt.checkpoint.manifest import MANIFEST_FILE, check_file, read_manifest
-from mypt.checkpoint.tensors import load_tensors
+from mypt.checkpoint.tensors import load_tensors, torch_dtype
 from mypt.errors import InputError, MyptError
 from mypt.log.replay import live_evals
 from mypt.model.network import Network
+from mypt.schema.files.state import TrainingState
+from mypt.schema.files.tokenizer import TokenizerFile
+from mypt.schema.settings.config import GPTConfig
 from mypt.train.optim.optimizer import build_optimizer
 from mypt.train.session import apply_settings
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,52 @@ class _UncheckedError(Exception):
     """A check cannot be made, and that is no fault."""
 
 
+class _Bundle:
+    """A bundle whose files are read when a check first needs them, and hashed once.
+
+    Args:
+        path: of the bundle.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.hashed = False
+
+    @cached_property
+    def config(self) -> GPTConfig:
+        return read_config(self.path)
+
+    @cached_property
+    def state(self) -> TrainingState:
+        return read_state(self.path)
+
+    @cached_property
+    def tokenizer(self) -> TokenizerFile:
+        return read_tokenizer(self.path)
+
+    def check_hashes(self) -> None:
+        """Make sure that every file is as it was saved."""
+        for name in read_manifest(self.path).files:
+            check_file(self.path / name)
+        self.hashed = True
+
+    @cached_property
+    def weights(self) -> dict[str, torch.Tensor]:
+        return load_tensors(self.path / MODEL_FILE, check=not self.hashed)
+
+    @cached_property
+    def optimizer(self) -> dict[str, Any]:
+        return load_tensors(self.path / OPTIMIZER_FILE, check=not self.hashed)
+
+    def network(self) -> Network:
+        """The model of config.json, for its shapes alone."""
+        with torch.device("meta"):
+            return Network(self.config)
+
+
 def verify_bundle(path: Path) -> list[Check]:
     """Check a bundle's files, schema, tensors, tokenizer, optimizer and log, each on its own."""
-    checks: dict[str, Callable[[Path], str]] = {
+    checks: dict[str, Callable[[_Bundle], str]] = {
         "files": _files,
         "schema": _schema,
         "weights fit config": _weights,
@@ -57,87 +103,77 @@ def verify_bundle(path: Path) -> list[Check]:
         "step fits log": _log,
         "gold fits record": _gold,
     }
-    return read_consistently(lambda path: [_run(path, name, check) for name, check in checks.items()], path)
+
+    def run_all(path: Path) -> list[Check]:
+        bundle = _Bundle(path)
+        return [_run(bundle, name, check) for name, check in checks.items()]
+
+    return read_consistently(run_all, path)
 
 
-def _run(path: Path, name: str, check: Callable[[Path], str]) -> Check:
+def _run(bundle: _Bundle, name: str, check: Callable[[_Bundle], str]) -> Check:
+    ok: bool | None = False
     try:
-        return Check(path.name, name, True, check(path))
+        ok, found = True, check(bundle)
     except _UncheckedError as reason:
-        return Check(path.name, name, None, str(reason))
+        ok, found = None, str(reason)
     except MyptError as error:
-        return Check(path.name, name, False, error.what.removesuffix("."))
+        ok, found = False, error.what.removesuffix(".")
     except _FaultError as fault:
-        return Check(path.name, name, False, str(fault))
-    except (
-        KeyError,
-        TypeError,
-        AttributeError,
-        IndexError,
-    ) as error:
-        return Check(path.name, name, False, f"it cannot be made sense of: {type(error).__name__}: {error}")
+        ok, found = False, str(fault)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        ok, found = False, f"it cannot be made sense of: {type(error).__name__}: {error}"
+    return Check(bundle.path.name, name, ok, found)
 
 
-def _files(path: Path) -> str:
-    manifest = read_manifest(path)
-    for name in manifest.files:
-        check_file(path / name)
-    unknown = sorted({p.name for p in path.iterdir()} - manifest.files.keys() - {MANIFEST_FILE})
+def _files(bundle: _Bundle) -> str:
+    bundle.check_hashes()
+    files = read_manifest(bundle.path).files
+    unknown = sorted({p.name for p in bundle.path.iterdir()} - files.keys() - {MANIFEST_FILE})
     if unknown:
         raise _FaultError(f"{', '.join(unknown)} did not come with the bundle")
-    return f"{len(manifest.files)} files, {sum(f.bytes for f in manifest.files.values()):,} bytes, as they were saved"
+    return f"{len(files)} files, {sum(f.bytes for f in files.values()):,} bytes, as they were saved"
 
 
-def _schema(path: Path) -> str:
-    read_config(path)
-    read_tokenizer(path)
-    return f"step {read_state(path).step}"
+def _schema(bundle: _Bundle) -> str:
+    _, _, state = bundle.config, bundle.tokenizer, bundle.state
+    return f"step {state.step}"
 
 
-def _weights(path: Path) -> str:
-    weights, dtype = load_tensors(path / MODEL_FILE), DTYPES[read_state(path).model_dtype]
-    with torch.device("meta"):
-        model = Network(read_config(path))
-    expected = {n: w.shape for n, w in model.state_dict().items()}
-    wrong = [f"{n} is missing" for n in expected.keys() - weights.keys()]
-    wrong += [f"{n} is not part of the model" for n in weights.keys() - expected.keys()]
-    for name in expected.keys() & weights.keys():
-        if weights[name].shape != expected[name]:
-            wrong.append(f"{name} has shape {tuple(weights[name].shape)} instead of {tuple(expected[name])}")
-        if weights[name].dtype != dtype:
-            wrong.append(f"{name} is {weights[name].dtype} instead of {dtype}")
+def _weights(bundle: _Bundle) -> str:
+    name, weights = bundle.state.model_dtype, bundle.weights
+    wrong = bundle.network().misfits(weights)
+    wrong += [f"{n} is {w.dtype} instead of {name}" for n, w in weights.items() if w.dtype != torch_dtype(name)]
     if wrong:
         raise _FaultError("; ".join(sorted(wrong)[:5]))
-    return f"{len(weights)} tensors in {read_state(path).model_dtype}"
+    return f"{len(weights)} tensors in {name}"
 
 
-def _finite(path: Path) -> str:
-    tensors = _named_tensors(load_tensors(path / MODEL_FILE))
-    if read_state(path).optimizer_file:
-        tensors |= _named_tensors(load_tensors(path / OPTIMIZER_FILE), "optimizer")
+def _finite(bundle: _Bundle) -> str:
+    tensors = _named_tensors(bundle.weights)
+    if bundle.state.optimizer_file:
+        tensors |= _named_tensors(bundle.optimizer, "optimizer")
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise _FaultError(f"{name} holds {tensor[~torch.isfinite(tensor)].flatten()[0].item()}")
     return f"{sum(t.numel() for t in tensors.values()):,} values"
 
 
-def _tokenizer(path: Path) -> str:
-    tokenizer, config, state = read_tokenizer(path), read_config(path), read_state(path)
+def _tokenizer(bundle: _Bundle) -> str:
+    tokenizer, config, data = bundle.tokenizer, bundle.config, bundle.state.data
     if tokenizer.vocab_size > config.vocab_size:
         raise _FaultError(f"{tokenizer.vocab_size} tokens, but the weights know {config.vocab_size}")
-    if state.data is not None and state.data.tokenization != tokenizer.token_kind:
-        raise _FaultError(f"it is {tokenizer.token_kind}, but the data were {state.data.tokenization}")
+    if data is not None and data.tokenization != tokenizer.token_kind:
+        raise _FaultError(f"it is {tokenizer.token_kind}, but the data were {data.tokenization}")
     return f"{tokenizer.token_kind}, {tokenizer.vocab_size} of {config.vocab_size} rows used"
 
 
-def _optimizer(path: Path) -> str:
-    if read_state(path).optimizer_file is None:
+def _optimizer(bundle: _Bundle) -> str:
+    if bundle.state.optimizer_file is None:
         raise _UncheckedError("an export has none")
-    with torch.device("meta"):
-        model = Network(read_config(path))
-    training = read_state(path).training_config
+    model, training = bundle.network(), bundle.state.training_config
     apply_settings(model, training)
-    states = load_tensors(path / OPTIMIZER_FILE)["optimizer"]
+    states = bundle.optimizer["optimizer"]
     try:
         build_optimizer(model, training).load_state_dict(states)
     except (KeyError, TypeError, ValueError) as error:
@@ -145,9 +181,9 @@ def _optimizer(path: Path) -> str:
     return f"{len(states['state'])} states"
 
 
-def _log(path: Path) -> str:
-    state = read_state(path)
-    log = log_of(path, state)
+def _log(bundle: _Bundle) -> str:
+    state = bundle.state
+    log = log_of(bundle.path, state)
     if log is None or state.run_id is None:
         raise _UncheckedError("the run kept no log")
     if not log.is_file():
@@ -167,8 +203,9 @@ def _log(path: Path) -> str:
     return f"{len(losses)} evaluations up to step {state.step}"
 
 
-def _gold(path: Path) -> str:
-    gold, own = read_state(path).progress.gold, read_state(path)
+def _gold(bundle: _Bundle) -> str:
+    path, own = bundle.path, bundle.state
+    gold = own.progress.gold
     if gold.step is None:
         raise _UncheckedError("no evaluation became gold")
     if own.optimizer_file is None:
