@@ -1,4 +1,4 @@
-"""The record on disk: the spec's fields in the spec's order, and never half a bundle."""
+"""The record on disk: the fields of docs/files.md in their order, and never half a bundle."""
 
 import errno
 import json
@@ -15,9 +15,10 @@ from mypt import CheckpointManager, get_model_info
 from mypt.checkpoint import atomic as commit
 from mypt.checkpoint.atomic import recover, replacing
 from mypt.checkpoint.describe import read_bundle
+from mypt.checkpoint.files import read_config
 from mypt.checkpoint.manager import weights_sha256
 from mypt.checkpoint.overview import overview
-from mypt.errors import StorageError, UsageError
+from mypt.errors import BundleError, StorageError, UsageError
 from mypt.log.messages import eval_lines
 from mypt.log.run_record import read_run
 from mypt.log.writer import RunLog
@@ -25,7 +26,7 @@ from mypt.run.verify import verify_bundle
 from mypt.schema.files.events import EVENTS, Eval, timestamp
 from mypt.schema.files.state import TrainingState
 from mypt.units import count, duration, parameters, size
-from tests.conftest import TINY, Mypt, fill_the_disk
+from tests.conftest import TINY, Mypt, fill_the_disk, flat, reseal
 
 SPEC_START = {
     "event": "training_start", "timestamp": "2026-02-09T14:30:00.123456",
@@ -128,6 +129,28 @@ def test_get_model_info_as_in_the_spec(run: Path) -> None:
     assert info["config"]["n_layer"] == 2 and info["name"] == run.name
     with pytest.raises(UsageError, match="did you mean dante"):
         get_model_info("dantes")
+
+
+def test_readers_return_models_and_refuse_a_config_that_breaks_a_rule(mypt: Mypt, run: Path) -> None:
+    info = read_bundle("dante")
+    assert info.config.head_size == 8 and info.state.micro_batches(3) == 3
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    (run / "config.json").write_text(json.dumps(config | {"n_embd": 385, "n_head": 6}), encoding="utf-8")
+    reseal(run, 9)
+    problem = "n_embd 385 is not divisible by n_head 6."
+    readers: list[Callable[[], object]] = [
+        lambda: read_config(run), lambda: read_bundle("dante"), lambda: get_model_info("dante"),
+        lambda: CheckpointManager("dante").load(),
+    ]  # fmt: skip
+    for read in readers:
+        with pytest.raises(BundleError, match=problem):
+            read()
+    assert problem in str({b.name: b.damage for b in overview(run.parent)}["dante"])
+    compared = read_run("dante", run.parent)
+    assert problem in compared.missing[0] and compared.results["step"] == 9
+    inspected = mypt("inspect", "dante", ok=False)
+    assert inspected.exit_code == 1 and problem in flat(inspected.stderr)
+    assert problem in flat(mypt("compare", "dante", "dante_gold").output)
 
 
 def test_console_lines_have_the_form_of_the_spec() -> None:

@@ -1,1 +1,1 @@
-"""The network, and generation from it."""
+"""The network, its loss, text generation, and cost estimates."""

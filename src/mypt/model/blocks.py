@@ -1,4 +1,4 @@
-"""The parts of a transformer block: attention, the two feed-forward layers, the two norms."""
+"""Transformer blocks and their parts: attention, feed-forward layers and norms."""
 
 import torch
 import torch.nn.functional as F
@@ -15,38 +15,38 @@ NORM_EPS = 1e-5
 
 
 class LayerCache:
-    """Keys and values (B, nh, T, hs) of the tokens that one layer has already seen."""
+    """KV cache of one layer: keys and values (B, nh, T, hs) of the previous tokens."""
 
     def __init__(self) -> None:
         self.k: Tensor | None = None
         self.v: Tensor | None = None
 
     def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Append the keys and values of new tokens and return all of them."""
+        """Append keys and values of new tokens and return those of all tokens."""
         self.k = k if self.k is None else torch.cat([self.k, k], dim=2)
         self.v = v if self.v is None else torch.cat([self.v, v], dim=2)
         return self.k, self.v
 
 
 class Cache:
-    """What generation keeps of the tokens already seen: keys and values by layer, and the last embeddings."""
+    """State of incremental generation: the KV cache of each layer, and the last embeddings for `TokenConv`."""
 
     def __init__(self, n_layer: int) -> None:
         self.layers = [LayerCache() for _ in range(n_layer)]
-        self.recent: Tensor | None = None
+        self.last_embeddings: Tensor | None = None
 
     @property
     def length(self) -> int:
-        """Tokens already seen."""
+        """Number of tokens in the cache."""
         k = self.layers[0].k
         return 0 if k is None else k.size(2)
 
 
 class TokenConv(nn.Module):
-    """Adds to each token's embedding those of the tokens just before it, each channel with a weight of its own.
+    """Causal depthwise convolution over embeddings, whose weight for the current token is fixed to 1.
 
-    A causal depthwise convolution that leaves the token itself as it is (So et al. 2021, Primer, section 4.1, has it
-    after the projections of attention). It spares the first layers the finding of their neighbours.
+    It gives the first layer direct access to the preceding tokens. So et al. 2021 (Primer, section 4.1) apply such a
+    convolution after the attention projections.
     """
 
     def __init__(self, config: GPTConfig) -> None:
@@ -54,20 +54,20 @@ class TokenConv(nn.Module):
         self.weight = nn.Parameter(torch.zeros(config.token_conv - 1, config.n_embd))
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
-        """Map embeddings x (B, T, C) to (B, T, C); `cache` holds those before them."""
-        back, T = self.weight.size(0), x.size(1)
-        before = None if cache is None else cache.recent
-        before = x.new_zeros(x.size(0), back, x.size(2)) if before is None else before
-        run = torch.cat([before, x], dim=1)  # (B, back + T, C)
+        """Map embeddings x (B, T, C) to (B, T, C); `cache` holds the preceding embeddings."""
+        K, T = self.weight.size(0), x.size(1)
+        previous = None if cache is None else cache.last_embeddings
+        previous = x.new_zeros(x.size(0), K, x.size(2)) if previous is None else previous
+        padded = torch.cat([previous, x], dim=1)  # (B, K + T, C)
         if cache is not None:
-            cache.recent = run[:, -back:]
-        for i in range(back):
-            x = torch.addcmul(x, run[:, back - 1 - i : back - 1 - i + T], self.weight[i])
+            cache.last_embeddings = padded[:, -K:]
+        for i in range(K):
+            x = torch.addcmul(x, padded[:, K - 1 - i : K - 1 - i + T], self.weight[i])
         return x
 
 
 class CausalSelfAttention(nn.Module):
-    """Multi-head attention in which a token sees itself and those before it (Vaswani et al. 2017)."""
+    """Causal multi-head self-attention (Vaswani et al. 2017)."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class CausalSelfAttention(nn.Module):
     def forward(
         self, x: Tensor, start: int = 0, rope: RotaryEmbedding | None = None, cache: LayerCache | None = None
     ) -> Tensor:
-        """Attend within x (B, T, C), and to the tokens in `cache` before it."""
+        """Attend within x (B, T, C) and to the preceding tokens in `cache`."""
         B, T, C = x.shape
         q, k, v = (
             t.view(B, T, self.n_head, C // self.n_head).transpose(1, 2) for t in self.qkv(x).split(C, dim=2)
@@ -97,7 +97,7 @@ class CausalSelfAttention(nn.Module):
 
 
 class GeluMLP(nn.Module):
-    """GPT-2's feed-forward layer: 4 x wider, GELU."""
+    """GPT-2's feed-forward layer: GELU with a hidden size of 4 x n_embd."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class GeluMLP(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, T, C) to (B, T, C), token by token."""
+        """Map (B, T, C) to (B, T, C)."""
         out: Tensor = self.dropout(self.down(gelu(self.up(x))))
         return out
 
@@ -122,20 +122,20 @@ class SwiGLUMLP(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, T, C) to (B, T, C), token by token."""
+        """Map (B, T, C) to (B, T, C)."""
         out: Tensor = self.dropout(self.down(F.silu(self.gate(x)) * self.up(x)))
         return out
 
 
 def build_norm(config: GPTConfig) -> nn.Module:
-    """Layer norm, with a bias if the config has biases, or RMS norm (Zhang and Sennrich 2019)."""
+    """Layer norm, with a bias if `config.bias`, or RMS norm (Zhang and Sennrich 2019)."""
     if config.norm_type == "rmsnorm":
         return nn.RMSNorm(config.n_embd, eps=NORM_EPS)
     return nn.LayerNorm(config.n_embd, eps=NORM_EPS, bias=config.bias)
 
 
 class Block(nn.Module):
-    """One layer: attention and feed-forward, each on a normalized input and added to the residual stream."""
+    """Pre-norm transformer block."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -154,5 +154,5 @@ class Block(nn.Module):
 
 
 def _mask_after(start: int, T: int, device: torch.device) -> Tensor:
-    """True where new token i, at position start + i, may see position j: (T, start + T)."""
+    """True where new token i, at position start + i, may attend to position j: (T, start + T)."""
     return torch.ones(T, start + T, dtype=torch.bool, device=device).tril(diagonal=start)

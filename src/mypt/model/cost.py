@@ -1,29 +1,27 @@
-"""What a model costs, from its config alone: parameters, work and memory. Exact where it says so."""
+"""Parameter counts, FLOPs, memory and disk space of a model, computed from its config."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:  # whoever only counts parameters needs no model
-    from mypt.schema.settings.config import GPTConfig
-    from mypt.schema.settings.training import TrainingConfig
+from mypt.schema.settings.config import GPTConfig
+from mypt.schema.settings.training import TrainingConfig
 
 CPU_TOKENS = 1024
-"""Measured on 2 cores at the default shape: 1024 and 2048 take about the same time, all 8192 half as much again."""
+"""Tokens processed at once on a CPU. On 2 cores at the default shape 1024 and 2048 take about the same time, all
+8192 take 1.5x as long."""
 _BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 
-def mlp_hidden(config: "GPTConfig") -> int:
-    """Hidden channels of the feed-forward layer.
+def mlp_hidden(config: GPTConfig) -> int:
+    """Hidden size of the feed-forward layer.
 
     GELU: 4 x n_embd (GPT-2). SwiGLU: 8/3 x n_embd, rounded up to a multiple of 64, so that its three
-    matrices hold about as many parameters as the two of GELU (Touvron et al. 2023, section 2.2).
+    matrices have about as many parameters as the two of GELU (Touvron et al. 2023, section 2.2).
     """
     if config.mlp_type == "gelu":
         return 4 * config.n_embd
     return -(-8 * config.n_embd // (3 * 64)) * 64
 
 
-def parameters_by_part(config: "GPTConfig") -> dict[str, int]:
-    """Parameters of each part of the network, exact; shared weights count once."""
+def parameters_by_part(config: GPTConfig) -> dict[str, int]:
+    """Exact parameter count of each part of the network; shared weights count once."""
     C, V, L = config.n_embd, config.vocab_size, config.n_layer
     hidden, bias = mlp_hidden(config), int(config.bias)
     attention = 4 * C * C + bias * 4 * C
@@ -43,41 +41,41 @@ def parameters_by_part(config: "GPTConfig") -> dict[str, int]:
     }
 
 
-def parameter_count(config: "GPTConfig") -> int:
-    """All parameters of the model, exact."""
+def parameter_count(config: GPTConfig) -> int:
+    """Exact parameter count of the model."""
     return sum(parameters_by_part(config).values())
 
 
-def flops_per_token(config: "GPTConfig") -> int:
-    """Floating point operations to train on one token, forward and backward.
+def flops_per_token(config: GPTConfig) -> int:
+    """Floating point operations per training token, forward and backward.
 
-    6 for each parameter that multiplies (embedding look-ups do not), and 12 x n_layer x n_embd x block_size
+    6 per parameter of a matrix product (embedding lookups are none), plus 12 x n_layer x n_embd x block_size
     for attention (Chowdhery et al. 2022, PaLM, appendix B).
     """
     parts = parameters_by_part(config)
-    multiplying = parameter_count(config) - parts["position embedding"] - parts["token convolution"]
+    in_matmuls = parameter_count(config) - parts["position embedding"] - parts["token convolution"]
     if not config.tie_weights:
-        multiplying -= parts["token embedding"]
-    return 6 * multiplying + 12 * config.n_layer * config.n_embd * config.block_size
+        in_matmuls -= parts["token embedding"]
+    return 6 * in_matmuls + 12 * config.n_layer * config.n_embd * config.block_size
 
 
-def rows_at_once(config: "GPTConfig", training: "TrainingConfig | None" = None) -> int:
-    """Windows of a micro-batch that go through the model together, where the settings do not say.
+def rows_at_once(config: GPTConfig, training: TrainingConfig | None = None) -> int:
+    """Sequences of a micro-batch that are processed at once, by setting or default.
 
-    On a CPU so few that their activations stay near its caches; the gradient is that of the whole, in less memory
-    and less time. It follows from the config alone, so that a resume computes as the run before it did.
+    The default on a CPU keeps activations near its caches, which saves memory and time and gives the same gradient.
+    It depends only on the config, so that a resume computes exactly as the original run.
     """
-    most = CPU_TOKENS // config.block_size if config.device == "cpu" else config.batch_size
+    limit = CPU_TOKENS // config.block_size if config.device == "cpu" else config.batch_size
     if training is not None and training.rows_at_once is not None:
-        most = training.rows_at_once
-    return min(config.batch_size, max(1, most))
+        limit = training.rows_at_once
+    return min(config.batch_size, max(1, limit))
 
 
-def training_memory(config: "GPTConfig", training: "TrainingConfig | None" = None) -> int:
-    """Bytes that training needs, estimated: weights, gradients and AdamW's moments in fp32, and activations.
+def training_memory(config: GPTConfig, training: TrainingConfig | None = None) -> int:
+    """Estimated bytes for training: weights, gradients and AdamW's moments in fp32, activations and logits.
 
-    Activations are counted per token and layer as 16 channels-wide tensors, the feed-forward's hidden
-    tensors and, on a CPU, the attention weights, which dropout makes torch keep there; then the logits.
+    Activations per layer are estimated as 16 tensors of shape (B, T, C), the hidden tensors of the feed-forward layer
+    and, for dropout on a CPU, the attention weights.
     """
     B, T, C = rows_at_once(config, training), config.block_size, config.n_embd
     per_layer = B * T * (16 * C + 3 * mlp_hidden(config))
@@ -87,11 +85,11 @@ def training_memory(config: "GPTConfig", training: "TrainingConfig | None" = Non
     return 4 * (4 * parameter_count(config) + config.n_layer * per_layer + logits)
 
 
-def bundle_bytes(config: "GPTConfig", training: "TrainingConfig") -> int:
-    """Bytes of one bundle with optimizer state, without the few KB of JSON."""
+def bundle_bytes(config: GPTConfig, training: TrainingConfig) -> int:
+    """Bytes of one bundle with optimizer state, without its JSON files."""
     return parameter_count(config) * (_BYTES[training.save_dtype] + 8)
 
 
-def disk_needed(config: "GPTConfig", training: "TrainingConfig") -> int:
-    """Bytes that a run needs on disk at its peak: the last bundle, gold, one being written, and the fp16 export."""
+def disk_needed(config: GPTConfig, training: TrainingConfig) -> int:
+    """Peak disk space of a run: the latest bundle, gold, one being written, and the fp16 export."""
     return 3 * bundle_bytes(config, training) + 2 * parameter_count(config) + 2 * 64 * 1024

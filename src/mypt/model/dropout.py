@@ -1,4 +1,4 @@
-"""Dropout whose mask is drawn fast on a CPU."""
+"""Dropout with fast mask generation on a CPU."""
 
 from typing import Any
 
@@ -7,35 +7,35 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 LEVELS = 1 << 16
-"""A mask is drawn from 16 random bits an element, so the share that is dropped is a multiple of 1/65536."""
+"""Masks use 16 random bits per element, so probabilities are rounded to multiples of 1/65536."""
 
 
 class Dropout(nn.Module):
-    """Sets a share of activations to zero while training and scales the others up (Srivastava et al. 2014).
+    """Dropout (Srivastava et al. 2014).
 
-    On a CPU torch draws one random number an element through a slow distribution; this reads four out of every 64
-    random bits of the same generator and takes a fifth of the time.
+    On a CPU torch samples a Bernoulli distribution for each element; this takes 16 bits per element from 64-bit
+    integers of the same generator and needs a fifth of the time.
 
     Args:
-        share: of the activations, that is dropped.
+        p: probability of dropping an activation.
     """
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, p: float) -> None:
         super().__init__()
-        self.share = share
+        self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x to the same shape."""
-        return dropout(x, self.share if self.training else 0.0)
+        """Apply dropout to x of any shape while training."""
+        return dropout(x, self.p if self.training else 0.0)
 
 
-def dropout(x: Tensor, share: float) -> Tensor:
-    """Drop a share of x, on whatever device it is."""
-    if share == 0.0:
+def dropout(x: Tensor, p: float) -> Tensor:
+    """Set elements of x to zero with probability p and scale the others by 1 / (1 - p)."""
+    if p == 0.0:
         return x
     if x.device.type != "cpu":
-        return F.dropout(x, share)
-    dropped: Tensor = _Dropout.apply(x, min(round(share * LEVELS), LEVELS - 1))  # type: ignore[no-untyped-call]
+        return F.dropout(x, p)
+    dropped: Tensor = _Dropout.apply(x, min(round(p * LEVELS), LEVELS - 1))  # type: ignore[no-untyped-call]
     return dropped
 
 
@@ -55,4 +55,5 @@ class _Dropout(torch.autograd.Function):
 
 
 def _masked(x: Tensor, kept: Tensor, scale: float) -> Tensor:
-    return torch.ops.aten.native_dropout_backward(x, kept, scale)  # type: ignore[no-any-return]
+    masked: Tensor = torch.ops.aten.native_dropout_backward(x, kept, scale)
+    return masked

@@ -1,4 +1,4 @@
-"""Text from a model, token by token."""
+"""Autoregressive text generation."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,29 +13,29 @@ from mypt.schema.settings.generation import GenerationConfig
 def generate(
     model: Network, prompt: Sequence[int], config: GenerationConfig, *, use_cache: bool = True
 ) -> Iterator[int]:
-    """Yield `config.max_new_tokens` token ids after the ids of `prompt`, of which there is at least one.
+    """Yield `config.max_new_tokens` token ids that continue `prompt`, which must not be empty.
 
-    With the cache each token is computed once, until prompt and answer fill the context of block_size. From
-    there on the window moves on by one token each time and is computed anew, because every position changes.
+    With the cache, each token is computed once until the context of block_size is full. After that the window slides
+    by one token per step and is recomputed, because all positions change.
     """
     model.eval()
     rng = torch.Generator().manual_seed(config.seed)
     tokens = list(prompt)
     size = model.config.block_size
     cache = model.empty_cache() if use_cache and len(tokens) < size else None
-    fresh = tokens[-size:]
+    new_tokens = tokens[-size:]
     for _ in range(config.max_new_tokens):
-        logits = model(torch.tensor([fresh], device=model.device), cache)[0, -1]  # (V)
-        token = choose(logits.float().cpu(), config, rng)
+        logits = model(torch.tensor([new_tokens], device=model.device), cache)[0, -1]  # (V)
+        token = sample_token(logits.float().cpu(), config, rng)
         tokens.append(token)
         yield token
         if cache is not None and len(tokens) > size:
             cache = None
-        fresh = [token] if cache is not None else tokens[-size:]
+        new_tokens = [token] if cache is not None else tokens[-size:]
 
 
-def choose(logits: Tensor, config: GenerationConfig, rng: torch.Generator) -> int:
-    """Draw one token id from logits (V)."""
+def sample_token(logits: Tensor, config: GenerationConfig, rng: torch.Generator) -> int:
+    """Sample one token id from logits (V)."""
     if config.temperature == 0:
         return int(logits.argmax())
     logits = logits / config.temperature
@@ -45,6 +45,6 @@ def choose(logits: Tensor, config: GenerationConfig, rng: torch.Generator) -> in
     probabilities = logits.softmax(dim=-1)
     if config.top_p is not None:
         ranked, order = probabilities.sort(descending=True)
-        beyond = ranked.cumsum(dim=-1) - ranked >= config.top_p
-        probabilities = probabilities.index_fill(0, order[beyond], 0.0)
+        excluded = ranked.cumsum(dim=-1) - ranked >= config.top_p
+        probabilities = probabilities.index_fill(0, order[excluded], 0.0)
     return int(torch.multinomial(probabilities, 1, generator=rng))

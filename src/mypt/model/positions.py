@@ -1,4 +1,4 @@
-"""Rotary position encoding."""
+"""Rotary position embeddings."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from mypt.schema.settings.config import GPTConfig
 
 
 class RotaryEmbedding(torch.nn.Module):
-    """Rotates each pair of channels of queries and keys by an angle that grows with the position.
+    """Rotates pairs of channels of queries and keys by angles proportional to the position.
 
-    Channel i is paired with channel i + hs/2; pair i turns by position x theta^(-2i/hs)
-    (Su et al. 2021, RoFormer, section 3.4.2; the pairing is that of LLaMA in Hugging Face's layout). Positions are
-    divided by rope_scale (Chen et al. 2023, position interpolation).
+    Channel i is paired with channel i + hs/2, and pair i is rotated by position x theta^(-2i/hs) (Su et al. 2021,
+    RoFormer, section 3.4.2; paired as in Hugging Face's LLaMA). Positions are divided by rope_scale (Chen et al. 2023,
+    position interpolation).
 
     Args:
         config: its head_size (even), block_size, rope_theta and rope_scale.
@@ -35,25 +35,25 @@ class RotaryEmbedding(torch.nn.Module):
         T = x.size(-2)
         cos = self.cos[start : start + T].to(x.dtype)
         sin = self.sin[start : start + T].to(x.dtype)
-        turned: torch.Tensor = _Turn.apply(x, cos, sin)  # type: ignore[no-untyped-call]
-        return turned
+        rotated: torch.Tensor = _Rotate.apply(x, cos, sin)  # type: ignore[no-untyped-call]
+        return rotated
 
 
-class _Turn(torch.autograd.Function):
-    """The rotation, whose gradient is the rotation back; as torch would derive it, it takes twice the time."""
+class _Rotate(torch.autograd.Function):
+    """The rotation; its gradient is the inverse rotation, which takes half the time of torch's autograd."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(cos, sin)
-        return _turned(x, cos, sin)
+        return _rotate(x, cos, sin)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         cos, sin = ctx.saved_tensors
-        return _turned(grads[0], cos, -sin), None, None
+        return _rotate(grads[0], cos, -sin), None, None
 
 
-def _turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     half = x.size(-1) // 2
     y = x * cos
     y[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
