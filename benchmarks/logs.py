@@ -25,11 +25,11 @@ import resource, sys, time
 from pathlib import Path
 from mypt.log.summary import summarize
 from mypt.schema.base import to_json_text
-began = time.perf_counter()
+began = time.perf_counter(), time.process_time()
 summary = summarize(Path(sys.argv[1]))
-taken = time.perf_counter() - began
+taken = time.perf_counter() - began[0], time.process_time() - began[1]
 unit = 1 if sys.platform == "darwin" else 1024
-print(taken, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
+print(*taken, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
 print(to_json_text(summary))
 """
 CONFIG = {
@@ -74,10 +74,11 @@ def measure(name: str, log: Path) -> dict[str, object]:
     """Summarise a log in a process of its own and print what it took."""
     done = subprocess.run([sys.executable, "-c", SUMMARIZE, str(log)], capture_output=True, text=True, check=True)
     first, summary = done.stdout.splitlines()
-    seconds, memory = map(float, first.split())
+    seconds, cpu, memory = map(float, first.split())
     size = log.stat().st_size / 1e6
     print(
         f"{name}: {size:.0f} MB in {seconds:.2f} s, {size / seconds:.0f} MB/s (goal {GOAL_MB_S:.0f}), "
+        f"{size / cpu:.0f} MB a second of CPU time, "
         f"{memory:.0f} MB of memory (goal {GOAL_MB:.0f})"
     )
     found: dict[str, object] = json.loads(summary)

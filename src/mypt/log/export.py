@@ -148,9 +148,12 @@ def curve_name(column: str) -> str:
 
 
 def _arrow(pyarrow: Any, types: frozenset[type]) -> Any:
-    if types <= {int, type(None)}:
+    known = types - {type(None)}
+    if known == {bool}:
+        return pyarrow.bool_()
+    if known <= {int}:
         return pyarrow.int64()
-    return pyarrow.float64() if types <= {int, float, type(None)} else pyarrow.string()
+    return pyarrow.float64() if known <= {int, float} else pyarrow.string()
 
 
 def _text(value: object) -> str | None:

@@ -9,7 +9,7 @@ from mypt.log.reader import SkippedLines
 T = TypeVar("T")
 State = Literal["running", "crashed", "unfinished", "stopped", "complete"]
 """`crashed` is a run whose bundle nobody writes any more; of a log alone, `unfinished` is all that can be told."""
-ENDS = 5
+AT_EACH_END = 5
 """How many of a long list are told from its start, and how many from its end."""
 
 
@@ -32,8 +32,8 @@ class Few(Generic[T]):
     def add(self, item: T) -> None:
         """Take in the next item."""
         self.count += 1
-        (self.first if self.count <= ENDS else self.last).append(item)
-        del self.last[:-ENDS]
+        (self.first if self.count <= AT_EACH_END else self.last).append(item)
+        del self.last[:-AT_EACH_END]
 
 
 @dataclass(kw_only=True)

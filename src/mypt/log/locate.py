@@ -2,12 +2,11 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from mypt.checkpoint.files import read_state
 from mypt.checkpoint.layout import CONFIG_FILE, bundle_path, log_of, log_path
-from mypt.errors import BundleError, InputError
+from mypt.errors import BundleError, InputError, did_you_mean
 
 LOG_FOLDER = log_path("x").parent
 _END = log_path("").name
@@ -48,9 +47,8 @@ def find_log(word: str, out_dir: Path) -> LogPlace:
     if own.is_file():
         return LogPlace(own, out_dir / path.name)
     names = [p.name.removesuffix(_END) for p in all_logs()]
-    near = get_close_matches(word, names, n=1)
     raise InputError(
-        f"There is no log {word!r}" + (f"; did you mean {near[0]}?" if near else "."),
+        f"There is no log {word!r}{did_you_mean(word, names)}",
         f"Those in {LOG_FOLDER.as_posix()}: {', '.join(names)}."
         if names
         else "`mypt train` writes one for each model.",

@@ -1,7 +1,8 @@
 """Loss curves of runs, in the terminal or as a file."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from math import isfinite
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,7 +12,7 @@ from mypt.checkpoint.atomic import storage_errors
 from mypt.errors import UsageError
 
 if TYPE_CHECKING:
-    from mypt.log.run_record import CurvePoint, RunRecord
+    from mypt.log.run_record import CurvePoint, RunRecord, StepPoint
 
 Axis = Literal["tokens", "steps", "time"]
 
@@ -19,7 +20,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Told apart by colour-blind readers too (Okabe and Ito 2008)."""
 TERMINAL_COLOURS = ("blue", "orange", "green", "magenta", "red", "cyan")
 PLAIN_MARKERS = "o+#=%"
-_X: dict[Axis, "Callable[[CurvePoint], float]"] = {
+_X: dict[Axis, "Callable[[CurvePoint | StepPoint], float]"] = {
     "tokens": lambda p: p.tokens,
     "steps": lambda p: p.step,
     "time": lambda p: p.seconds,
@@ -40,14 +41,13 @@ def terminal_plot(runs: "Sequence[RunRecord]", axis: Axis, width: int, *, colour
     plt.theme("clear")  # axes in the terminal's own colour, so that they are seen on dark and on light
     for number, run in enumerate(runs):
         shade = TERMINAL_COLOURS[number % len(TERMINAL_COLOURS)] if colour else None
-        x = [_X[axis](p) for p in run.curve]
         marker = "braille" if colour else PLAIN_MARKERS[number % len(PLAIN_MARKERS)]
         if len(runs) == 1:
-            _plot_train(plt, run, axis, "gray" if colour else None, "braille" if colour else ".")
+            _plot_train(plt, run, axis, colour=colour)
         label = f"{run.label} val" if len(runs) == 1 else run.label
-        plt.plot(x, [p.val_loss for p in run.curve], label=label, marker=marker, color=shade)
-        for steps, mark in ((run.gold[-1:], "★"), (run.blocked, "x")):
-            points = [p for p in run.curve if p.step in steps]
+        _plot_line(plt, ((_X[axis](p), p.val_loss) for p in run.curve), label=label, marker=marker, color=shade)
+        for steps, mark in ((set(run.gold[-1:]), "★"), (set(run.blocked), "x")):
+            points = [p for p in run.curve if p.step in steps and isfinite(p.val_loss)]
             if points:
                 plt.scatter([_X[axis](p) for p in points], [p.val_loss for p in points], marker=mark, color=shade)
     plt.xlabel(_TITLES[axis])
@@ -58,14 +58,28 @@ def terminal_plot(runs: "Sequence[RunRecord]", axis: Axis, width: int, *, colour
     return str(plt.build())
 
 
-def _plot_train(plt: Any, run: "RunRecord", axis: Axis, shade: str | None, marker: str) -> None:
-    known = [(_X[axis](p), p.train_loss) for p in run.curve if p.train_loss is not None]
+def _plot_train(plt: Any, run: "RunRecord", axis: Axis, *, colour: bool) -> None:
+    """The train losses of single steps, where they were logged, and those of the evaluations over them."""
+    steps = ((_X[axis](p), p.loss) for p in run.steps)
+    train = ((_X[axis](p), p.train_loss) for p in run.curve)
+    if colour:
+        _plot_line(plt, steps, label=f"{run.label} steps", marker="braille", color="gray")
+        shade = "cyan" if run.steps else "gray"
+        _plot_line(plt, train, label=f"{run.label} train", marker="braille", color=shade)
+    else:
+        _plot_line(plt, steps, label=f"{run.label} steps", marker="'", color=None)
+        _plot_line(plt, train, label=f"{run.label} train", marker=".", color=None)
+
+
+def _plot_line(plt: Any, points: Iterable[tuple[float, float | None]], **look: str | None) -> None:
+    """Losses that are numbers; the terminal has no place for others."""
+    known = [(x, loss) for x, loss in points if loss is not None and isfinite(loss)]
     if known:
-        plt.plot(*map(list, zip(*known, strict=True)), label=f"{run.label} train", marker=marker, color=shade)
+        plt.plot(*map(list, zip(*known, strict=True)), **look)
 
 
 def save_plot(runs: "Sequence[RunRecord]", axis: Axis, path: Path) -> None:
-    """Val and train loss above, learning rate below, with phases, gold and blocks.
+    """Val and train loss above, also of single steps, learning rate below, with phases, gold and blocks.
 
     Args:
         runs: what to draw.
@@ -102,13 +116,17 @@ def save_plot(runs: "Sequence[RunRecord]", axis: Axis, path: Path) -> None:
 
 def _draw(above: Any, below: Any, run: "RunRecord", axis: Axis, colour: str) -> None:
     x = [_X[axis](p) for p in run.curve]
+    if run.steps:
+        at, losses = [_X[axis](p) for p in run.steps], [p.loss for p in run.steps]
+        above.plot(at, losses, color=colour, alpha=0.3, linewidth=0.5, label=f"{run.label} steps")
     above.plot(x, [p.val_loss for p in run.curve], color=colour, label=f"{run.label} val")
     if any(p.train_loss is not None for p in run.curve):
         train = [float("nan") if p.train_loss is None else p.train_loss for p in run.curve]
         above.plot(x, train, color=colour, alpha=0.5, linestyle="--", linewidth=1, label=f"{run.label} train")
     marks = (("gold", run.gold[-1:], "*", 130), ("gold blocked", run.blocked, "x", 40))
     for title, steps, marker, size in marks:
-        points = [p for p in run.curve if p.step in steps]
+        marked = set(steps)
+        points = [p for p in run.curve if p.step in marked]
         if points:
             at = [_X[axis](p) for p in points]
             above.scatter(
