@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Callable, Iterable, Sequence
-from math import isfinite
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +19,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Told apart by colour-blind readers too (Okabe and Ito 2008)."""
 TERMINAL_COLOURS = ("blue", "orange", "green", "magenta", "red", "cyan")
 PLAIN_MARKERS = "o+#=%"
+BEYOND = 1e15
+"""What is no number, or not below this, cannot be drawn in a terminal."""
 _X: dict[Axis, "Callable[[CurvePoint | StepPoint], float]"] = {
     "tokens": lambda p: p.tokens,
     "steps": lambda p: p.step,
@@ -45,14 +46,13 @@ def terminal_plot(runs: "Sequence[RunRecord]", axis: Axis, width: int, *, colour
         if len(runs) == 1:
             _plot_train(plt, run, axis, colour=colour)
         label = f"{run.label} val" if len(runs) == 1 else run.label
-        _plot_line(plt, ((_X[axis](p), p.val_loss) for p in run.curve), label=label, marker=marker, color=shade)
+        _plot_points(plt.plot, ((_X[axis](p), p.val_loss) for p in run.curve), label=label, marker=marker, color=shade)
         for steps, mark in ((set(run.gold[-1:]), "★"), (set(run.blocked), "x")):
-            points = [p for p in run.curve if p.step in steps and isfinite(p.val_loss)]
-            if points:
-                plt.scatter([_X[axis](p) for p in points], [p.val_loss for p in points], marker=mark, color=shade)
+            marked = [(_X[axis](p), p.val_loss) for p in run.curve if p.step in steps]
+            _plot_points(plt.scatter, marked, marker=mark, color=shade)
     plt.xlabel(_TITLES[axis])
     plt.ylabel("loss" if len(runs) == 1 else "val loss")
-    ends = max((_X[axis](p) for run in runs for p in run.curve), default=1.0)
+    ends = max((x for run in runs for p in run.curve if abs(x := _X[axis](p)) < BEYOND), default=1.0)
     ticks = [ends * i / 4 for i in range(5)]
     plt.xticks(ticks, [_shown(tick, axis) for tick in ticks])
     return str(plt.build())
@@ -63,19 +63,21 @@ def _plot_train(plt: Any, run: "RunRecord", axis: Axis, *, colour: bool) -> None
     steps = ((_X[axis](p), p.loss) for p in run.steps)
     train = ((_X[axis](p), p.train_loss) for p in run.curve)
     if colour:
-        _plot_line(plt, steps, label=f"{run.label} steps", marker="braille", color="gray")
+        _plot_points(plt.plot, steps, label=f"{run.label} steps", marker="braille", color="gray")
         shade = "cyan" if run.steps else "gray"
-        _plot_line(plt, train, label=f"{run.label} train", marker="braille", color=shade)
+        _plot_points(plt.plot, train, label=f"{run.label} train", marker="braille", color=shade)
     else:
-        _plot_line(plt, steps, label=f"{run.label} steps", marker="'", color=None)
-        _plot_line(plt, train, label=f"{run.label} train", marker=".", color=None)
+        _plot_points(plt.plot, steps, label=f"{run.label} steps", marker="'", color=None)
+        _plot_points(plt.plot, train, label=f"{run.label} train", marker=".", color=None)
 
 
-def _plot_line(plt: Any, points: Iterable[tuple[float, float | None]], **look: str | None) -> None:
-    """Losses that are numbers; the terminal has no place for others."""
-    known = [(x, loss) for x, loss in points if loss is not None and isfinite(loss)]
+def _plot_points(
+    draw: Callable[..., object], points: Iterable[tuple[float, float | None]], **style: str | None
+) -> None:
+    """Draw points, but those that have no place in the terminal."""
+    known = [(x, loss) for x, loss in points if loss is not None and abs(x) < BEYOND and abs(loss) < BEYOND]
     if known:
-        plt.plot(*map(list, zip(*known, strict=True)), **look)
+        draw(*map(list, zip(*known, strict=True)), **style)
 
 
 def save_plot(runs: "Sequence[RunRecord]", axis: Axis, path: Path) -> None:
