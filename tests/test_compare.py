@@ -13,8 +13,8 @@ from rich.console import Console
 from mypt.checkpoint.describe import BundleInfo, FileInfo, TensorInfo
 from mypt.checkpoint.lineage import Ancestor
 from mypt.checkpoint.overview import BundleSummary
-from mypt.cli.render.tables import inspect_tables, lineage_tree, overview_table, state_lines, tensor_tables
-from mypt.cli.verbs.compare import closing_lines, comparison_tables, verdict_lines
+from mypt.cli.render.bundle import inspect_tables, lineage_tree, overview_table, state_lines, tensor_tables
+from mypt.cli.render.comparison import closing_lines, tables, verdict_lines
 from mypt.log.compare import Comparison, Difference, _at, compare
 from mypt.log.run_record import CurvePoint, RunRecord
 from mypt.schema.files.state import DataRecord, Environment, Progress, SourceRecord, TrainingState
@@ -192,7 +192,7 @@ def test_tables_fold_well(width: int) -> None:
         Ancestor(name="dante_purgatorio", step=400, commands=("mypt train dante_purgatorio --config-file c.json",)),
     ]
     found = two_runs()
-    text = shown(overview_table(rows), lineage_tree(line, 300), *comparison_tables(found, False), width=width)
+    text = shown(overview_table(rows), lineage_tree(line, 300), *tables(found, False), width=width)
     text += "\n".join([*verdict_lines(found), *closing_lines(found)]) + "\n"
     info = one_bundle()
     text += shown(*inspect_tables(info), *tensor_tables(info), *state_lines(info), width=width)

@@ -10,8 +10,7 @@ import typer
 from mypt.cli.console import console, say
 
 if TYPE_CHECKING:
-    from mypt.run.export import Export
-    from mypt.run.train import Call, Outcome
+    from mypt.run.train import Call
 
 ConfigFile = Annotated[
     Path | None,
@@ -37,6 +36,7 @@ def run_and_show(call: "Call", ctx: typer.Context) -> None:
         KeyboardInterrupt: the user stopped it; says what is saved.
         typer.Exit: a signal stopped it.
     """
+    from mypt.cli.render.outcome import training_lines
     from mypt.cli.render.progress import ConsoleObserver
     from mypt.run.train import train
 
@@ -53,39 +53,7 @@ def run_and_show(call: "Call", ctx: typer.Context) -> None:
         raise KeyboardInterrupt(todo) from interrupt
     finally:
         observer.close()
-    say(out, *closing_lines(call.name, outcome, call.dry_run))
+    say(out, *training_lines(call.name, outcome, call.dry_run))
     stopped = outcome.result.stopped if outcome.result else None
     if stopped and stopped.startswith("SIG"):
         raise typer.Exit(128 + signal.Signals[stopped].value)
-
-
-def closing_lines(name: str, outcome: "Outcome", dry_run: bool) -> list[str]:
-    """What is said at the end: the spec's closing lines, or why nothing was trained."""
-    if outcome.plan is None:
-        return [
-            f"Nothing left to do: {name} is at step {outcome.step} already.",
-            f"Give a larger number of steps, for example: mypt resume {name} --max-iters {outcome.step * 2}",
-        ]
-    if outcome.result is None:
-        return ["Dry run: nothing was written."] if dry_run else []
-    if outcome.result.stopped:
-        return [
-            f"Stopped after step {outcome.step} ({outcome.result.stopped}); everything is saved.",
-            f"  Go on with: mypt resume {name}",
-        ]
-    lines = ["Training finished!", f"  Resume training from: {outcome.path.as_posix()}"]
-    if outcome.export is not None:
-        lines += [f"  Deploy inference from: {outcome.export.path.as_posix()}", *export_notes(outcome.export)]
-    gold = outcome.result.state.progress.gold
-    if gold.step is not None:
-        where = f"{outcome.path.as_posix()}_gold (step {gold.step}, val_loss={gold.val_loss:.4f})"
-        lines.append(f"  🏆 Best (GOLD) checkpoint: {where}")
-    return lines
-
-
-def export_notes(export: "Export") -> list[str]:
-    """A warning where rounding to fp16 moved the loss by more than a thousandth."""
-    before, after = export.val_loss_before, export.val_loss_after
-    if before is None or after is None or abs(after - before) < 1e-3:
-        return []
-    return [f"  Rounding to fp16 changed the val loss from {before:.4f} to {after:.4f}."]

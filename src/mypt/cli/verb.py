@@ -68,7 +68,7 @@ class Verb(TyperCommand):
             return super().invoke(ctx)
 
 
-def taking(settings: Mapping[str, type[Section]]) -> type[Verb]:
+def verb_with_settings(settings: Mapping[str, type[Section]]) -> type[Verb]:
     """The class of a verb that takes settings, by their heading in `--help`."""
 
     class SettingsVerb(Verb):

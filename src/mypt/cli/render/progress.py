@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mypt import units
 from mypt.checkpoint.changes import Change
 from mypt.cli.console import say
-from mypt.cli.render.settings import changes_table, plan_table
+from mypt.cli.render.plan import changes_table, plan_table
 from mypt.log.messages import eval_lines, gold_line
 from mypt.run.reproduce import Compared, ReproduceObserver
 from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint
@@ -104,13 +104,13 @@ class ConsoleObserver(Observer):
             self._bar.update(self._bar.task_ids[0], description=f"evaluating {done}/{total}")
 
     def evaluated(self, event: Eval, max_iters: int, eta_seconds: float) -> None:
-        """The spec's two lines."""
+        """The two lines of an evaluation."""
         self._last = time.perf_counter()
         for line in eval_lines(event, max_iters, eta_seconds):
             self.notice(line)
 
     def gold_decided(self, event: GoldCheckpoint | GoldBlocked) -> None:
-        """The spec's line."""
+        """The line of a gold decision."""
         self.notice(gold_line(event))
 
     def saved(self, step: int) -> None:

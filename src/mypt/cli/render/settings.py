@@ -1,6 +1,5 @@
-"""Settings, and what a run with them takes, as rich tables."""
+"""Settings, where each comes from, and what they come to; the presets with what each costs."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -8,57 +7,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from mypt import units
-from mypt.checkpoint.changes import Change
-from mypt.cli.render.tables import data_size, pairs_table, plain
+from mypt.cli.render.tables import pairs_table, plain
 from mypt.model.cost import flops_per_token, parameter_count, training_memory
 from mypt.schema.base import extra_of
 from mypt.schema.resolve import resolve_settings
 from mypt.schema.settings.presets import PRESETS
 from mypt.schema.settings.run import SECTIONS, RunSettings
-from mypt.train.plan import Plan
-
-_MEANING = {
-    "harmless": "harmless",
-    "trajectory": "changes the trajectory",
-    "refused": "refused",
-}
-
-
-def plan_table(plan: Plan) -> Table:
-    """What a run is about to do and what it takes."""
-    data, config, training = plan.data, plan.config, plan.training
-    measured = f", {units.size(plan.memory_measured)} measured" if plan.memory_measured else ""
-    total = plan.training_s + plan.evaluating_s
-    rows = [
-        ("data", data_size(data)),
-        ("coverage", f"the run sees the training text {plan.coverage:.3g} times"),
-        ("model", _model_line(plan)),
-        ("computing", f"{config.device} in {plan.precision}, {plan.tokens_per_step:,} tokens a step"),
-        ("memory", f"about {units.size(plan.memory_estimate)} estimated{measured}"),
-        ("disk", f"{units.size(plan.disk_needed)} needed, {units.size(plan.disk_free)} free"),
-        (
-            "steps",
-            f"{plan.first_step:,} to {training.max_iters:,}; evaluates and saves every {training.eval_interval:,}",
-        ),
-        (
-            "time",
-            f"about {units.duration(total)}: {units.duration(plan.training_s)} training at "
-            f"{plan.step_s * 1000:,.0f} ms a step (measured), {units.duration(plan.evaluating_s)} evaluating",
-        ),
-    ]
-    if plan.evaluating_s > plan.training_s:
-        rows.append(("hint", "evaluating takes longer than training: a smaller --eval-iters costs only precision"))
-    return pairs_table(f"Plan for {escape(plan.name)}", rows)
-
-
-def changes_table(changes: Sequence[Change]) -> Table:
-    """What differs from the recorded run."""
-    table = Table(title="Changed since the record", title_justify="left", box=SIMPLE_HEAD)
-    for heading in ("setting", "recorded", "now", "what it means"):
-        table.add_column(heading, overflow="fold")
-    for c in changes:
-        table.add_row(c.name, escape(str(c.recorded)), escape(str(c.now)), _MEANING[c.meaning])
-    return table
 
 
 def presets_table() -> Table:
@@ -126,11 +80,3 @@ def config_costs_table(settings: RunSettings) -> Table:
     if "vocab_size" not in settings.given and settings.data.tokenization != "gpt2":
         rows.append(("note", "the vocabulary follows the text, so these figures are too large"))
     return pairs_table("What it comes to", rows)
-
-
-def _model_line(plan: Plan) -> str:
-    c = plan.config
-    return (
-        f"{units.parameters(plan.parameters)} parameters: {c.n_layer} layers, {c.n_head} heads, {c.n_embd} wide, "
-        f"context {c.block_size}, vocabulary {c.vocab_size:,}"
-    )

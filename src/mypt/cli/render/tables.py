@@ -1,177 +1,15 @@
-"""Records as rich tables: pure functions from data to something that can be printed."""
+"""Tables that several pages are made of, and how values stand in them."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from math import prod
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
-from rich.tree import Tree
-
-from mypt import units
-from mypt.checkpoint.describe import BundleInfo, TensorInfo
-from mypt.checkpoint.layout import display_path, log_of
-from mypt.checkpoint.lineage import Ancestor
-from mypt.checkpoint.overview import BundleSummary
-from mypt.model.cost import parameters_by_part
 
 if TYPE_CHECKING:
     from mypt.schema.files.state import DataRecord
-
-
-def dataset_tables(description: Mapping[str, Any]) -> list[Table]:
-    """A dataset's own figures, its splits and its sources."""
-    d = description
-    rows = [
-        ("folder", d["folder"]),
-        ("format", d["format"]),
-        ("tokenizer", f"{d['tokenization']}, {d['vocab_size']:,} tokens"),
-        ("ids", d["dtype"]),
-        ("loss masks", "yes" if d["masked"] else "no"),
-        ("fingerprint", d["fingerprint"]),
-    ]
-    splits = [
-        (
-            name,
-            f"{s['tokens']:,}",
-            "unknown" if s["documents"] is None else f"{s['documents']:,}",
-            str(s["shards"]),
-            units.size(s["bytes"]),
-        )
-        for name, s in d["splits"].items()
-    ]
-    tables = [
-        pairs_table("Dataset", rows),
-        rows_table("Splits", ("split", "tokens", "documents", "shards", "size"), splits),
-    ]
-    if d["sources"]:
-        sources = [(s["path"], units.size(s["bytes"]), s["sha256"][:12] + "…") for s in d["sources"]]
-        tables.append(rows_table("Sources", ("file", "size", "SHA-256"), sources))
-    return tables
-
-
-def samples_table(pieces: Iterable[tuple[str, str, int, str]]) -> Table:
-    """Decoded pieces of a dataset: (split, shard, offset, text)."""
-    table = Table(title="Samples", title_justify="left", box=SIMPLE_HEAD)
-    for heading in ("split", "shard", "offset", "text"):
-        table.add_column(heading, justify="right" if heading == "offset" else "left", overflow="fold")
-    for split, shard, offset, text in pieces:
-        shown = text.replace("\r", "").replace("\n", "⏎").replace("\t", " ")
-        table.add_row(split, shard, f"{offset:,}", escape(shown))
-    return table
-
-
-def checks_table(checks: Sequence[tuple[str, str, bool | None, str]]) -> Table:
-    """One line for each check of a bundle: (bundle, check, whether it holds or None, what was found)."""
-    table = Table(title="Checks", title_justify="left", box=SIMPLE_HEAD)
-    for heading in ("bundle", "check", "result", "found"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "result")
-    words = {True: "[green]ok[/]", False: "[bold red]FAULT[/]", None: "not checked"}
-    for bundle, name, ok, found in checks:
-        table.add_row(escape(bundle), name, words[ok], escape(found))
-    return table
-
-
-def inspect_tables(info: BundleInfo) -> list[Table]:
-    """Architecture, parameters by part, tokenizer and data, and files of a bundle."""
-    config = [(n, plain(v)) for n, v in info.config.model_dump().items()]
-    parts = parameters_by_part(info.config)
-    total = sum(parts.values())
-    shares = [(part, f"{n:,}", f"{n / total:.1%}") for part, n in parts.items() if n]
-    files = [
-        (f.name, f"{f.bytes:,}", units.size(f.bytes), " ".join(f.dtypes), f"{f.sha256[:12]}…" if f.sha256 else "",
-         f.checked)
-        for f in info.files
-    ]  # fmt: skip
-    return [
-        pairs_table("Architecture", config),
-        rows_table("Parameters", ("part", "count", "share"), [*shares, ("total", f"{total:,}", "100.0%")]),
-        pairs_table("Tokenizer and data", _text_rows(info)),
-        rows_table("Files", ("file", "bytes", "size", "dtype", "SHA-256", "matches"), files),
-    ]
-
-
-def tensor_tables(info: BundleInfo) -> list[Table]:
-    """Every tensor of a bundle, file by file."""
-    headings = ("tensor", "shape", "dtype", "elements")
-    return [
-        rows_table(f"Tensors of {file.name}", headings, [_tensor_row(tensor) for tensor in file.tensors])
-        for file in info.files
-        if file.tensors
-    ]
-
-
-def state_lines(info: BundleInfo) -> list[str]:
-    """The spec's lines on the training state, then what the record holds beyond them."""
-    state, progress = info.state, info.state.progress
-    lines = ["=== TRAINING STATE ===", f"Last recorded training step: {state.step}", "Training configuration:"]
-    lines += [f"  {n}: {plain(v)}" for n, v in state.training_config.model_dump(mode="json").items()]
-    if progress.best_val_loss is not None:
-        lines.append(f"Best val loss: {progress.best_val_loss:.4f} at step {progress.best_step}")
-    if progress.last_val_loss is not None and progress.last_train_loss is not None:
-        lines.append(f"Last val loss: {progress.last_val_loss:.4f} (train {progress.last_train_loss:.4f})")
-    lines.append(f"Tokens processed: {progress.tokens_processed:,}")
-    exact = "exact" if state.exact_resume else "not exact" if state.optimizer_file else "not possible (no optimizer)"
-    lines.append(f"Resume: {exact}")
-    log = log_of(info.path, state)
-    lines += [f"Log: {display_path(log)}"] if log else []
-    lines += [f"Saved: {state.saved_at}"] if state.saved_at else []
-    if state.environment:
-        e = state.environment
-        lines.append(f"Made with: mypt {e.mypt}, torch {e.torch}, Python {e.python}, {e.device}, {e.threads} threads")
-    return lines
-
-
-def _tensor_row(tensor: TensorInfo) -> tuple[str, ...]:
-    shape = " x ".join(map(str, tensor.shape)) or "number"
-    return escape(tensor.name), shape, tensor.dtype, f"{prod(tensor.shape):,}"
-
-
-def _text_rows(info: BundleInfo) -> list[tuple[str, str]]:
-    tokenizer, data = info.tokenizer, info.state.data
-    rows = [("tokenizer", f"{tokenizer.token_kind}, {tokenizer.vocab_size:,} tokens")]
-    if data is not None:
-        kind = "shards" if data.dataset_dir else "text"
-        rows += [(kind, f"{s.path} ({units.size(s.bytes)})") for s in data.sources]
-        rows.append(("size", data_size(data)))
-        rows.append(("fingerprint", data.fingerprint))
-    return rows
-
-
-def overview_table(rows: Sequence[BundleSummary]) -> Table:
-    """All bundles of a folder, one line each; the year stands where they are not all of one, for room is scarce."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    shown_from = 5 if len({row.saved_at[:4] for row in rows if row.saved_at}) == 1 else 2
-    for heading in ("name", "params", "step", "best val", "bpb", "tokens", "saved", "state"):
-        justify: Literal["left", "right"] = "left" if heading in ("name", "saved", "state") else "right"
-        table.add_column(heading, justify=justify, overflow="fold", no_wrap=heading != "name")
-    for row in rows:
-        table.add_row(
-            escape(row.name),
-            _or_dash(row.parameters, units.parameters),
-            _or_dash(row.step, "{:,}".format),
-            _or_dash(row.best_val_loss, "{:.4f}".format),
-            _or_dash(row.best_val_bpb, "{:.4f}".format),
-            _or_dash(row.tokens_processed, units.count),
-            row.saved_at[shown_from:16].replace("T", " ") if row.saved_at else "-",
-            "complete" if row.damage is None else "[bold red]damaged[/]",
-        )
-    return table
-
-
-def lineage_tree(line: Sequence[Ancestor], gold_step: int | None) -> Tree:
-    """What a bundle descends from, each with its commands."""
-    tree = node = Tree("Lineage")
-    for ancestor in line:
-        note = f" ({ancestor.note})" if ancestor.note else ""
-        node = node.add(escape(f"{ancestor.name}, step {ancestor.step}{note}"))
-        for command in ancestor.commands:
-            node.add(f"[dim]{escape(command)}[/dim]")
-    if gold_step is not None:
-        node.add(f"gold at step {gold_step}")
-    return tree
 
 
 def data_size(data: "DataRecord") -> str:
@@ -205,7 +43,3 @@ def rows_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]
 def plain(value: object) -> str:
     """As it stands in the JSON file: true, null, 0.0003, rope."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _or_dash(value: Any, shown: Callable[[Any], str]) -> str:
-    return "-" if value is None else shown(value)

@@ -40,7 +40,7 @@ def inspect(
     if as_json:
         typer.echo(json.dumps({**describe(shards), "faults": faults}, indent=2, ensure_ascii=False))
     else:
-        from mypt.cli.render.tables import dataset_tables, samples_table
+        from mypt.cli.render.dataset import dataset_tables, samples_table
 
         out = console(ctx)
         for table in dataset_tables(describe(shards)):

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from mypt import units
 from mypt.cli.arguments import BundleName, ModelName, OutDir, chosen_name
 from mypt.cli.console import console, say
 from mypt.cli.verb import Verb
@@ -24,16 +23,10 @@ def export_fp16(
 ) -> None:
     """Write a light bundle for deployment: fp16 weights, no optimizer, and what the rounding cost."""
     chosen = chosen_name(name, model_name, "default")
+    from mypt.cli.render.outcome import export_lines
     from mypt.cli.render.progress import ConsoleObserver
     from mypt.run.export import export_bundle
 
     shown = console(ctx)
     export = export_bundle(chosen, out_dir, out, ConsoleObserver(shown, chosen))
-    lines = [
-        f"Exported {export.path.as_posix()}",
-        f"  weights: {units.size(export.bytes_before)} before, {units.size(export.bytes_after)} after",
-        f"  largest rounding error: {export.rounding.error:.3g} in {export.rounding.tensor}",
-    ]
-    if export.val_loss_before is not None and export.val_loss_after is not None:
-        lines.append(f"  val loss: {export.val_loss_before:.6f} before, {export.val_loss_after:.6f} after")
-    say(shown, *lines)
+    say(shown, *export_lines(export))

@@ -7,7 +7,7 @@ import typer
 
 from mypt.cli.arguments import BundleName, ModelName, OutDir, chosen_name
 from mypt.cli.options import given_settings
-from mypt.cli.verb import taking
+from mypt.cli.verb import verb_with_settings
 from mypt.schema.resolve import resolve_section
 from mypt.schema.settings.generation import GenerationConfig
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
@@ -16,7 +16,7 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(
-    cls=taking({"Generation": GenerationConfig}),
+    cls=verb_with_settings({"Generation": GenerationConfig}),
     epilog='Example: mypt generate dante --prompt "Nel mezzo" --max-new-tokens 200',
 )
 def generate(

@@ -1,7 +1,6 @@
 """`mypt inspect`."""
 
 import json
-import shlex
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -48,7 +47,7 @@ def inspect(
     if as_json:
         typer.echo(json.dumps(info.as_dict(), indent=2, ensure_ascii=False))
         return
-    from mypt.cli.render.tables import inspect_tables, lineage_tree, state_lines, tensor_tables
+    from mypt.cli.render.bundle import inspect_tables, lineage_tree, next_commands, state_lines, tensor_tables
 
     out = console(ctx)
     say(out, info.path.as_posix())
@@ -56,7 +55,7 @@ def inspect(
         out.print(table)
     say(out, *state_lines(info))
     out.print(lineage_tree(lineage(info.path, info.state), info.state.progress.gold.step))
-    say(out, *_next_commands(info.path.name, info.state.optimizer_file is not None))
+    say(out, *next_commands(info.path.name, info.state.optimizer_file is not None))
 
 
 def _show_all(ctx: typer.Context, out_dir: Path, sort: SortKey, as_json: bool) -> None:
@@ -66,14 +65,8 @@ def _show_all(ctx: typer.Context, out_dir: Path, sort: SortKey, as_json: bool) -
         return
     if not rows:
         raise UsageError(f"There is no bundle in {out_dir}.", "Make one with `mypt train`, or name another --out-dir.")
-    from mypt.cli.render.tables import overview_table
+    from mypt.cli.render.bundle import overview_table
 
     out = console(ctx)
     out.print(overview_table(rows))
     say(out, *(row.damage for row in rows if row.damage is not None))
-
-
-def _next_commands(name: str, resumable: bool) -> list[str]:
-    name = shlex.quote(name)
-    lines = [f"  mypt generate {name}", f"  mypt verify {name}"]
-    return ["Next:", *([f"  mypt resume {name}"] if resumable else []), *lines]

@@ -3,7 +3,6 @@
 import json
 from collections import deque
 from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,9 +10,8 @@ import typer
 
 from mypt.cli.arguments import LogName, OutDir, Over, names_that_begin
 from mypt.cli.console import busy, console, say
-from mypt.cli.render.curves import save_plot, terminal_plot
 from mypt.cli.verb import Verb
-from mypt.errors import InputError, UsageError
+from mypt.errors import InputError, UsageError, did_you_mean
 from mypt.log.locate import LOG_FOLDER, LogPlace, all_logs, find_log
 from mypt.schema.base import to_json_text
 from mypt.schema.files.events import EVENTS
@@ -56,7 +54,7 @@ def summarize(
         if as_json:
             typer.echo(to_json_text(summary))
         else:
-            from mypt.cli.render.pages import summary_page
+            from mypt.cli.render.summary import summary_page
 
             console(ctx).print(summary_page(summary))
 
@@ -86,7 +84,7 @@ def show(
         for e in chosen:
             typer.echo(json.dumps(e, ensure_ascii=False))
         return
-    from mypt.cli.render.pages import events_table
+    from mypt.cli.render.events import events_table
 
     console(ctx).print(events_table(chosen))
 
@@ -98,7 +96,7 @@ def tail(
     out_dir: OutDir = DEFAULT_OUT_DIR,
 ) -> None:
     """Print the last evaluations of a run as it printed them, and follow it while it goes on."""
-    from mypt.cli.render.follower import Follower
+    from mypt.cli.render.events import Follower
 
     place = find_log(log, out_dir)
     follower = Follower(place.path, place.run_id, _LAST_EVALS, place.bundle)
@@ -128,6 +126,7 @@ def plot(
     out_dir: OutDir = DEFAULT_OUT_DIR,
 ) -> None:
     """Draw val loss, of one run train loss too; in a picture also learning rates, phases, gold and blocks."""
+    from mypt.cli.render.curves import save_plot, terminal_plot
     from mypt.log.run_record import read_run
 
     with busy("Reading the runs"):
@@ -190,7 +189,4 @@ def _events(place: LogPlace, every: bool) -> Iterator[dict[str, Any]]:
 def _event_name(name: str) -> str:
     if name in EVENTS:
         return name
-    near = get_close_matches(name, EVENTS, n=1)
-    raise UsageError(
-        f"There is no event {name!r}" + (f"; did you mean {near[0]}?" if near else "."), f"Known: {', '.join(EVENTS)}."
-    )
+    raise UsageError(f"There is no event {name!r}{did_you_mean(name, EVENTS)}", f"Known: {', '.join(EVENTS)}.")

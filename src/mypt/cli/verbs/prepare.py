@@ -1,6 +1,5 @@
 """`mypt prepare`."""
 
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,22 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from mypt import units
 from mypt.cli.console import console, say
 from mypt.cli.options import given_settings
-from mypt.cli.verb import taking
+from mypt.cli.verb import verb_with_settings
 from mypt.schema.resolve import resolve_section
 from mypt.schema.settings.prepare import PrepareConfig
 
 if TYPE_CHECKING:
     from mypt.data.prepare.pipeline import Progress
-    from mypt.schema.files.dataset import DatasetMetadata
 
 
 app = typer.Typer(add_completion=False)
 
 
-@app.command(cls=taking({"Dataset": PrepareConfig}), epilog="Example: mypt prepare texts/ --out datasets/dante")
+@app.command(
+    cls=verb_with_settings({"Dataset": PrepareConfig}), epilog="Example: mypt prepare texts/ --out datasets/dante"
+)
 def prepare(
     ctx: typer.Context,
     inputs: Annotated[
@@ -42,15 +41,16 @@ def prepare(
     A call that was interrupted goes on where it was when it is repeated.
     """
     config = resolve_section(PrepareConfig, given_settings(ctx))
+    from mypt.cli.render.dataset import prepared_lines
     from mypt.data.prepare.pipeline import prepare as make
 
     shown = console(ctx)
     try:
         with _bar(shown) as progress:
-            metadata = make(inputs, out, config, progress, lambda text: shown.print(text, markup=False))
+            metadata = make(inputs, out, config, progress, lambda text: say(shown, text))
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt("What is finished is kept; the same call goes on from there.") from interrupt
-    say(shown, *_closing_lines(out, metadata))
+    say(shown, *prepared_lines(out, metadata))
 
 
 @contextmanager
@@ -65,17 +65,3 @@ def _bar(shown: Console) -> Iterator["Progress"]:
     with Progress(*columns, console=shown, transient=True) as bar:
         task = bar.add_task("preparing", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _closing_lines(out: Path, metadata: "DatasetMetadata") -> list[str]:
-    width = 2 if metadata.dtype == "uint16" else 4
-    width += 1 if metadata.masked else 0
-    lines = [
-        f"Prepared {out.as_posix()}, {metadata.tokenization} ids below {metadata.vocab_size:,} as {metadata.dtype}"
-    ]
-    for name, split in (("train", metadata.train), ("val", metadata.val)):
-        lines.append(
-            f"  {name:<7}{split.documents:,} documents, {split.tokens:,} tokens, "
-            f"{len(split.shards):,} shards, {units.size(split.tokens * width)}"
-        )
-    return [*lines, f"Train on it with: mypt train NAME --dataset-dir {shlex.quote(out.as_posix())}"]

@@ -25,8 +25,9 @@ def reproduce(
     Exits with 1 if anything differs.
     """
     chosen = chosen_name(name, model_name, "default")
+    from mypt.cli.render.outcome import reproduction_lines
+    from mypt.cli.render.plan import changes_table
     from mypt.cli.render.progress import ReproduceConsole
-    from mypt.cli.render.settings import changes_table
     from mypt.run.reproduce import reproduce as run_again
 
     out = console(ctx)
@@ -37,16 +38,6 @@ def reproduce(
         observer.close()
     if verdict.differences:
         out.print(changes_table(verdict.differences))
-    if verdict.hashes:
-        recorded, made = verdict.hashes
-        say(out, f"weights: recorded {recorded[:16]}…, reproduced {made[:16]}…")
-    if verdict.identical:
-        steps_run = f"{verdict.steps} steps"
-        proved = f"all {steps_run} and the weights" if verdict.whole else f"the first {steps_run}"
-        say(out, f"identical: {proved}, {len(verdict.rows)} evaluations")
-        return
-    at = verdict.first_difference
-    where = f"first at the evaluation of step {at}" if at is not None else "in the weights at the end"
-    causes = ", ".join(c.name for c in verdict.differences) or "no recorded circumstance"
-    say(out, f"different: {where}; what differs from the record: {causes}")
-    raise typer.Exit(FAILURE)
+    say(out, *reproduction_lines(verdict))
+    if not verdict.identical:
+        raise typer.Exit(FAILURE)

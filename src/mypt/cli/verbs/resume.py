@@ -7,14 +7,14 @@ import typer
 from mypt.cli.arguments import ModelName, RunName, chosen_name
 from mypt.cli.options import given_settings
 from mypt.cli.training import ConfigFile, DryRun, IgnoreUnknown, run_and_show, words_of_this_call
-from mypt.cli.verb import taking
+from mypt.cli.verb import verb_with_settings
 from mypt.run.settings import settings_of_call
 from mypt.schema.settings.run import SECTIONS
 
 app = typer.Typer(add_completion=False)
 
 
-@app.command(cls=taking(SECTIONS), epilog="Example: mypt resume dante --max-iters 2000 --lr 1e-4")
+@app.command(cls=verb_with_settings(SECTIONS), epilog="Example: mypt resume dante --max-iters 2000 --lr 1e-4")
 def resume(
     ctx: typer.Context,
     name: RunName = None,

@@ -8,7 +8,7 @@ from mypt.checkpoint.layout import check_name
 from mypt.cli.arguments import ModelName, RunName, chosen_name
 from mypt.cli.options import given_settings
 from mypt.cli.training import ConfigFile, DryRun, IgnoreUnknown, run_and_show, words_of_this_call
-from mypt.cli.verb import taking
+from mypt.cli.verb import verb_with_settings
 from mypt.run.settings import settings_of_call
 from mypt.schema.settings.run import SECTIONS
 
@@ -16,7 +16,8 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(
-    cls=taking(SECTIONS), epilog="Example: mypt train dante --input-file dante.txt --n-layer 6 --max-iters 1000"
+    cls=verb_with_settings(SECTIONS),
+    epilog="Example: mypt train dante --input-file dante.txt --n-layer 6 --max-iters 1000",
 )
 def train(
     ctx: typer.Context,

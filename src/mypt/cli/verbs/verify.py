@@ -9,7 +9,6 @@ import typer
 from mypt.checkpoint.layout import bundle_names, bundle_path
 from mypt.cli.arguments import OutDir
 from mypt.cli.console import console
-from mypt.cli.render.tables import checks_table
 from mypt.cli.verb import FAILURE, Verb
 from mypt.errors import UsageError
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
@@ -35,6 +34,7 @@ def verify(
     if not chosen:
         raise UsageError(f"There is no bundle in {out_dir}.", "Name another folder with --out-dir.")
     paths = [bundle_path(name, out_dir) for name in chosen]
+    from mypt.cli.render.bundle import checks_table
     from mypt.run.verify import verify_bundle
 
     checks = [check for path in paths for check in verify_bundle(path)]

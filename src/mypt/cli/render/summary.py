@@ -1,4 +1,4 @@
-"""What a log comes to, as pages to read: pure functions from figures to something that can be printed."""
+"""What a log comes to, as a page: how the run went, its losses, gold, and what deserves a look."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -40,20 +40,6 @@ def sparkline(points: Sequence[LossPoint], width: int = SPARKS) -> str:
     low, high = min(means, default=0.0), max(means, default=0.0)
     scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
     return "".join(BARS[round((m - low) * scale)] for m in means)
-
-
-def events_table(events: Iterable[dict[str, Any]]) -> Table:
-    """Events, one a row."""
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("step", justify="right", no_wrap=True)
-    table.add_column("time", no_wrap=True)
-    table.add_column("event", no_wrap=True)
-    table.add_column("what", overflow="fold")
-    for event in events:
-        step = event.get("iter", event.get("total_steps", event.get("config", {}).get("start_step")))
-        when = event["timestamp"][:19].replace("T", " ")
-        table.add_row(f"{step:,}", escape(when), event["event"], escape(", ".join(_what(event))))
-    return table
 
 
 def _heading(s: Summary) -> str:
@@ -166,15 +152,6 @@ def _ends(few: Few[Any]) -> list[Any]:
 def _times(count: int, before: str = "") -> str:
     times = "once" if count == 1 else f"{count:,} times"
     return f"{before} {times}".strip()
-
-
-def _what(event: dict[str, Any]) -> list[str]:
-    """What an event says beyond step and time."""
-    if event["event"] == "training_start":
-        config = event["config"]
-        return [f"to step {config['max_iters']:,}", *(f"{n} {config[n]}" for n in ("learning_rate",) if n in config)]
-    left_out = {"event", "iter", "timestamp", "run_id", "attempt", "progress_pct", "windows", "started_at"}
-    return [f"{n} {v}" for n, v in event.items() if n not in left_out and v is not None]
 
 
 def _facts(rows: Iterable[tuple[str, str]], title: str | None = None) -> Table:

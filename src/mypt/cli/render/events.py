@@ -1,9 +1,13 @@
-"""The lines that a run printed, told again from its log, while it goes on."""
+"""Events of a log: one a row, or as the lines that the run printed, also while it goes on."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
 
 from mypt.checkpoint.lock import is_abandoned
 from mypt.log.messages import eval_lines, gold_line
@@ -13,6 +17,20 @@ from mypt.log.tail import ENDS, follow
 from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint
 
 CRASHED = "The run ended without a word: no process writes it any more."
+
+
+def events_table(events: Iterable[dict[str, Any]]) -> Table:
+    """Events, one a row."""
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("step", justify="right", no_wrap=True)
+    table.add_column("time", no_wrap=True)
+    table.add_column("event", no_wrap=True)
+    table.add_column("what", overflow="fold")
+    for event in events:
+        step = event.get("iter", event.get("total_steps", event.get("config", {}).get("start_step")))
+        when = event["timestamp"][:19].replace("T", " ")
+        table.add_row(f"{step:,}", escape(when), event["event"], escape(", ".join(_what(event))))
+    return table
 
 
 class Follower:
@@ -73,3 +91,12 @@ class Follower:
                 yield f"Training stopped at step {event['iter']} ({event['reason']})."
             case "training_complete":
                 yield f"Training complete at step {event['total_steps']}."
+
+
+def _what(event: dict[str, Any]) -> list[str]:
+    """What an event says beyond step and time."""
+    if event["event"] == "training_start":
+        config = event["config"]
+        return [f"to step {config['max_iters']:,}", *(f"{n} {config[n]}" for n in ("learning_rate",) if n in config)]
+    left_out = {"event", "iter", "timestamp", "run_id", "attempt", "progress_pct", "windows", "started_at"}
+    return [f"{n} {v}" for n, v in event.items() if n not in left_out and v is not None]

@@ -1,0 +1,70 @@
+"""What is said at the end of a run, of a reproduction and of an export."""
+
+from typing import TYPE_CHECKING
+
+from mypt import units
+
+if TYPE_CHECKING:
+    from mypt.run.export import Export
+    from mypt.run.reproduce import Verdict
+    from mypt.run.train import Outcome
+
+
+def training_lines(name: str, outcome: "Outcome", dry_run: bool) -> list[str]:
+    """What was trained and what to do with it, or why nothing was trained."""
+    if outcome.plan is None:
+        return [
+            f"Nothing left to do: {name} is at step {outcome.step} already.",
+            f"Give a larger number of steps, for example: mypt resume {name} --max-iters {outcome.step * 2}",
+        ]
+    if outcome.result is None:
+        return ["Dry run: nothing was written."] if dry_run else []
+    if outcome.result.stopped:
+        return [
+            f"Stopped after step {outcome.step} ({outcome.result.stopped}); everything is saved.",
+            f"  Go on with: mypt resume {name}",
+        ]
+    lines = ["Training finished!", f"  Resume training from: {outcome.path.as_posix()}"]
+    if outcome.export is not None:
+        lines += [f"  Deploy inference from: {outcome.export.path.as_posix()}", *_rounding_notes(outcome.export)]
+    gold = outcome.result.state.progress.gold
+    if gold.step is not None:
+        where = f"{outcome.path.as_posix()}_gold (step {gold.step}, val_loss={gold.val_loss:.4f})"
+        lines.append(f"  🏆 Best (GOLD) checkpoint: {where}")
+    return lines
+
+
+def reproduction_lines(verdict: "Verdict") -> list[str]:
+    """Whether a run that was run again is the recorded one, and where it first is not."""
+    lines = []
+    if verdict.hashes:
+        recorded, made = verdict.hashes
+        lines.append(f"weights: recorded {recorded[:16]}…, reproduced {made[:16]}…")
+    if verdict.identical:
+        steps = f"{verdict.steps} steps"
+        proved = f"all {steps} and the weights" if verdict.whole else f"the first {steps}"
+        return [*lines, f"identical: {proved}, {len(verdict.rows)} evaluations"]
+    at = verdict.first_difference
+    where = f"first at the evaluation of step {at}" if at is not None else "in the weights at the end"
+    causes = ", ".join(c.name for c in verdict.differences) or "no recorded circumstance"
+    return [*lines, f"different: {where}; what differs from the record: {causes}"]
+
+
+def export_lines(export: "Export") -> list[str]:
+    """What an export wrote, and what the rounding cost."""
+    lines = [
+        f"Exported {export.path.as_posix()}",
+        f"  weights: {units.size(export.bytes_before)} before, {units.size(export.bytes_after)} after",
+        f"  largest rounding error: {export.rounding.error:.3g} in {export.rounding.tensor}",
+    ]
+    if export.val_loss_before is not None and export.val_loss_after is not None:
+        lines.append(f"  val loss: {export.val_loss_before:.6f} before, {export.val_loss_after:.6f} after")
+    return lines
+
+
+def _rounding_notes(export: "Export") -> list[str]:
+    """A warning where rounding to fp16 moved the loss by more than a thousandth."""
+    before, after = export.val_loss_before, export.val_loss_after
+    if before is None or after is None or abs(after - before) < 1e-3:
+        return []
+    return [f"  Rounding to fp16 changed the val loss from {before:.4f} to {after:.4f}."]
