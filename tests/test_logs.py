@@ -1,6 +1,7 @@
 """`mypt logs`: figures of logs by hand and by strangers, pages, following, exports."""
 
 import csv
+import io
 import json
 import os
 import platform
@@ -12,7 +13,7 @@ import threading
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow.parquet as parquet
 import pytest
@@ -21,8 +22,11 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import from_json
 from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from tensorboard.util.tensor_util import make_ndarray  # type: ignore[import-untyped]
 
-from mypt.cli.render.events import CRASHED, Follower
+from mypt.cli.render.curves import Axis, terminal_plot
+from mypt.cli.render.events import CRASHED, Follower, events_table
 from mypt.cli.render.summary import sparkline, summary_page
 from mypt.errors import InputError
 from mypt.log.export import event_table
@@ -208,6 +212,20 @@ def test_every_event_that_is_written_is_read(event: Event, extra: float | None, 
     }  # fmt: skip
 
 
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(events=st.lists(ANY_EVENT, min_size=1, max_size=6))
+def test_whatever_is_logged_can_be_told(events: list[Event], tmp_path: Path) -> None:
+    lines = [json.dumps({**e.model_dump(), "run_id": "r", "attempt": 1}) for e in events]
+    path = written(tmp_path / "x.jsonl", *lines)
+    console = Console(width=80, file=io.StringIO())
+    summary, run = summarize(path), read_run(str(path), tmp_path)
+    console.print(summary_page(summary), events_table(Replay(path).live()))
+    assert json.loads(to_json_text(summary))["evaluations"] == len(run.curve)
+    for axis in get_args(Axis):
+        assert terminal_plot([run], axis, 80, colour=False)
+    assert list(Follower(path, None, 5).lines(on=False)) is not None
+
+
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.just(10**30), st.just(-(2**63)),
     st.just(2**63), st.just([]), st.just({}), st.just([[1, 10**30]]),
@@ -337,6 +355,77 @@ def test_all_readers_agree_on_what_is_live(lines: list[str], tmp_path: Path) -> 
         assert not steps(name) or [row["iter"] for row in event_table(path, None, name).rows()] == steps(name)
     shown = [line for line in Follower(path, None, 1000).lines(on=False) if line.startswith("step ")]
     assert [int(line.split("/")[0].removeprefix("step ")) for line in shown] == evals
+
+
+def stepped(path: Path, *, wild: bool = False) -> Path:
+    """A run with an evaluation every ten steps and every second step logged."""
+    lines = [start()]
+    for step in range(1, 31):
+        more: dict[str, Any] = {"grad_norm": float("inf"), "loss": float("nan")} if wild and step == 30 else {}
+        lines += [logged_step(step, **more)] if step % 2 == 0 else []
+        lines += [evaluation(step, 4 - step / 10, train_loss=3 - step / 10)] if step % 10 == 0 else []
+    return written(path, *lines)
+
+
+def test_logged_steps_are_summarized_and_shown(mypt: Mypt) -> None:
+    path = str(stepped(Path("x.jsonl")))
+    steps = json.loads(mypt("logs", "summarize", path, "--json").output)["steps"]
+    assert steps == {"count": 15, "last_loss": 4.7, "largest_grad_norm": 31.0, "largest_grad_norm_step": 30}
+    page = flat(mypt("logs", "summarize", path).output)
+    assert "logged steps 15, the last loss 4.7000, largest gradient norm 31 at step 30" in page
+    shown = mypt("logs", "show", path, "--event", "step", "--last", "1").output
+    assert "loss 4.7, lr 0.001, grad_norm 31.0, tokens_per_sec 1000" in flat(shown)
+    wild = mypt("logs", "summarize", str(stepped(Path("wild.jsonl"), wild=True))).output
+    assert "15, the last loss no number, largest gradient norm 29 at step 28" in flat(wild)
+    assert "logged steps" not in mypt("logs", "summarize", str(eventful(Path("y.jsonl")))).output
+
+
+def test_steps_lie_between_the_evaluations_around_them(tmp_path: Path) -> None:
+    run = read_run(str(stepped(tmp_path / "x.jsonl")), tmp_path)
+    assert [(p.step, p.tokens, p.seconds) for p in run.steps] == [(s, 100.0 * s, float(s)) for s in range(2, 31, 2)]
+    late = written(tmp_path / "y.jsonl", start(20), evaluation(30, 3.0), logged_step(25), logged_step(35))
+    placed = read_run(str(late), tmp_path).steps
+    assert [(p.step, p.tokens, p.seconds, p.loss) for p in placed] == [(25, 2500, 15.0, 4.75), (35, 3500, 45.0, 4.65)]
+
+
+def test_step_losses_are_drawn_and_exported(mypt: Mypt) -> None:
+    path = str(stepped(Path("x.jsonl"), wild=True))
+    assert "x steps" in mypt("logs", "plot", path).output
+    assert "x steps" not in mypt("logs", "plot", path, path).output
+    mypt("logs", "plot", path, "--out", "x.svg")
+    assert "steps" not in mypt("logs", "plot", str(eventful(Path("y.jsonl"))), "--over", "time").output
+    out = mypt(
+        "logs", "export", path, "--event", "step", "--csv", "x.csv", "--parquet", "x.parquet", "--tensorboard", "tb"
+    )
+    assert "Wrote 15 steps to x.csv." in out.output
+    with Path("x.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["iter", "timestamp", "loss", "lr", "grad_norm", "tokens_per_sec", "run_id"]
+    assert [int(r["iter"]) for r in rows] == list(range(2, 31, 2)) and rows[-1]["grad_norm"] == "inf"
+    assert parquet.read_table("x.parquet").column("grad_norm").to_pylist()[:2] == [3.0, 5.0]
+    found = EventAccumulator("tb", {"tensors": 0})  # all of them
+    found.Reload()
+    assert [e.step for e in found.Tensors("loss/step")] == list(range(2, 31, 2))
+    missing = mypt("logs", "export", str(eventful(Path("y.jsonl"))), "--event", "step", "--csv", "y.csv", ok=False)
+    assert missing.exit_code == 2 and "--log-interval" in flat(missing.stderr)
+
+
+def test_losses_that_are_no_numbers_are_left_out_of_a_drawing(mypt: Mypt) -> None:
+    path = str(
+        written(Path("x.jsonl"), start(), evaluation(10, 3.0), evaluation(20, float("nan")), evaluation(30, 2.0))
+    )
+    assert "x val" in mypt("logs", "plot", path).output
+    none = str(written(Path("y.jsonl"), start(), evaluation(10, float("inf"))))
+    assert "training tokens" in mypt("logs", "plot", none).output
+
+
+def test_a_table_holds_whatever_a_stranger_logged(mypt: Mypt) -> None:
+    strange = evaluation(10, 3.0, timestamp="noon", note=["a", {"b": 1}], flag=True)
+    path = str(written(Path("x.jsonl"), start(), strange, evaluation(20, 2.0, note="late")))
+    mypt("logs", "export", path, "--parquet", "x.parquet", "--tensorboard", "tb", "--csv", "x.csv")
+    table = parquet.read_table("x.parquet")
+    assert table.column("note").to_pylist() == ['["a", {"b": 1}]', "late"]
+    assert table.column("flag").to_pylist() == [True, None]
 
 
 def test_what_is_appended_while_a_log_is_read_is_not_of_that_reading(tmp_path: Path) -> None:
@@ -515,9 +604,6 @@ def test_exports_hold_the_live_evaluations(mypt: Mypt) -> None:
 
 
 def test_tensorboard_shows_the_live_evaluations(mypt: Mypt) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
-    from tensorboard.util.tensor_util import make_ndarray  # type: ignore[import-untyped]
-
     lines = [start(), evaluation(10, 3.0, eval_general=4.0), evaluation(20, 9.0), start(10), evaluation(20, 2.0)]
     path = str(written(Path("x.jsonl"), *lines))
     mypt("logs", "export", path, "--tensorboard", "tb")

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mypt.checkpoint.atomic import storage_errors
 from mypt.errors import InputError, UsageError
 from mypt.log.replay import Replay
-from mypt.schema.files.events import EVENTS, eval_sets
+from mypt.schema.files.events import EVENTS, TableEvent, eval_sets
 
 BATCH = 50_000
 """Rows of a parquet file that are in memory at a time."""
-TableEvent = Literal["eval", "step"]
-"""Events that come in numbers, with the same figures each time."""
 _LEFT_OUT = "event"
 _MISSING: dict[TableEvent, tuple[str, str]] = {
     "eval": ("evaluation", "Wait for the first one, or give another log."),

@@ -13,7 +13,7 @@ _END = log_path("").name
 
 
 @dataclass(frozen=True)
-class LogPlace:
+class FoundLog:
     """A log that was found.
 
     Attributes:
@@ -26,7 +26,7 @@ class LogPlace:
     run_id: str | None = None
 
 
-def find_log(word: str, out_dir: Path) -> LogPlace:
+def find_log(word: str, out_dir: Path) -> FoundLog:
     """The log at a path, or of a model: the one that the model's record names, or the one named after it.
 
     Raises:
@@ -34,7 +34,7 @@ def find_log(word: str, out_dir: Path) -> LogPlace:
     """
     path = Path(word)
     if path.is_file():
-        return LogPlace(path, out_dir / path.name.removesuffix(_END))
+        return FoundLog(path, out_dir / path.name.removesuffix(_END))
     own = log_path(path.name)
     with suppress(BundleError):
         if (out_dir / word / CONFIG_FILE).is_file() or (path / CONFIG_FILE).is_file():
@@ -43,9 +43,9 @@ def find_log(word: str, out_dir: Path) -> LogPlace:
             recorded = log_of(bundle, state)
             if recorded is not None and recorded.is_file():
                 shared = recorded.name != own.name
-                return LogPlace(recorded, bundle, state.run_id if shared else None)
+                return FoundLog(recorded, bundle, state.run_id if shared else None)
     if own.is_file():
-        return LogPlace(own, out_dir / path.name)
+        return FoundLog(own, out_dir / path.name)
     names = [p.name.removesuffix(_END) for p in all_logs()]
     raise InputError(
         f"There is no log {word!r}{did_you_mean(word, names)}",

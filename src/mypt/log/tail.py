@@ -9,7 +9,7 @@ from mypt.checkpoint.lock import is_abandoned
 from mypt.log.reader import LineParser, SkippedLines
 
 POLL_S = 0.5
-ENDS = ("training_complete", "training_stopped")
+CLOSING_EVENTS = ("training_complete", "training_stopped")
 
 
 def follow(
@@ -40,5 +40,5 @@ def follow(
             if event is None or event.get("run_id") != run_id:
                 continue
             yield event
-            if event["event"] in ENDS:
+            if event["event"] in CLOSING_EVENTS:
                 return

@@ -13,7 +13,7 @@ from mypt.checkpoint.lock import is_abandoned
 from mypt.log.messages import eval_lines, gold_line
 from mypt.log.reader import whole_bytes
 from mypt.log.replay import Replay
-from mypt.log.tail import ENDS, follow
+from mypt.log.tail import CLOSING_EVENTS, follow
 from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint
 
 CRASHED = "The run ended without a word: no process writes it any more."
@@ -62,7 +62,7 @@ class Follower:
         ended = False
         for event in replay.live():
             lines = list(self._told(event))
-            ended = event["event"] in ENDS
+            ended = event["event"] in CLOSING_EVENTS
             if event["event"] == "eval" or not recent:
                 recent.append(lines)
             else:
@@ -70,7 +70,7 @@ class Follower:
         yield from (line for lines in recent for line in lines)
         for event in follow(self.path, offset, replay.run_id, self.bundle) if on and not ended else ():
             yield from self._told(event)
-            ended = event["event"] in ENDS
+            ended = event["event"] in CLOSING_EVENTS
         if not ended and is_abandoned(self.bundle):
             yield CRASHED
 

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mypt import units
-from mypt.log.figures import Few, LossFigures, LossPoint, Spike, Stall, Summary
+from mypt.log.figures import Few, LossFigures, LossPoint, Spike, Stall, StepFigures, Summary
 
 BARS = "▁▂▃▄▅▆▇█"
 SPARKS = 60
@@ -52,6 +52,8 @@ def _course(s: Summary) -> Iterator[tuple[str, str]]:
     yield "state", f"[{_STYLE[s.state]}]{_state(s)}[/]"
     of = f" of {s.max_iters:,}" if s.max_iters else ""
     yield "steps", f"{s.step:,}{of}, {units.count(s.tokens)} tokens, {s.evaluations:,} evaluations"
+    if s.steps:
+        yield "logged steps", _logged_steps(s.steps)
     if len(s.attempts) > 1:
         starts = [f"{a.number} from step {a.start_step:,}" for a in s.attempts[-_SHOWN:]]
         rewinds = f"; {s.rewinds} went back to an earlier step" if s.rewinds else ""
@@ -72,6 +74,12 @@ def _course(s: Summary) -> Iterator[tuple[str, str]]:
         yield "phases", ", ".join(f"{escape(p.name)} after step {p.after_step:,}" for p in s.phases)
     if s.curve:
         yield "val loss", sparkline(s.curve)
+
+
+def _logged_steps(steps: StepFigures) -> str:
+    norm, step = steps.largest_grad_norm, steps.largest_grad_norm_step
+    largest = "" if norm is None else f", largest gradient norm {norm:.4g} at step {step:,}"
+    return f"{steps.count:,}, the last loss {_loss(steps.last_loss)}{largest}"
 
 
 def _state(s: Summary) -> str:

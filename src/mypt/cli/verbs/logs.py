@@ -12,9 +12,9 @@ from mypt.cli.arguments import LogName, OutDir, Over, names_that_begin
 from mypt.cli.console import busy, console, say
 from mypt.cli.verb import Verb
 from mypt.errors import InputError, UsageError, did_you_mean
-from mypt.log.locate import LOG_FOLDER, LogPlace, all_logs, find_log
+from mypt.log.locate import LOG_FOLDER, FoundLog, all_logs, find_log
 from mypt.schema.base import to_json_text
-from mypt.schema.files.events import EVENTS
+from mypt.schema.files.events import EVENTS, TableEvent
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
 
 _LAST_EVALS = 5
@@ -125,7 +125,7 @@ def plot(
     over: Over = "tokens",
     out_dir: OutDir = DEFAULT_OUT_DIR,
 ) -> None:
-    """Draw val loss, of one run train loss too; in a picture also learning rates, phases, gold and blocks."""
+    """Draw val loss, of one run train loss and logged steps too; in a picture also learning rates, phases and gold."""
     from mypt.cli.render.curves import save_plot, terminal_plot
     from mypt.log.run_record import read_run
 
@@ -159,25 +159,30 @@ def export(
             show_default=False,
         ),
     ] = None,
+    event: Annotated[
+        TableEvent,
+        typer.Option("--event", help="Which events: eval for evaluations, step for single steps.", metavar="EVENT"),
+    ] = "eval",
     out_dir: OutDir = DEFAULT_OUT_DIR,
 ) -> None:
-    """Write the evaluations of a run, one row each, over a file that is there, or as TensorBoard's curves."""
+    """Write evaluations or steps of a run, one row each, over a file that is there, or as TensorBoard's curves."""
     from mypt.log.export import event_table, write_csv, write_parquet, write_tensorboard
 
     if not (csv or parquet or tensorboard):
         raise UsageError("There is nothing to write.", "Give --csv FILE, --parquet FILE or --tensorboard FOLDER.")
     place = find_log(log, out_dir)
     with busy(f"Reading {place.path}"):
-        table = event_table(place.path, place.run_id)
+        table = event_table(place.path, place.run_id, event)
     writers = ((csv, write_csv), (parquet, write_parquet), (tensorboard, write_tensorboard))
     for target, write in writers:
         if target is not None:
             with busy(f"Writing {target}"):
                 written = write(table, target)
-            say(console(ctx), f"Wrote {written:,} evaluations to {target}.")
+            what = "evaluations" if event == "eval" else "steps"
+            say(console(ctx), f"Wrote {written:,} {what} to {target}.")
 
 
-def _events(place: LogPlace, every: bool) -> Iterator[dict[str, Any]]:
+def _events(place: FoundLog, every: bool) -> Iterator[dict[str, Any]]:
     from mypt.log.reader import read_events
     from mypt.log.replay import Replay
 

@@ -296,3 +296,5 @@ EVENTS: dict[str, type[Event]] = {
     "batch_skipped": BatchSkipped,
 }
 """The class of each event by the value of its `event` field."""
+TableEvent = Literal["eval", "step"]
+"""Events that come in numbers, each with the same figures."""
