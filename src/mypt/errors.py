@@ -1,7 +1,7 @@
 """The errors that mypt raises.
 
 MyptError                a failure; exit code 1
-├── BundleError          a checkpoint is missing or damaged
+├── BundleError          a bundle is missing or damaged
 ├── StorageError         the disk is full or read-only
 ├── ExportError          a bundle cannot be exported
 ├── BusyError            another process holds the lock

@@ -1,4 +1,4 @@
-"""Archives a run under a new name when `--fresh` or an import reuses its old one."""
+"""Archives a run: renames its bundles and its log."""
 
 import os
 import shutil

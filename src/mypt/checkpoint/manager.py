@@ -130,7 +130,7 @@ class CheckpointManager:
         return cls(path.name, path.parent)
 
     def gold(self) -> "CheckpointManager":
-        """The manager of this run's best checkpoint, NAME_gold."""
+        """The manager of this run's gold bundle, NAME_gold."""
         return CheckpointManager(f"{self.name}_gold", self.path.parent)
 
     def fp16(self) -> "CheckpointManager":

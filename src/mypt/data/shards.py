@@ -79,20 +79,12 @@ def open_shards(path: str | Path, *, eval_only: bool = False) -> Shards:
 
 
 def read_metadata(folder: Path) -> DatasetMetadata:
-    """Read dataset_metadata.json.
-
-    Raises:
-        InputError: it is missing or damaged.
-    """
+    """Read dataset_metadata.json; raises as `read_dataset_file`."""
     return read_dataset_file(folder / METADATA_FILE, DatasetMetadata)
 
 
 def read_dataset_tokenizer(folder: Path) -> TokenizerFile:
-    """Read tokenizer.json of a dataset.
-
-    Raises:
-        InputError: it is missing or damaged.
-    """
+    """Read tokenizer.json of a dataset; raises as `read_dataset_file`."""
     return read_dataset_file(folder / TOKENIZER_FILE, TokenizerFile)
 
 
@@ -105,8 +97,8 @@ def read_dataset_file(path: Path, model: type[M]) -> M:
     try:
         return model.model_validate_json(path.read_bytes())
     except (ValidationError, OSError) as error:
-        found = explain_validation(error) if isinstance(error, ValidationError) else [f"{error.strerror or error}."]
-        raise InputError(f"{path} cannot be read: {' '.join(found)}", "Make the dataset again.") from error
+        reasons = explain_validation(error) if isinstance(error, ValidationError) else [f"{error.strerror or error}."]
+        raise InputError(f"{path} cannot be read: {' '.join(reasons)}", "Make the dataset again.") from error
 
 
 def mask_path(shard: Path) -> Path:

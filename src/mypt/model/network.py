@@ -107,7 +107,7 @@ class Network(nn.Module):
         self.load_state_dict(dict(weights))
 
     def misfits(self, weights: Mapping[str, Tensor]) -> list[str]:
-        """A clause on every tensor that is missing, unexpected, or of another shape."""
+        """One message for each tensor that is missing, unexpected or has the wrong shape."""
         own = self.state_dict()
         problems = [f"{n} is missing" for n in own.keys() - weights.keys()]
         problems += [f"{n} is not part of this model" for n in weights.keys() - own.keys()]

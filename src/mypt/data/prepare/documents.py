@@ -22,8 +22,7 @@ PIECE_BYTES = 8 * 2**10
 """Minimum size of a piece, except for the last piece of a document."""
 LOOKAHEAD_BYTES = 64 * 2**10
 BLOCK_BYTES = 2**20
-ROWS = 256
-"""Rows of a Parquet file that are read at once."""
+PARQUET_BATCH_ROWS = 256
 MARKER = END_OF_TEXT.encode("utf-8")
 ROLES = ("system", "user", "assistant")
 _EXAMPLE = '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}'
@@ -211,7 +210,7 @@ def _read_parquet(source: InputFile, column: str) -> Iterator[Piece]:
         with parquet.ParquetFile(source.path) as table:
             if column not in table.schema_arrow.names:
                 raise InputError(f"{source.path} has no column {column!r}.", todo)
-            for batch in table.iter_batches(batch_size=ROWS, columns=[column], use_threads=False):
+            for batch in table.iter_batches(batch_size=PARQUET_BATCH_ROWS, columns=[column], use_threads=False):
                 for value in batch.column(0).to_pylist():
                     number += 1
                     if not isinstance(value, str):

@@ -106,18 +106,20 @@ def _claim(out: Path, plan: PreparePlan) -> None:
 
 def _differences(old: PreparePlan, new: PreparePlan) -> list[str]:
     """One line for each difference between two plans."""
-    lines = [
+    differences = [
         f"{name} was {old.settings.get(name)} and is {value} now."
         for name, value in new.settings.items()
         if old.settings.get(name) != value
     ]
     before, after = ({source.path: source for source in plan.sources} for plan in (old, new))
-    lines += [f"{path} was an input and is none now." for path in before if path not in after]
-    lines += [f"{path} is an input now and was none." for path in after if path not in before]
-    lines += [f"{path} has been changed since." for path in before if path in after and before[path] != after[path]]
-    if not lines and old.units != new.units:
-        lines.append("This version of mypt divides the inputs in a different way.")
-    return lines
+    differences += [f"{path} was an input and is none now." for path in before if path not in after]
+    differences += [f"{path} is an input now and was none." for path in after if path not in before]
+    differences += [
+        f"{path} has been changed since." for path in before if path in after and before[path] != after[path]
+    ]
+    if not differences and old.units != new.units:
+        differences.append("This version of mypt divides the inputs in a different way.")
+    return differences
 
 
 def _check_unchanged(old: PreparePlan, new: PreparePlan) -> None:

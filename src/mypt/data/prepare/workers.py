@@ -105,29 +105,17 @@ def load_context(out: Path, on_progress: Callable[[int], None] = lambda _: None)
 
 
 def read_plan(out: Path) -> PreparePlan:
-    """Read plan.json of an unfinished dataset.
-
-    Raises:
-        InputError: it is missing or damaged.
-    """
+    """Read plan.json of an unfinished dataset; raises as `read_dataset_file`."""
     return read_dataset_file(out / UNFINISHED / PLAN_FILE, PreparePlan)
 
 
 def read_unit_record(out: Path, number: int) -> UnitRecord:
-    """Read the record of a finished unit.
-
-    Raises:
-        InputError: it is missing or damaged.
-    """
+    """Read the record of a finished unit; raises as `read_dataset_file`."""
     return read_dataset_file(Job("unit", number).record_path(out), UnitRecord)
 
 
 def read_hash_record(out: Path, number: int) -> HashRecord:
-    """Read the record of a hashed source.
-
-    Raises:
-        InputError: it is missing or damaged.
-    """
+    """Read the record of a hashed source; raises as `read_dataset_file`."""
     return read_dataset_file(Job("source", number).record_path(out), HashRecord)
 
 

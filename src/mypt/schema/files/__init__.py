@@ -1,1 +1,1 @@
-"""The files of a run and of a dataset, as they stand on disk."""
+"""Models of the files of runs and datasets; see docs/files.md."""

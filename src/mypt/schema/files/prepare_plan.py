@@ -28,7 +28,7 @@ class InputFile(Record):
 
 
 class Part(Record):
-    """A byte range of one input; the actual limits are the nearest document or word boundaries.
+    """A nominal byte range of one input; its ends are moved to the next good place to cut the text.
 
     Attributes:
         source: index of the input in the plan.

@@ -228,17 +228,17 @@ class TrainingState(Record):
         )
 
     def at_step(self, step: int, tokens_per_step: int) -> "TrainingState":
-        """The state brought up to a later step."""
+        """The state at a later step."""
         tokens = self.progress.tokens_processed + (step - self.step) * tokens_per_step
         progress = self.progress.model_copy(update={"tokens_processed": tokens})
         return self.model_copy(update={"step": step, "progress": progress})
 
     def with_progress(self, progress: Progress) -> "TrainingState":
-        """The state with other progress."""
+        """The state with new progress."""
         return self.model_copy(update={"progress": progress})
 
     def with_settings(self, **changes: object) -> "TrainingState":
-        """The state with other settings for the session that is going on."""
+        """The state with changed settings of the current session."""
         training = self.training_config.model_copy(update=changes)
         *earlier, session = self.sessions
         sessions = (*earlier, session.model_copy(update={"training_config": training}))

@@ -83,7 +83,7 @@ class TrainingConfig(Section):
     rows_at_once: int | None = setting(
         None, "Sequences of a micro-batch processed at once; fewer use less memory and give the same gradient. "
         "Defaults to as many as fit a CPU's caches, or all on a GPU.",
-        unit="windows", on_resume="trajectory", gt=0,
+        unit="sequences", on_resume="trajectory", gt=0,
     )  # fmt: skip
     torch_compile: Literal["auto", "on", "off"] = setting(
         "auto", "Compile the model with torch.compile; auto decides by device and estimated training time, and the "
