@@ -60,10 +60,8 @@ def make_bundle(folder: Path) -> Path:
         batch_size=2, block_size=8, vocab_size=tokenizer.vocab_size, n_embd=8, n_head=2, n_layer=1, device="cpu"
     )  # fmt: skip
     model, checkpoint = GPT(config), CheckpointManager("whole", folder)
-    from mypt.train.fit import fit
-
-    fit(
-        model, GPTDataLoader(config, tokenizer, text=text), checkpoint=checkpoint, log_file=folder / "log.jsonl",
+    model.fit(
+        GPTDataLoader(config, tokenizer, text=text), checkpoint=checkpoint, log_file=folder / "log.jsonl",
         observer=Observer(), max_iters=2, eval_interval=1, eval_iters=1,
     )  # fmt: skip
     return checkpoint.path

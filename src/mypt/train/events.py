@@ -1,7 +1,7 @@
 """The events that a session writes into its log, each made from the state and what was measured."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mypt.model.cost import parameter_count, rows_at_once
 from mypt.schema.files.events import (
@@ -86,10 +86,7 @@ def evaluation(
     errors = {f"{name}_se": m.se for name, m in further.items()}
     bits = {f"{name}_bpb": m.bpb for name, m in further.items()}
     return Eval(
-        iter=state.step,
-        timestamp=timestamp(),
-        elapsed_s=clock.elapsed,
-        tokens_processed=state.progress.tokens_processed,
+        **_reached(state, clock),
         progress_pct=100 * state.step / state.training_config.max_iters,
         lr=lr,
         phase=phase,
@@ -138,24 +135,12 @@ def gold_decided(decision: Decision, step: int, val_loss: float) -> GoldCheckpoi
 
 def phase_switch(state: TrainingState, clock: Clock, new_phase: str) -> PhaseSwitch:
     """The event that a phase of the curriculum takes over."""
-    return PhaseSwitch(
-        iter=state.step,
-        timestamp=timestamp(),
-        elapsed_s=clock.elapsed,
-        tokens_processed=state.progress.tokens_processed,
-        new_phase=new_phase,
-    )
+    return PhaseSwitch(**_reached(state, clock), new_phase=new_phase)
 
 
 def training_stopped(state: TrainingState, clock: Clock, reason: str) -> TrainingStopped:
     """The event of a session that ends before max_iters."""
-    return TrainingStopped(
-        iter=state.step,
-        timestamp=timestamp(),
-        elapsed_s=clock.elapsed,
-        tokens_processed=state.progress.tokens_processed,
-        reason=reason,
-    )
+    return TrainingStopped(**_reached(state, clock), reason=reason)
 
 
 def training_complete(state: TrainingState, clock: Clock, rates: Throughput) -> TrainingComplete:
@@ -184,3 +169,11 @@ def training_complete(state: TrainingState, clock: Clock, rates: Throughput) -> 
         tflops=rates.tflops,
         mfu=rates.mfu,
     )
+
+
+def _reached(state: TrainingState, clock: Clock) -> dict[str, Any]:
+    """How far a session is, and when: the fields that several events begin with."""
+    return {
+        "iter": state.step, "timestamp": timestamp(), "elapsed_s": clock.elapsed,
+        "tokens_processed": state.progress.tokens_processed,
+    }  # fmt: skip

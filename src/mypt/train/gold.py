@@ -52,7 +52,7 @@ def decide_gold(state: GoldState, step: int, losses: Losses, training: TrainingC
             "last_val_loss": last if math.isnan(losses.val) else losses.val,
         }
     )
-    if not losses.val < (math.inf if state.val_loss is None else state.val_loss):
+    if math.isnan(losses.val) or losses.val >= (math.inf if state.val_loss is None else state.val_loss):
         return Decision("none", state.val_loss, None, seen)
     reason = (
         _overfit(losses, training)
@@ -81,7 +81,7 @@ def _regression(losses: Losses, baseline: Mapping[str, float], training: Trainin
     threshold = training.gold_eval_regression
     for name, now in losses.eval_sets.items():
         was = baseline.get(name)
-        if was is not None and not now <= was * (1 + threshold):
+        if was is not None and (math.isnan(now) or now > was * (1 + threshold)):
             return (
                 f"eval regression: {name} {was:.4f}→{now:.4f} (+{100 * (now / was - 1):.0f}%, "
                 f"threshold={100 * threshold:.0f}%)"

@@ -13,7 +13,8 @@ from mypt.schema.settings.training import TrainingConfig
 from mypt.train import events
 from mypt.train.device.async_check import StepResult
 from mypt.train.device.async_save import AsyncSaver
-from mypt.train.device.compile import Choice, CompiledLoss, choose
+from mypt.train.device.choices import Choice
+from mypt.train.device.compile import CompiledLoss, choose
 from mypt.train.device.devices import hardware
 from mypt.train.evaluate import Measured, evaluate
 from mypt.train.gold import Losses, decide_gold

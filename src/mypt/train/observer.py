@@ -1,8 +1,7 @@
-"""What a run tells whoever watches it. The command line draws it; scripts may stay quiet or print."""
+"""What a run reports while it goes on. The command line draws it; scripts may ignore or print it."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import SupportsFloat
 
 from mypt.checkpoint.changes import Change
 from mypt.log.messages import eval_lines, gold_line
@@ -11,7 +10,7 @@ from mypt.train.plan import Plan
 
 
 class Observer:
-    """Watches a run and says nothing; subclasses override what they care about."""
+    """Ignores every report; subclasses override what they need."""
 
     def busy(self, what: str) -> AbstractContextManager[None]:
         """Something that may take seconds is done inside this context."""
@@ -30,8 +29,8 @@ class Observer:
     def started(self, step: int, max_iters: int, tokens_per_step: int) -> None:
         """Training begins after `step` completed steps."""
 
-    def stepped(self, step: int, loss: SupportsFloat) -> None:
-        """A step is done; reading `loss` may wait for the device."""
+    def stepped(self, step: int, loss: float) -> None:
+        """A step is done; `loss` is that of the latest step whose result is known."""
 
     def gold_decided(self, event: GoldCheckpoint | GoldBlocked) -> None:
         """An evaluation became gold, or was blocked."""
@@ -47,7 +46,7 @@ class Observer:
 
 
 class PrintObserver(Observer):
-    """Prints the spec's two-line summary of each evaluation."""
+    """Prints the two-line summary of each evaluation."""
 
     def notice(self, text: str) -> None:
         """Print the line."""

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import SupportsFloat
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -84,7 +83,7 @@ class ConsoleObserver(Observer):
         self._bar.add_task("training", total=max_iters, completed=step, figures="")
         self._bar.start()
 
-    def stepped(self, step: int, loss: SupportsFloat) -> None:
+    def stepped(self, step: int, loss: float) -> None:
         """Move the bar, now and then."""
         now = time.perf_counter()
         self._steps_since += 1
@@ -94,7 +93,7 @@ class ConsoleObserver(Observer):
             return
         rate = units.count(self._steps_since * self._tokens_per_step / self._seconds)
         self._steps_since, self._seconds, self._updated = 0, 0.0, now
-        figures = f"loss {float(loss):.4f} | {rate} tok/s"
+        figures = f"loss {loss:.4f} | {rate} tok/s"
         self._bar.update(self._bar.task_ids[0], completed=step, description="training", figures=figures)
 
     def evaluating(self, done: int, total: int) -> None:
@@ -147,7 +146,7 @@ class ReproduceConsole(ReproduceObserver):
         self._bar.close()
         self._bar.started(first, last, tokens_per_step)
 
-    def stepped(self, step: int, loss: SupportsFloat) -> None:
+    def stepped(self, step: int, loss: float) -> None:
         """Move the bar."""
         self._bar.stepped(step, loss)
 

@@ -30,7 +30,7 @@ ASKED = "as it was set"
 
 @dataclass(frozen=True)
 class Choice:
-    """A decision, and the figures that led to it."""
+    """A decision and its reason."""
 
     on: bool
     reason: str

@@ -1,28 +1,20 @@
-"""Whether a run compiles its model with torch.compile, and what happens when that fails."""
+"""torch.compile: whether a run uses it, and what happens when it fails."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mypt.model.network import Network
 from mypt.schema.settings.training import TrainingConfig
+from mypt.train.device.choices import Choice
 
 PAYS_AFTER_S = 300.0
-"""Seconds of training from which on compiling, which takes most of a minute, is taken to be repaid on a GPU."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Whether to compile, and why."""
-
-    on: bool
-    reason: str
+"""Seconds of training on a GPU from which compiling, which takes most of a minute, pays."""
 
 
 def choose(training: TrainingConfig, device: str, training_s: float) -> Choice:
-    """Decide for a session that has so many seconds of training before it.
+    """Decide for a session that will train for `training_s` seconds.
 
     On a CPU it does not pay at all: a step of 4 layers, 128 wide, takes 25 ms compiled and 21 ms as it is.
     """
@@ -36,7 +28,7 @@ def choose(training: TrainingConfig, device: str, training_s: float) -> Choice:
 
 
 class CompiledLoss:
-    """A model's loss, compiled; as it is from then on if the first call fails.
+    """Compiled loss; falls back to eager if the first call fails.
 
     Args:
         model: whose loss.
