@@ -28,7 +28,7 @@ from mypt.schema.files.state import TrainingState
 from mypt.units import count, duration, parameters, size
 from tests.conftest import TINY, Mypt, fill_the_disk, flat, reseal
 
-SPEC_START = {
+START_FIELDS = {
     "event": "training_start", "timestamp": "2026-02-09T14:30:00.123456",
     "config": {
         "max_iters": 75000, "start_step": 0, "learning_rate": 0.00015, "warmup_iters": 3750, "grad_clip": 1.0,
@@ -41,14 +41,14 @@ SPEC_START = {
         "mlp_type": "swiglu", "norm_type": "rmsnorm",
     },
 }  # fmt: skip
-SPEC_EVAL = ["event", "iter", "timestamp", "elapsed_s", "tokens_processed", "progress_pct", "lr", "phase", "val_loss",
+EVAL_FIELDS = ["event", "iter", "timestamp", "elapsed_s", "tokens_processed", "progress_pct", "lr", "phase", "val_loss",
              "eval_duration_s"]  # fmt: skip
-SPEC_COMPLETE = [
+COMPLETE_FIELDS = [
     "event", "timestamp", "started_at", "total_elapsed_s", "total_elapsed_h", "total_steps", "total_tokens",
     "steps_per_sec", "tokens_per_sec", "final_train_loss", "final_val_loss", "best_val_loss", "gold_step",
     "config_file", "dataset_dir",
 ]  # fmt: skip
-SPEC_CONFIG = ["batch_size", "block_size", "vocab_size", "n_embd", "n_head", "n_layer", "dropout", "bias", "device",
+CONFIG_FIELDS = ["batch_size", "block_size", "vocab_size", "n_embd", "n_head", "n_layer", "dropout", "bias", "device",
                "pos_encoding", "mlp_type", "norm_type", "rope_theta"]  # fmt: skip
 
 
@@ -59,26 +59,26 @@ def run(mypt: Mypt) -> Path:
     return Path("checkpoints/dante")
 
 
-def test_the_log_has_the_fields_of_the_spec_in_its_order(run: Path) -> None:
+def test_the_log_has_the_documented_fields_in_order(run: Path) -> None:
     text = Path("logs/train/dante_eval.jsonl").read_text(encoding="utf-8")
     start, *between, complete = [json.loads(line) for line in text.splitlines()]
     evals = [e for e in between if e["event"] == "eval"]
     golds = [e for e in between if e["event"] == "gold_checkpoint"]
     assert list(golds[0])[:5] == ["event", "iter", "timestamp", "val_loss", "prev_best"]
     assert (golds[0]["prev_best"], golds[-1]["iter"]) == (None, complete["gold_step"])
-    assert list(start)[:4] == list(SPEC_START)
+    assert list(start)[:4] == list(START_FIELDS)
     for part in ("config", "model"):
-        wanted = list(SPEC_START[part])
+        wanted = list(START_FIELDS[part])
         assert list(start[part])[: len(wanted)] == wanted
     assert start["config"]["tokens_per_step"] == 64 and run.exists()
     assert [e["iter"] for e in evals] == [4, 8, 9]
     for e in evals:
-        assert list(e)[: len(SPEC_EVAL)] == SPEC_EVAL
+        assert list(e)[: len(EVAL_FIELDS)] == EVAL_FIELDS
         assert e["tokens_processed"] == e["iter"] * 64
         assert e["progress_pct"] == round(100 * e["iter"] / 9, 2)
         assert round(e["val_loss"], 6) == e["val_loss"] and round(e["train_loss"], 6) == e["train_loss"]
         assert 0 < e["val_loss"] < math.log(60)
-    assert list(complete)[: len(SPEC_COMPLETE)] == SPEC_COMPLETE
+    assert list(complete)[: len(COMPLETE_FIELDS)] == COMPLETE_FIELDS
     assert complete["total_steps"] == 9 and complete["total_tokens"] == 9 * 64
     assert complete["started_at"] == start["timestamp"]
     assert complete["final_val_loss"] == evals[-1]["val_loss"]
@@ -96,9 +96,9 @@ def test_every_line_of_the_log_validates_against_the_schema(run: Path) -> None:
         assert event.model_extra == {"run_id": get_model_info("dante")["training_state"]["run_id"], "attempt": 1}
 
 
-def test_the_files_have_the_keys_of_the_spec_in_its_order(run: Path) -> None:
+def test_the_files_have_the_documented_keys_in_order(run: Path) -> None:
     config = (run / "config.json").read_text(encoding="utf-8")
-    assert list(json.loads(config))[: len(SPEC_CONFIG)] == SPEC_CONFIG
+    assert list(json.loads(config))[: len(CONFIG_FIELDS)] == CONFIG_FIELDS
     assert config.startswith('{\n  "batch_size": 4,\n') and config.endswith("}\n")
     assert sorted(p.name for p in run.iterdir()) == [
         "config.json", "manifest.json", "model.pt", "optimizer.pt", "tokenizer.json", "training_state.json",
@@ -113,16 +113,16 @@ def test_the_files_have_the_keys_of_the_spec_in_its_order(run: Path) -> None:
     ]
 
 
-def test_the_state_of_the_spec_alone_can_be_read() -> None:
-    spec = {
+def test_a_minimal_training_state_can_be_read() -> None:
+    minimal = {
         "step": 9, "optimizer_file": "optimizer.pt",
         "training_config": {"max_iters": 2000, "eval_interval": 50, "eval_iters": 200, "learning_rate": 0.0003,
                             "start_step": 0},
     }  # fmt: skip
-    assert TrainingState.model_validate(spec).training_config.max_iters == 2000
+    assert TrainingState.model_validate(minimal).training_config.max_iters == 2000
 
 
-def test_get_model_info_as_in_the_spec(run: Path) -> None:
+def test_get_model_info_describes_a_bundle(run: Path) -> None:
     info = get_model_info("dante")
     assert info["training_state"]["training_config"]["max_iters"] == 9
     assert info["parameters"]["total"] == CheckpointManager("dante").load().model.num_params()
@@ -153,7 +153,7 @@ def test_readers_return_models_and_refuse_a_config_that_breaks_a_rule(mypt: Mypt
     assert problem in flat(mypt("compare", "dante", "dante_gold").output)
 
 
-def test_console_lines_have_the_form_of_the_spec() -> None:
+def test_console_lines_have_the_documented_form() -> None:
     event = Eval(
         iter=350, timestamp="2026-02-09T14:45:12.654321", elapsed_s=912.5, tokens_processed=34406400,
         progress_pct=0.47, lr=1.4e-5, phase="circuit_formation", val_loss=4.12351, eval_duration_s=12.3,
@@ -165,7 +165,7 @@ def test_console_lines_have_the_form_of_the_spec() -> None:
     assert second == wanted + " | train 4.0000"
 
 
-def test_human_figures() -> None:
+def test_durations_counts_and_sizes() -> None:
     assert [duration(s) for s in (4, 59, 90, 5400, 188280, 400000)] == ["4s", "59s", "2m", "1.5h", "52.3h", "4.6d"]
     assert [count(n) for n in (950, 3450, 34406400, 7372800000)] == ["950", "3.5K", "34M", "7.4B"]
     assert [size(n) for n in (50, 1411, 39549811, 1.4e9)] == ["50 B", "1.4 KB", "39.5 MB", "1.4 GB"]
@@ -177,7 +177,7 @@ def test_a_torn_last_line_of_the_log_is_closed_before_the_next_event(tmp_path: P
     path.parent.mkdir()
     path.write_bytes(b'{"event": "eval", "it')
     event = EVENTS["eval"].model_validate(
-        dict.fromkeys(SPEC_EVAL, 1) | {"event": "eval", "timestamp": timestamp(), "phase": "main", "train_loss": 1.0}
+        dict.fromkeys(EVAL_FIELDS, 1) | {"event": "eval", "timestamp": timestamp(), "phase": "main", "train_loss": 1.0}
     )
     RunLog(path).append(event)
     torn, whole = path.read_text(encoding="utf-8").splitlines()
