@@ -14,9 +14,8 @@ from mypt.schema.files.events import eval_sets
 
 GUARDS = ("overfit", "trend", "eval regression", "other")
 """What can keep a val loss from becoming gold, as the reason of the event begins."""
-
-
 _ROW = Struct("7d")
+"""One evaluation: its figures in the order of `EvalColumns`."""
 
 
 def _column() -> "array[float]":

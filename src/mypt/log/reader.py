@@ -20,6 +20,7 @@ from mypt.schema.files.events import EVENTS
 SHAPES = 1024
 """Shapes of lines to remember; a log has about one for each event, and one more where a loss is missing."""
 _SCALARS = frozenset({str, int, float, bool, type(None)})
+Pick = Callable[[dict[str, Any]], tuple[int, ...]]
 Pack = Callable[..., bytes]
 
 
@@ -128,7 +129,7 @@ class LineParser:
 
     def __init__(self, skipped: SkippedLines) -> None:
         self.skipped = skipped
-        self._fitting: dict[tuple[object, ...], tuple[Callable[[dict[str, Any]], tuple[int, ...]], Pack]] = {}
+        self._fitting: dict[tuple[object, ...], tuple[Pick, Pack]] = {}
         """For each shape that fits, what picks the whole numbers of such an event, and fails if one is too long."""
 
     def parse(self, line: bytes) -> dict[str, Any] | None:
@@ -147,7 +148,7 @@ class LineParser:
                     pack(*pick(content))
                     return content
                 except StructError:
-                    pass
+                    pass  # a whole number of more than 64 bits
             elif _fits(name, content):
                 self._remember(shape, content)
                 return content
