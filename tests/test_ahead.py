@@ -78,7 +78,7 @@ def test_a_step_left_out_on_the_device_is_the_step_left_out_by_the_host(
     mypt: Mypt, monkeypatch: pytest.MonkeyPatch, optimizer: str
 ) -> None:
     """Weights, moments and losses are those of a run that waits for each result, and so is the log."""
-    run = [*RUN, "--optimizer", optimizer, "--on-nonfinite", "skip"]
+    run = [*RUN, "--optimizer", optimizer, "--muon-dtype", "fp32", "--on-nonfinite", "skip"]
     poison(monkeypatch, 5)
     mypt("train", "in_turn", *run)
     as_on_a_gpu(monkeypatch)

@@ -202,7 +202,7 @@ def test_three_kills_then_verify_and_reproduce(mypt: Mypt) -> None:
         "--grad-accum-steps",
         "2",
     ]
-    log = Path("logs/train/dante_eval.jsonl")
+    log, bundle = Path("logs/train/dante_eval.jsonl"), Path("checkpoints/dante")
 
     def logged() -> int:
         return len(list(read_events(log))) if log.exists() else 0
@@ -211,7 +211,7 @@ def test_three_kills_then_verify_and_reproduce(mypt: Mypt) -> None:
         verb = ["train", "dante", *call] if i == 0 else ["resume", "dante"]
         run = subprocess.Popen([sys.executable, "-m", "mypt", *verb], stdout=subprocess.DEVNULL)
         seen = logged()
-        while logged() < seen + 3 and run.poll() is None:
+        while (logged() < seen + 3 or not bundle.exists()) and run.poll() is None:
             time.sleep(0.01)
         time.sleep(pause)
         assert run.poll() is None, "the run ended before it could be killed"

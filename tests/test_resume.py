@@ -18,7 +18,7 @@ VARIANTS = {
         "--pos-encoding", "rope", "--mlp-type", "swiglu", "--norm-type", "rmsnorm", "--tie-weights",
         "--grad-accum-steps", "3", "--lr-schedule", "linear", "--bias",
     ],
-    "muon": ["--optimizer", "muon", "--mlp-type", "swiglu", "--dropout", "0.1"],
+    "muon": ["--optimizer", "muon", "--muon-dtype", "fp32", "--mlp-type", "swiglu", "--dropout", "0.1"],
 }  # fmt: skip
 
 

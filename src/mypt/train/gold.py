@@ -81,7 +81,7 @@ def _regression(losses: Losses, baseline: Mapping[str, float], training: Trainin
     threshold = training.gold_eval_regression
     for name, now in losses.eval_sets.items():
         was = baseline.get(name)
-        if was is not None and (math.isnan(now) or now > was * (1 + threshold)):
+        if was is not None and (math.isnan(now) or math.isnan(was) or now > was * (1 + threshold)):
             return (
                 f"eval regression: {name} {was:.4f}→{now:.4f} (+{100 * (now / was - 1):.0f}%, "
                 f"threshold={100 * threshold:.0f}%)"
