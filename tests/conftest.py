@@ -31,6 +31,15 @@ def tiny_text() -> str:
     return "\n".join(lines)
 
 
+@pytest.fixture(autouse=True)
+def measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no measurement decide how a run computes: on a busy machine two runs of one test would differ."""
+    from mypt.train.device import choices
+
+    monkeypatch.setattr(choices, "choose_amp", lambda *_: choices.Choice(False, "measured: as the tests have it"))
+    monkeypatch.setattr(choices, "muon_gains", lambda _: False)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A fresh working folder with `input.txt` in it."""

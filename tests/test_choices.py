@@ -19,6 +19,11 @@ SHAPE = GPTConfig(n_embd=16, n_head=2, n_layer=2, block_size=8, vocab_size=30, b
 RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "4", "--eval-interval", "2"]
 
 
+@pytest.fixture(autouse=True)
+def measurements() -> None:
+    """Here they are real, or those of the test itself."""
+
+
 def let_measure(monkeypatch: pytest.MonkeyPatch, on: bool) -> list[str]:
     """Let every measurement of half precision come out one way; the names of the devices it was asked for."""
     asked: list[str] = []
