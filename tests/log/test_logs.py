@@ -499,7 +499,7 @@ def test_the_page_is_the_one_expected(width: int, folder: Path) -> None:
 def test_the_page_in_the_docs_is_one_that_is_printed() -> None:
     here = Path(__file__).parent
     stored = (here / "snapshots" / "summary_80.txt").read_text(encoding="utf-8").rstrip()
-    assert f"```text\n{stored}\n```" in (here.parent / "docs" / "logs.md").read_text(encoding="utf-8")
+    assert f"```text\n{stored}\n```" in (here.parents[1] / "docs" / "logs.md").read_text(encoding="utf-8")
 
 
 def test_a_sparkline_spans_its_losses() -> None:

@@ -24,7 +24,7 @@ from mypt.schema.base import extra_of
 from mypt.schema.settings.run import SECTIONS
 from tests.conftest import TINY, Mypt
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 TOP = get_command(app).commands  # type: ignore[attr-defined]

@@ -20,7 +20,7 @@ from mypt.schema.settings.run import SECTIONS
 from mypt.schema.settings.training import TrainingConfig
 from tests.conftest import TINY, Mypt
 
-PAGE = (Path(__file__).parent.parent / "docs" / "files.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "files.md").read_text(encoding="utf-8")
 EXAMPLES = [json.loads(line) for line in PAGE.splitlines() if line.startswith('{"event"')]
 
 

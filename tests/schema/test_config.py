@@ -8,9 +8,9 @@ import pytest
 from mypt.model.cost import parameter_count
 from mypt.schema.resolve import resolve_settings
 from tests.conftest import TINY, Mypt, flat
-from tests.test_data import masked_dataset, nanogpt
+from tests.data.test_data import masked_dataset, nanogpt
 
-CONFIGS = sorted((Path(__file__).parent.parent / "examples" / "configs").glob("*.json"))
+CONFIGS = sorted((Path(__file__).parents[2] / "examples" / "configs").glob("*.json"))
 INHERITED = {
     "name": "unified", "description": "as written for another tool", "batch_size": 12, "block_size": 1024,
     "vocab_size": 50304, "n_embd": 1280, "n_head": 20, "n_layer": 32, "dropout": 0.1, "bias": False,

@@ -13,8 +13,8 @@ from mypt.train.device.async_check import AsyncCheck, StepResult
 from mypt.train.device.async_save import AsyncSaver
 from mypt.train.step import Stepper
 from tests.conftest import TINY, Mypt, fill_the_disk
-from tests.test_reliability import poison
-from tests.test_resume import assert_same_run, tensors
+from tests.run.test_reliability import poison
+from tests.run.test_resume import assert_same_run, tensors
 
 RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "12", "--eval-interval", "6", "--dropout", "0.1"]
 

@@ -20,9 +20,9 @@ from mypt.log.reader import SkippedLines, read_events
 from mypt.log.replay import live_evals
 from mypt.train.stop import Stop, stop_on_signals
 from tests.conftest import TINY, Mypt
-from tests.test_resume import assert_same_run
+from tests.run.test_resume import assert_same_run
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "12", "--eval-interval", "6"]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="watches the disk through /proc")
 PARTS = 2
@@ -34,7 +34,7 @@ PARTS = 2
 def test_a_fault_at_any_point_of_a_session_loses_nothing(
     kind: str, part: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    call = [sys.executable, "-m", "tests.faults", kind, str(part), str(PARTS)]
+    call = [sys.executable, "-m", "tests.run.faults", kind, str(part), str(PARTS)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT, env=env, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -49,7 +49,7 @@ def test_a_fault_at_any_point_of_a_session_loses_nothing(
 SAVE = """
 import sys, json
 from pathlib import Path
-from tests import faults
+from tests.run import faults
 {change}
 faults.fresh(Path({folder!r}) / "run")
 disk = faults.Disk()

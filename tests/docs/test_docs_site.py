@@ -15,7 +15,7 @@ import pytest
 
 import mypt
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = {page.name for page in (ROOT / "docs").glob("*.md")}
 needs_mkdocs = pytest.mark.skipif(find_spec("mkdocs") is None, reason="needs mypt[docs]")
 

@@ -1,6 +1,6 @@
 """Runs a training again and again, with a fault at each point where it changes the disk. Linux only.
 
-    python -m tests.faults kill|full|broken PART PARTS
+    python -m tests.run.faults kill|full|broken PART PARTS
 
 Each run is a forked child, so that torch is loaded once. A child trains, meets its fault at point n, and ends. A second
 child then checks the bundle, calls the same command again, and compares the result with that of a run without fault.
