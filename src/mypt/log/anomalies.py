@@ -20,12 +20,7 @@ MEDIAN_OF = 10_000
 
 
 def find_anomalies(evals: EvalColumns, skipped_batches: int) -> Anomalies:
-    """Find all of them.
-
-    Args:
-        evals: the evaluations of a run.
-        skipped_batches: batches that were left out.
-    """
+    """Find all of them in the evaluations of a run; `skipped_batches` are steps that were left out."""
     return Anomalies(
         batches_skipped=skipped_batches,
         losses_not_finite=len(evals) - len(finite(evals.val)),

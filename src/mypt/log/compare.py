@@ -1,7 +1,7 @@
 """What differs between runs, whether their losses compare at all, and which is better beyond the noise."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,8 @@ from mypt.log.run_record import CurvePoint, Facts, RunRecord, read_run
 NOISE = 2.0
 """Standard errors by which two losses have to differ before one is called better."""
 Verdict = Literal["comparable", "comparable in bits per byte only", "not comparable"]
+Matched = tuple[Literal["tokens", "seconds"], float, list[float]]
+"""A measure, the value of it at which runs are compared, and the loss of each run there."""
 
 
 @dataclass(kw_only=True)
@@ -47,7 +49,7 @@ class Comparison:
     data: list[Difference]
     equal: dict[str, Facts]
     better: dict[str, list[str]]
-    matched: list[tuple[Literal["tokens", "seconds"], float, list[float]]]
+    matched: list[Matched]
 
 
 def compare(names: Sequence[str], out_dir: Path) -> Comparison:
@@ -58,10 +60,7 @@ def compare(names: Sequence[str], out_dir: Path) -> Comparison:
     """
     runs = [read_run(name, out_dir) for name in names]
     verdict, reasons = _verdict(runs)
-    sections: dict[str, Callable[[RunRecord], Facts]] = {
-        "architecture": lambda r: r.architecture, "training": lambda r: r.training, "data": lambda r: r.data,
-    }  # fmt: skip
-    split = {name: _differences([of(run) for run in runs]) for name, of in sections.items()}
+    split = {name: _differences([getattr(run, name) for run in runs]) for name in ("architecture", "training", "data")}
     return Comparison(
         verdict=verdict,
         reasons=reasons,
@@ -110,24 +109,22 @@ def _better(runs: Sequence[RunRecord], verdict: Verdict) -> dict[str, list[str]]
     """For each loss, the runs that no other beats by more than the noise; nothing where none stands out."""
     if verdict == "not comparable":
         return {}
-    losses = {"best_val_loss": "best_val_se", "final_val_loss": "final_val_se"} if verdict == "comparable" else {}
     found = {}
-    for name, error in losses.items():
-        best = _not_beaten([(r.label, r.results.get(name), r.results.get(error)) for r in runs])
-        if best and len(best) < len(runs):
-            found[name] = best
-    for name in ("best_val_bpb", "final_val_bpb"):
-        ratio = [(r, r.results.get(name), r.results.get(name.replace("bpb", "loss"))) for r in runs]
-        scaled = [(r, b, _times(r.results.get(name.replace("bpb", "se")), b, loss)) for r, b, loss in ratio]
-        best = _not_beaten([(r.label, b, se) for r, b, se in scaled])
-        if best and len(best) < len(runs):
-            found[name] = best
+    for measure in ("loss", "bpb") if verdict == "comparable" else ("bpb",):
+        for which in ("best_val", "final_val"):
+            name = f"{which}_{measure}"
+            best = _not_beaten([(r.label, r.results.get(name), _error(r.results, which, measure)) for r in runs])
+            if best and len(best) < len(runs):
+                found[name] = best
     return found
 
 
-def _times(se: float | None, bpb: float | None, loss: float | None) -> float | None:
-    """A loss's standard error in bits per byte."""
-    return se * bpb / loss if se is not None and bpb is not None and loss else None
+def _error(results: Facts, which: str, measure: str) -> float | None:
+    """The standard error of a val loss, in nats as it was logged or in bits per byte in proportion."""
+    se, loss, bpb = (results.get(f"{which}_{name}") for name in ("se", "loss", "bpb"))
+    if measure == "loss" or se is None:
+        return se
+    return se * bpb / loss if bpb is not None and loss else None
 
 
 def _not_beaten(values: Sequence[tuple[str, float | None, float | None]]) -> list[str]:
@@ -141,11 +138,11 @@ def _not_beaten(values: Sequence[tuple[str, float | None, float | None]]) -> lis
     ]
 
 
-def _matched(runs: Sequence[RunRecord]) -> list[tuple[Literal["tokens", "seconds"], float, list[float]]]:
+def _matched(runs: Sequence[RunRecord]) -> list[Matched]:
     """The losses where the shortest run ends, read off the curves between their evaluations."""
     if any(len(run.curve) < 1 for run in runs):
         return []
-    matched: list[tuple[Literal["tokens", "seconds"], float, list[float]]] = []
+    matched: list[Matched] = []
     for measure in ("tokens", "seconds"):
         end = min(getattr(run.curve[-1], measure) for run in runs)
         if all(getattr(run.curve[0], measure) <= end for run in runs):

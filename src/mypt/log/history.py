@@ -1,15 +1,13 @@
 """What is kept of a run while its log streams by: figures in typed arrays, and never the events themselves."""
 
 from array import array
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf, isfinite, nan
 from struct import Struct
 from typing import Any
 
-from mypt.log.figures import Blocked, Few, LossPoint, Phase, StepFigures
-from mypt.log.replay import Replay
+from mypt.log.figures import Blocked, Few, GoldFigures, LossPoint, Phase, SessionFigures, StepFigures
 from mypt.schema.files.events import eval_sets
 
 GUARDS = ("overfit", "trend", "eval regression", "other")
@@ -22,21 +20,15 @@ def _column() -> "array[float]":
     return array("d")
 
 
-@dataclass
-class Session:
-    """A session as it was logged.
+def _session(number: int, start_step: int = 0, started_at: str | None = None) -> SessionFigures:
+    """A session of which no more than its start is known yet."""
+    return SessionFigures(
+        number=number, start_step=start_step, started_at=started_at, elapsed_s=0.0, end=None, end_step=None, reason=None
+    )
 
-    Attributes:
-        end: its closing event.
-        end_step: where it stopped or completed.
-    """
 
-    number: int
-    start_step: int = 0
-    started_at: str | None = None
-    elapsed_s: float = 0.0
-    end: dict[str, Any] | None = None
-    end_step: int | None = None
+def _no_gold() -> GoldFigures:
+    return GoldFigures(count=0, first=None, last=None, blocked=Few(), blocked_by=dict.fromkeys(GUARDS, 0))
 
 
 @dataclass(frozen=True)
@@ -72,12 +64,14 @@ class RunHistory:
     """One run of a log. Time and sessions are of all that was done, everything else of what is live.
 
     Attributes:
+        end: the closing event of the last session; empty where there is none.
         rewinds: sessions that started before what the run had reached.
         highest: the step that the run had reached at its end.
         skipped_batches: steps that were left out.
     """
 
-    sessions: list[Session] = field(default_factory=list)
+    sessions: list[SessionFigures] = field(default_factory=list)
+    end: dict[str, Any] = field(default_factory=dict)
     max_iters: int | None = None
     rewinds: int = 0
     highest: int = 0
@@ -85,11 +79,7 @@ class RunHistory:
     sets: dict[str, LossColumns] = field(default_factory=dict)
     phases: list[Phase] = field(default_factory=list)
     steps: StepFigures | None = None
-    gold_count: int = 0
-    first_gold: LossPoint | None = None
-    last_gold: LossPoint | None = None
-    blocked: Few[Blocked] = field(default_factory=Few)
-    blocked_by: Counter[str] = field(default_factory=Counter)
+    gold: GoldFigures = field(default_factory=_no_gold)
     skipped_batches: int = 0
     _rows: "array[float]" = field(default_factory=_column)
     """Figures of the live evaluations, one evaluation after another."""
@@ -108,7 +98,7 @@ class RunHistory:
             self._start(event)
             return
         if not self.sessions:
-            self.sessions.append(Session(1))  # one that was never announced
+            self.sessions.append(_session(1))  # one that was never announced
         step = event["total_steps"] if name == "training_complete" else event["iter"]
         if step > self.highest:
             self.highest = step
@@ -118,7 +108,9 @@ class RunHistory:
         session = self.sessions[-1]
         if name in ("training_stopped", "training_complete"):
             session.elapsed_s = event["elapsed_s" if name == "training_stopped" else "total_elapsed_s"]
-            session.end, session.end_step = event, step
+            session.end = "stopped" if name == "training_stopped" else "complete"
+            session.end_step, session.reason = step, event.get("reason")
+            self.end = event
         elif name == "phase_switch":
             session.elapsed_s = event["elapsed_s"]
         if is_live:
@@ -128,7 +120,8 @@ class RunHistory:
         step = event["config"]["start_step"]
         self.max_iters = event["config"]["max_iters"]
         number = event.get("attempt") or len(self.sessions) + 1
-        self.sessions.append(Session(number, step, event["timestamp"]))
+        self.sessions.append(_session(number, step, event["timestamp"]))
+        self.end = {}
         if step < self.highest:
             self.rewinds, self.highest = self.rewinds + 1, step
 
@@ -162,13 +155,13 @@ class RunHistory:
         elif name == "phase_switch" and (not self.phases or event["new_phase"] != self.phases[-1].name):
             self.phases.append(Phase(name=event["new_phase"], after_step=step))
         elif name == "gold_checkpoint":
-            self.gold_count += 1
-            self.last_gold = LossPoint(step=step, loss=event["val_loss"])
-            self.first_gold = self.first_gold or self.last_gold
+            self.gold.count += 1
+            self.gold.last = LossPoint(step=step, loss=event["val_loss"])
+            self.gold.first = self.gold.first or self.gold.last
         elif name == "gold_blocked":
             guard = event["reason"].partition(":")[0]
-            self.blocked_by[guard if guard in GUARDS else "other"] += 1
-            self.blocked.add(Blocked(step=step, loss=event["val_loss"], reason=event["reason"]))
+            self.gold.blocked_by[guard if guard in GUARDS else "other"] += 1
+            self.gold.blocked.add(Blocked(step=step, loss=event["val_loss"], reason=event["reason"]))
         elif name == "batch_skipped":
             self.skipped_batches += 1
 
@@ -179,15 +172,6 @@ class RunHistory:
         figures.last_loss = event["loss"] if isfinite(event["loss"]) else None
         if isfinite(norm) and norm > (-inf if largest is None else largest):
             figures.largest_grad_norm, figures.largest_grad_norm_step = norm, step
-
-
-def read_history(replay: Replay) -> RunHistory:
-    """Read a run of a log from its beginning to its end."""
-    history = RunHistory()
-    add = history.add
-    for event, is_live in replay.events():
-        add(event, is_live)
-    return history
 
 
 def finite(values: Sequence[float]) -> Sequence[float]:

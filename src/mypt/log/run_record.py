@@ -1,6 +1,7 @@
 """One run as far as its records can be read: its bundle, its log, or whichever of them there is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isnan
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from mypt.checkpoint.atomic import read_consistently
 from mypt.checkpoint.files import read_config, read_state, read_tokenizer
 from mypt.checkpoint.layout import bundle_path, log_of, log_path
-from mypt.errors import BundleError, InputError, MyptError, UsageError
+from mypt.errors import InputError, MyptError, UsageError
 from mypt.log.replay import Replay
 from mypt.schema.files.events import eval_sets
 
@@ -99,7 +100,7 @@ def read_run(name: str, out_dir: Path) -> RunRecord:
 def _from_bundle(path: Path) -> tuple[RunRecord, Path | None, str | None]:
     """What a bundle itself says, the log it names, and the run it is of."""
     run, log, run_id = RunRecord(label=path.name), None, None
-    try:
+    with _unreadable_noted(run):
         state = read_state(path)
         run.training = {n: v for n, v in state.training_config.model_dump(mode="json").items() if n not in _FIGURES}
         run.data = _data_facts(state.model_dump(mode="json"))
@@ -110,23 +111,20 @@ def _from_bundle(path: Path) -> tuple[RunRecord, Path | None, str | None]:
             "final_val_loss": progress.last_val_loss, "best_val_bpb": progress.best_val_bpb,
             "final_val_bpb": progress.last_val_bpb, "gold_step": progress.gold.step,
         }  # fmt: skip
-    except BundleError as error:
-        run.missing.append(error.what)
-    for read in (_config_facts, _tokenizer_facts):
-        try:
-            read(run, path)
-        except MyptError as error:
-            run.missing.append(error.what)
+    with _unreadable_noted(run):
+        run.architecture = {n: v for n, v in read_config(path).model_dump().items() if n != "device"}
+    with _unreadable_noted(run):
+        file = read_tokenizer(path)
+        run.data |= {"tokenizer": file.token_kind, "tokenizer_size": file.vocab_size}
     return run, log, run_id
 
 
-def _config_facts(run: RunRecord, path: Path) -> None:
-    run.architecture = {n: v for n, v in read_config(path).model_dump().items() if n != "device"}
-
-
-def _tokenizer_facts(run: RunRecord, path: Path) -> None:
-    file = read_tokenizer(path)
-    run.data |= {"tokenizer": file.token_kind, "tokenizer_size": file.vocab_size}
+@contextmanager
+def _unreadable_noted(run: RunRecord) -> Iterator[None]:
+    try:
+        yield
+    except MyptError as error:
+        run.missing.append(error.what)
 
 
 def _data_facts(state: Facts) -> Facts:

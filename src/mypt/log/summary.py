@@ -3,23 +3,15 @@
 import shlex
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from mypt.checkpoint.lock import is_abandoned, is_held
 from mypt.log.anomalies import find_anomalies
-from mypt.log.figures import (
-    GoldFigures,
-    LossFigures,
-    LossPoint,
-    Rates,
-    SessionFigures,
-    State,
-    Summary,
-    Time,
-)
-from mypt.log.history import GUARDS, EvalColumns, RunHistory, Session, finite, read_history
+from mypt.log.figures import LossFigures, LossPoint, Rates, State, Summary, Time
+from mypt.log.history import EvalColumns, RunHistory, finite
 from mypt.log.replay import Replay
 
 CURVE_POINTS = 2000
@@ -42,30 +34,36 @@ def summarize(path: Path, run_id: str | None = None, bundle: Path | None = None)
         InputError: there is no log, or no event of the run in it.
     """
     replay = Replay(path, run_id)
-    history = read_history(replay)
-    evals, last = history.evals(), history.sessions[-1]
-    tokens = int(evals.tokens[-1]) if evals else 0
-    end: dict[str, Any] = last.end or {}
+    history = RunHistory()
+    for event, is_live in replay.events():
+        history.add(event, is_live)
+    evals, end, sessions = history.evals(), history.end, history.sessions
+    tokens, gold = int(evals.tokens[-1]) if evals else 0, history.gold
     train = _losses(evals.step, evals.train)
-    state: State = end["event"].removeprefix("training_") if end else _without_end(bundle)
+    state: State = sessions[-1].end or _without_end(bundle)
     return Summary(
         log=path.as_posix(),
         run_id=replay.run_id,
         runs=len(replay.runs),
         state=state,
-        attempts=[_session(s) for s in history.sessions],
+        attempts=sessions,
         rewinds=history.rewinds,
         step=history.highest,
         max_iters=history.max_iters,
         tokens=max(tokens, end.get("total_tokens", 0), end.get("tokens_processed", 0)),
         evaluations=len(evals),
-        time=_time(history, end),
-        tokens_per_s=_rates(evals, {i for i, s in enumerate(history.sessions, 1) if s.start_step == 0}, end),
+        time=Time(
+            elapsed_s=round(sum(s.elapsed_s for s in sessions), 3),
+            evaluating_s=round(history.evaluating_s, 3),
+            training_s=end.get("training_s"),
+            saving_s=end.get("save_s"),
+        ),
+        tokens_per_s=_rates(evals, {i for i, s in enumerate(sessions, 1) if s.start_step == 0}, end),
         val_loss=_losses(evals.step, evals.val, evals.se),
         train_loss=None if train.best is None else train,
         eval_sets={key.removeprefix("eval_"): _losses(s.step, s.loss) for key, s in history.sets.items() if s.step},
         phases=history.phases,
-        gold=_gold(history),
+        gold=replace(gold, blocked_by={guard: times for guard, times in gold.blocked_by.items() if times}),
         signs=find_anomalies(evals, history.skipped_batches),
         passed_over=replay.skipped,
         advice=[*_advice(history, evals), *_going_on(state, bundle)],
@@ -79,28 +77,6 @@ def _without_end(bundle: Path | None) -> State:
     if is_held(bundle):
         return "running"
     return "crashed" if is_abandoned(bundle) else "unfinished"
-
-
-def _session(session: Session) -> SessionFigures:
-    end: dict[str, Any] = session.end or {}
-    return SessionFigures(
-        number=session.number,
-        start_step=session.start_step,
-        started_at=session.started_at,
-        elapsed_s=session.elapsed_s,
-        end=end["event"].removeprefix("training_") if end else None,
-        end_step=session.end_step,
-        reason=end.get("reason"),
-    )
-
-
-def _time(history: RunHistory, end: dict[str, Any]) -> Time:
-    return Time(
-        elapsed_s=round(sum(s.elapsed_s for s in history.sessions), 3),
-        evaluating_s=round(history.evaluating_s, 3),
-        training_s=end.get("training_s"),
-        saving_s=end.get("save_s"),
-    )
 
 
 def _losses(steps: Sequence[float], losses: Sequence[float], errors: Sequence[float] = ()) -> LossFigures:
@@ -122,13 +98,7 @@ def _number(value: float) -> float | None:
 
 
 def _rates(evals: EvalColumns, fresh: set[int], end: dict[str, Any]) -> Rates:
-    """Rates of all evaluations, and of the first and the last quarter of them.
-
-    Args:
-        evals: the evaluations of the run.
-        fresh: sessions that began with nothing, whose first evaluation counts from there.
-        end: the closing event, which knows the arithmetic.
-    """
+    """Rates of all evaluations and of two quarters; the first one of a `fresh` session counts from nothing."""
     columns = [evals.elapsed, evals.tokens, evals.session]
     quarter = max(2, len(evals) // 4)
     return Rates(
@@ -153,19 +123,9 @@ def _rate(columns: Sequence[Sequence[float]], fresh: set[int]) -> float | None:
     return round(gained / seconds, 1) if seconds > 0 else None
 
 
-def _gold(history: RunHistory) -> GoldFigures:
-    return GoldFigures(
-        count=history.gold_count,
-        first=history.first_gold,
-        last=history.last_gold,
-        blocked=history.blocked,
-        blocked_by={guard: history.blocked_by[guard] for guard in GUARDS if history.blocked_by[guard]},
-    )
-
-
 def _advice(history: RunHistory, evals: EvalColumns) -> list[str]:
     """What docs/logs.md says about gold, as far as it applies."""
-    gold, blocked = history.last_gold, history.blocked
+    gold, blocked = history.gold.last, history.gold.blocked
     if gold is None and not blocked.count:
         return []
     if blocked.first and blocked.first[0].step <= EARLY * (history.max_iters or history.highest):

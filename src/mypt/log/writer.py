@@ -34,14 +34,9 @@ class RunLog:
         with storage_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab+") as log:
-                if log.tell() and not _ends_whole(self.path):
-                    log.write(b"\n")
+                if log.tell():
+                    log.seek(-1, os.SEEK_END)
+                    line = line if log.read() == b"\n" else b"\n" + line
                 log.write(line + b"\n")
                 log.flush()
                 os.fsync(log.fileno())
-
-
-def _ends_whole(path: Path) -> bool:
-    with path.open("rb") as log:
-        log.seek(-1, os.SEEK_END)
-        return log.read(1) == b"\n"
