@@ -9,7 +9,6 @@ from mypt.checkpoint.manifest import file_hash
 from mypt.data.shards import Shards, Split, mask_path
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import InputError
-from mypt.schema.files.dataset import ShardRecord
 
 SAMPLE_TOKENS = 48
 
@@ -47,24 +46,17 @@ def sample_pieces(shards: Shards, count: int) -> list[tuple[Split, str, int, str
 def check_shards(shards: Shards) -> list[str]:
     """Read every shard; returns a message for each wrong hash and each id outside the vocabulary."""
     problems = []
-    for record in _records(shards):
+    for record in (*shards.metadata.train.shards, *shards.metadata.val.shards) if shards.metadata else ():
         path = shards.folder / record.file
-        if file_hash(path).sha256 != record.sha256:
-            problems.append(f"{path} was changed since it was made: its SHA-256 does not match the metadata.")
-        if record.mask_sha256 and file_hash(mask_path(path)).sha256 != record.mask_sha256:
-            problems.append(
-                f"{mask_path(path)} was changed since it was made: its SHA-256 does not match the metadata."
-            )
+        for file, sha256 in ((path, record.sha256), (mask_path(path), record.mask_sha256)):
+            if sha256 and file_hash(file).sha256 != sha256:
+                problems.append(f"{file} was changed since it was made: its SHA-256 does not match the metadata.")
     for tokens in shards.splits.values():
         try:
             tokens.check_ids(shards.tokenizer.vocab_size)
         except InputError as error:
             problems.append(error.what)
     return problems
-
-
-def _records(shards: Shards) -> list[ShardRecord]:
-    return [*shards.metadata.train.shards, *shards.metadata.val.shards] if shards.metadata else []
 
 
 def _split(shards: Shards, name: Split) -> dict[str, Any]:

@@ -209,13 +209,10 @@ class GPTDataLoader:
         total = sum(len(tokens) for tokens in splits.values())
         missing = " and ".join(f"{n} tokens in the {name} split" for name, n in short.items())
         fraction = 1.0 if self.options.eval_only else 1 - TRAIN_FRACTION
+        block_size = int(total * fraction) - 1
         raise InputError(
             f"The text is too short for one window of {self.config.block_size} tokens: it has {total}, and "
             f"{missing} are missing.",
             f"Give about {int(max(short.values()) / fraction)} tokens more text"
-            + _smaller_block(int(total * fraction) - 1),
+            + (f", or a --block-size of at most {block_size}." if block_size > 0 else "."),
         )
-
-
-def _smaller_block(block_size: int) -> str:
-    return f", or a --block-size of at most {block_size}." if block_size > 0 else "."

@@ -4,7 +4,8 @@ import gzip
 import hashlib
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +18,7 @@ STDIN = "-"
 
 @dataclass(frozen=True)
 class Text:
-    """Text and its sources.
-
-    Attributes:
-        content: text; sources are joined by a newline.
-        sources: one record per source, in order.
-        fingerprint: SHA-256 of the content in UTF-8.
-    """
+    """Text, its sources in the order in which a newline joins them, and the SHA-256 of its UTF-8."""
 
     content: str
     sources: tuple[SourceRecord, ...]
@@ -40,7 +35,7 @@ def read_text(paths: Sequence[str]) -> Text:
         InputError: a source is missing, a folder, empty, unreachable, or not UTF-8.
     """
     contents = [(source_path(p), _read_source(p)) for p in paths] or [sample()]
-    content = "\n".join(_decode(path, data) for path, data in contents)
+    content = "\n".join(decode(path, data) for path, data in contents)
     records = tuple(
         SourceRecord(path=path, bytes=len(data), sha256=hashlib.sha256(data).hexdigest()) for path, data in contents
     )
@@ -69,16 +64,11 @@ def is_sample(path: str) -> bool:
     return path.startswith("sample: ")
 
 
-def _is_url(path: str) -> bool:
-    return path.startswith(("http://", "https://"))
-
-
-def _read_source(path: str) -> bytes:
-    if path == STDIN:
-        return sys.stdin.buffer.read()
+@contextmanager
+def input_errors(path: str) -> Iterator[None]:
+    """Turn the errors of opening and unpacking an input into an `InputError` that names it."""
     try:
-        data = _download(path) if _is_url(path) else Path(path).expanduser().read_bytes()
-        return gzip.decompress(data) if path.endswith(".gz") else data
+        yield
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"The input file {path} does not exist.", "Check the path and its spelling.") from error
     except IsADirectoryError as error:
@@ -96,6 +86,38 @@ def _read_source(path: str) -> bytes:
         ) from error
 
 
+def decode(path: str, data: bytes, offset: int = 0) -> str:
+    """Decode UTF-8 that starts at `offset` in an input, without the byte order mark at its start.
+
+    Raises:
+        InputError: it is not UTF-8.
+    """
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"The input {path} is not UTF-8: byte 0x{data[error.start]:02x} at offset {offset + error.start}.",
+            f"Convert it first, for example: iconv -f LATIN1 -t UTF-8 {path} > utf8.txt",
+        ) from error
+    return text.removeprefix("\ufeff") if offset == 0 else text
+
+
+def _is_url(path: str) -> bool:
+    return path.startswith(("http://", "https://"))
+
+
+def _read_source(path: str) -> bytes:
+    with input_errors(path):
+        if path == STDIN:
+            data = sys.stdin.buffer.read()
+        else:
+            data = _download(path) if _is_url(path) else Path(path).expanduser().read_bytes()
+        data = gzip.decompress(data) if path.endswith(".gz") else data
+    if not data.strip():
+        raise InputError(f"The input {path} is empty.", "Give a file with text in it.")
+    return data
+
+
 def _download(url: str) -> bytes:
     import fsspec
 
@@ -107,16 +129,4 @@ def _download(url: str) -> bytes:
         raise InputError(
             f"{url} cannot be fetched: {type(error).__name__}: {error}.",
             "Check the URL and the connection, or download the text and give the file.",
-        ) from error
-
-
-def _decode(path: str, data: bytes) -> str:
-    if not data.strip():
-        raise InputError(f"The input {path} is empty.", "Give a file with text in it.")
-    try:
-        return data.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"The input {path} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}.",
-            f"Convert it first, for example: iconv -f LATIN1 -t UTF-8 {path} > utf8.txt",
         ) from error

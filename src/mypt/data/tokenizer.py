@@ -86,8 +86,7 @@ class Tokenizer:
                     "Use only characters that occur in the training text.",
                 )
             ids = [self._ids[c] for c in text]
-        small = self.vocab_size <= 2**16
-        return np.asarray(ids, dtype=np.uint16) if small else np.asarray(ids, dtype=np.uint32)
+        return np.asarray(ids, np.uint16) if self.file.dtype == "uint16" else np.asarray(ids, np.uint32)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Decode token ids; invalid UTF-8 becomes U+FFFD."""

@@ -4,13 +4,12 @@ import gzip
 import json
 import re
 import sys
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from mypt.data.text import decode, input_errors
 from mypt.errors import InputError
 from mypt.schema.files.prepare_plan import InputFile, Part
 from mypt.schema.files.tokenizer import END_OF_TEXT
@@ -73,7 +72,7 @@ def read_pieces(source: InputFile, part: Part, config: PrepareConfig) -> Iterato
     Raises:
         InputError: the input cannot be read or does not have the expected format.
     """
-    with _input_errors(source):
+    with input_errors(source.path):
         if source.form == "parquet":
             yield from _read_parquet(source, config.text_field)
         elif source.form == "jsonl":
@@ -90,7 +89,7 @@ def _read_text(source: InputFile, part: Part) -> Iterator[Piece]:
         file.seek(start)
         offset, to_the_end = start, source.gzipped or end == source.bytes
         for chunk, last in _cut(file, sys.maxsize if source.gzipped else end - start):
-            text = _decode(source, chunk, offset)
+            text = decode(source.path, chunk, offset)
             text = text.lstrip("\r\n") if after_marker else text
             after_marker = text.endswith(END_OF_TEXT)
             text = text.removesuffix(END_OF_TEXT).rstrip("\r\n") if after_marker else text
@@ -122,20 +121,10 @@ def _boundary(file: ByteStream, source: InputFile, nominal: int) -> int:
     return nominal - back + find_cut(_bytes_at(file, nominal - back, back + LOOKAHEAD_BYTES), back)
 
 
-def _decode(source: InputFile, content: bytes, offset: int) -> str:
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{source.path} is not UTF-8: byte 0x{content[error.start]:02x} at offset {offset + error.start}.",
-            "Convert it to UTF-8 first, for example with iconv.",
-        ) from error
-    return text.removeprefix("\ufeff") if offset == 0 else text
-
-
 def _read_jsonl(source: InputFile, part: Part, config: PrepareConfig) -> Iterator[Piece]:
     """Yield the JSON lines that start in the range, one document each."""
     parse = _parse_conversation if config.chat else _parse_text
+    example = _EXAMPLE if config.chat else json.dumps({config.text_field: "..."})
     with _open(source) as file:
         offset = max(part.start - 1, 0)
         file.seek(offset)
@@ -148,7 +137,7 @@ def _read_jsonl(source: InputFile, part: Part, config: PrepareConfig) -> Iterato
             except (ValueError, RecursionError) as error:
                 raise InputError(
                     f"{source.path}, line {_line_number(source, offset)}: {_describe(error)}.",
-                    f"Give one JSON object per line, such as {_EXAMPLE if config.chat else _field_example(config)}",
+                    f"Give one JSON object per line, such as {example}",
                 ) from error
             if turns:
                 yield Piece(turns, True, f"{source.path}, byte {offset}")
@@ -190,10 +179,6 @@ def _describe(error: Exception) -> str:
     return str(error)
 
 
-def _field_example(config: PrepareConfig) -> str:
-    return json.dumps({config.text_field: "..."})
-
-
 def _line_number(source: InputFile, offset: int) -> int:
     with _open(source) as file:
         blocks = (file.read(min(BLOCK_BYTES, offset - start)) for start in range(0, offset, BLOCK_BYTES))
@@ -228,15 +213,3 @@ def _open(source: InputFile) -> ByteStream:
 def _bytes_at(file: ByteStream, offset: int, length: int) -> bytes:
     file.seek(max(offset, 0))
     return file.read(length)
-
-
-@contextmanager
-def _input_errors(source: InputFile) -> Iterator[None]:
-    try:
-        yield
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{source.path} is not a whole gzip file: {error}.", "Copy or download it again.") from error
-    except OSError as error:
-        raise InputError(
-            f"{source.path} cannot be read: {error.strerror or error}.", "Check that it is there and may be read."
-        ) from error

@@ -17,26 +17,18 @@ FORMS: dict[str, Form] = {
 
 
 def make_plan(inputs: Sequence[str], config: PrepareConfig) -> PreparePlan:
-    """Find the inputs and divide the work into units.
-
-    Args:
-        inputs: files, folders and globs.
-        config: settings.
+    """Find the inputs, which are files, folders and globs, and divide the work into units.
 
     Raises:
         InputError: inputs are missing, empty, or in a format that the settings exclude; all are listed.
     """
-    sources = find_inputs(inputs)
+    sources = _find_inputs(inputs)
     _check_forms(sources, config)
     return PreparePlan(settings=config.shaping(), sources=sources, units=tuple(_units(sources)))
 
 
-def find_inputs(inputs: Sequence[str]) -> tuple[InputFile, ...]:
-    """All input files, sorted by path, without duplicates.
-
-    Raises:
-        InputError: inputs are missing or empty; all are listed.
-    """
+def _find_inputs(inputs: Sequence[str]) -> tuple[InputFile, ...]:
+    """All input files, sorted by path, without duplicates."""
     paths: set[Path] = set()
     problems = []
     for word in inputs:
@@ -52,15 +44,12 @@ def find_inputs(inputs: Sequence[str]) -> tuple[InputFile, ...]:
 
 def _expand(word: str) -> Iterator[Path]:
     path = Path(word).expanduser()
-    for match in [path] if path.exists() else _matches(str(path)):
+    matches = [str(path)] if path.exists() else glob.glob(str(path), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+    for match in map(Path, matches):
         if match.is_dir():
             yield from (p for p in match.rglob("*") if _form_suffix(p) in FORMS and p.is_file())
         else:
             yield match
-
-
-def _matches(pattern: str) -> list[Path]:
-    return [Path(match) for match in glob.glob(pattern, recursive=True)]  # noqa: PTH207 - Path.glob takes no absolute pattern
 
 
 def _no_files(word: str) -> str:

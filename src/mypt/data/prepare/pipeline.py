@@ -11,21 +11,13 @@ from mypt.checkpoint.layout import TOKENIZER_FILE, bundle_path
 from mypt.checkpoint.lock import locked
 from mypt.data.prepare.documents import read_pieces
 from mypt.data.prepare.inputs import make_plan
-from mypt.data.prepare.shard_writer import UNFINISHED, dtype_of
-from mypt.data.prepare.workers import (
-    PLAN_FILE,
-    Job,
-    commit_json,
-    read_hash_record,
-    read_plan,
-    read_unit_record,
-    run_jobs,
-)
-from mypt.data.shards import read_dataset_tokenizer
+from mypt.data.prepare.shard_writer import UNFINISHED
+from mypt.data.prepare.workers import PLAN_FILE, Job, commit_json, read_plan, read_unit_record, run_jobs
+from mypt.data.shards import read_dataset_file, read_dataset_tokenizer
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import ConflictError, InputError, UsageError
 from mypt.schema.files.dataset import METADATA_FILE, DatasetMetadata, ShardRecord, SplitRecord
-from mypt.schema.files.prepare_plan import PreparePlan
+from mypt.schema.files.prepare_plan import HashRecord, PreparePlan
 from mypt.schema.files.state import SourceRecord
 from mypt.schema.files.tokenizer import END_OF_TEXT, TokenizerFile
 from mypt.schema.settings.prepare import PrepareConfig
@@ -61,7 +53,9 @@ def prepare(
             _claim(out, plan)
         try:
             metadata = _make(out, plan, config.workers or os.cpu_count() or 1, progress)
-            _check_unchanged(plan, make_plan(inputs, config))
+            if differences := _differences(plan, make_plan(inputs, config)):
+                todo = "Remove the folder and call again."
+                raise ConflictError("The inputs changed while they were read.", todo, differences)
         except UsageError:
             if not any(Job("unit", n).record_path(out).exists() for n in range(len(plan.units))):
                 shutil.rmtree(out, ignore_errors=True)  # no work is lost, and the next call can start over
@@ -85,11 +79,7 @@ def _check_free(out: Path) -> None:
 
 
 def _claim(out: Path, plan: PreparePlan) -> None:
-    """Write the plan into the folder, or check that the folder already has the same plan.
-
-    Raises:
-        ConflictError: the folder belongs to a different plan.
-    """
+    """Write the plan into the folder, or check that the folder already has the same plan."""
     plan_file = out / UNFINISHED / PLAN_FILE
     if plan_file.exists():
         if differences := _differences(read_plan(out), plan):
@@ -105,7 +95,6 @@ def _claim(out: Path, plan: PreparePlan) -> None:
 
 
 def _differences(old: PreparePlan, new: PreparePlan) -> list[str]:
-    """One line for each difference between two plans."""
     differences = [
         f"{name} was {old.settings.get(name)} and is {value} now."
         for name, value in new.settings.items()
@@ -120,13 +109,6 @@ def _differences(old: PreparePlan, new: PreparePlan) -> list[str]:
     if not differences and old.units != new.units:
         differences.append("This version of mypt divides the inputs in a different way.")
     return differences
-
-
-def _check_unchanged(old: PreparePlan, new: PreparePlan) -> None:
-    if differences := _differences(old, new):
-        raise ConflictError(
-            "The inputs changed while they were read.", "Remove the folder and call again.", differences
-        )
 
 
 def _make(out: Path, plan: PreparePlan, workers: int, progress: Progress) -> DatasetMetadata:
@@ -157,20 +139,14 @@ def _make(out: Path, plan: PreparePlan, workers: int, progress: Progress) -> Dat
 def _choose_tokenizer(plan: PreparePlan) -> TokenizerFile:
     config = plan.config
     if config.tokenizer_of is not None:
-        return _tokenizer_of(config.tokenizer_of)
+        folder = Path(config.tokenizer_of).expanduser()
+        is_dataset = (folder / METADATA_FILE).is_file()
+        return read_dataset_tokenizer(folder) if is_dataset else read_tokenizer(bundle_path(config.tokenizer_of))
     if config.tokenization == "gpt2":
         return Tokenizer.gpt2().file
     if config.tokenization == "char":
         return Tokenizer.char("".join(set().union(*_texts(plan)))).file
     return Tokenizer.train_bpe(_bpe_text(plan), config.bpe_vocab_size).file
-
-
-def _tokenizer_of(name: str) -> TokenizerFile:
-    """The tokenizer of a dataset, given by folder, or of a bundle, given by name or path."""
-    folder = Path(name).expanduser()
-    if (folder / METADATA_FILE).is_file():
-        return read_dataset_tokenizer(folder)
-    return read_tokenizer(bundle_path(name))
 
 
 def _texts(plan: PreparePlan) -> Iterator[str]:
@@ -192,9 +168,10 @@ def _bpe_text(plan: PreparePlan) -> str:
 
 def _metadata(out: Path, plan: PreparePlan) -> DatasetMetadata:
     units = [read_unit_record(out, n) for n in range(len(plan.units))]
+    hashes = [read_dataset_file(Job("source", n).record_path(out), HashRecord) for n in range(len(plan.sources))]
     tokenizer = read_dataset_tokenizer(out)
     return DatasetMetadata(
-        dtype="uint16" if dtype_of(tokenizer.vocab_size).itemsize == 2 else "uint32",
+        dtype=tokenizer.dtype,
         tokenization=tokenizer.token_kind,
         vocab_size=tokenizer.vocab_size,
         separator=tokenizer.special_ids[END_OF_TEXT],
@@ -203,8 +180,8 @@ def _metadata(out: Path, plan: PreparePlan) -> DatasetMetadata:
         train=_split([unit.train for unit in units]),
         val=_split([unit.val for unit in units]),
         sources=tuple(
-            SourceRecord(path=source.path, bytes=source.bytes, sha256=read_hash_record(out, n).sha256)
-            for n, source in enumerate(plan.sources)
+            SourceRecord(path=source.path, bytes=source.bytes, sha256=record.sha256)
+            for source, record in zip(plan.sources, hashes, strict=True)
         ),
     )
 

@@ -30,24 +30,12 @@ PROGRESS_CHARACTERS = 2**16
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """Everything that a worker needs.
-
-    Attributes:
-        out: folder of the dataset.
-        plan: the plan.
-        tokenizer: tokenizer of the dataset.
-        on_progress: called with the number of characters done since the last call.
-    """
+    """Everything that a worker needs; `on_progress` takes the number of characters done since its last call."""
 
     out: Path
     plan: PreparePlan
     tokenizer: Tokenizer
     on_progress: Callable[[int], None]
-
-
-def dtype_of(vocab_size: int) -> np.dtype[Any]:
-    """The smallest little-endian dtype that holds every id."""
-    return np.dtype("<u2") if vocab_size <= 2**16 else np.dtype("<u4")
 
 
 def write_unit(context: WorkerContext, number: int) -> UnitRecord:
@@ -95,18 +83,17 @@ def _write_part(context: WorkerContext, part: Part, train: "_Shard", val: "_Shar
 def _add(shard: "_Shard", tokenizer: Tokenizer, piece: Piece) -> None:
     try:
         for turn in piece.turns:
-            if turn.role is None:
-                shard.add(tokenizer.encode(turn.text))
-            else:
-                shard.add(*_encode_message(tokenizer, turn))
+            shard.add(*_encode(tokenizer, turn))
     except InputError as error:
         raise InputError(f"{piece.location}: {error.what}", error.todo) from error
 
 
-def _encode_message(tokenizer: Tokenizer, turn: Turn) -> tuple[Ids, Ids]:
-    """Ids and mask of a chat message; only the assistant's text and end token count in the loss."""
-    special = tokenizer.file.special_ids
+def _encode(tokenizer: Tokenizer, turn: Turn) -> tuple[Ids, Ids | None]:
+    """Ids and, for a chat message, mask: only the assistant's text and end token count in the loss."""
     text = tokenizer.encode(turn.text)
+    if turn.role is None:
+        return text, None
+    special = tokenizer.file.special_ids
     ids = np.concatenate(([special[f"<|{turn.role}|>"]], text, [special["<|end|>"]])).astype(text.dtype)
     mask = np.full(len(ids), turn.role == "assistant", dtype=np.uint8)
     mask[0] = 0
@@ -119,7 +106,7 @@ class _Shard:
     def __init__(self, context: WorkerContext, split: str, number: int) -> None:
         file = context.tokenizer.file
         self._name = f"{split}/{number:05}"
-        self._dtype = dtype_of(file.vocab_size)
+        self._dtype = np.dtype(file.dtype).newbyteorder("<")
         self._separator = np.array([file.special_ids[END_OF_TEXT]], dtype=self._dtype)
         self._ids = _UnfinishedFile(context.out, f"{self._name}.bin")
         self._mask = _UnfinishedFile(context.out, f"{self._name}_mask.bin") if context.plan.config.chat else None

@@ -19,8 +19,9 @@ from mypt.checkpoint.files import write_json
 from mypt.checkpoint.manifest import file_hash
 from mypt.data.prepare.shard_writer import UNFINISHED, WorkerContext, write_unit
 from mypt.data.shards import read_dataset_file, read_dataset_tokenizer
+from mypt.data.text import input_errors
 from mypt.data.tokenizer import Tokenizer
-from mypt.errors import InputError, MyptError
+from mypt.errors import MyptError
 from mypt.schema.files.prepare_plan import HashRecord, PreparePlan, UnitRecord
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def run_jobs(
             total += characters
             on_progress(total)
 
-        context = load_context(out, add)
+        context = _load_context(out, add)
         for job in jobs:
             _run(context, job)
             on_done(job)
@@ -99,11 +100,6 @@ def run_jobs(
             raise
 
 
-def load_context(out: Path, on_progress: Callable[[int], None] = lambda _: None) -> WorkerContext:
-    """Load plan and tokenizer from disk."""
-    return WorkerContext(out, read_plan(out), Tokenizer(read_dataset_tokenizer(out)), on_progress)
-
-
 def read_plan(out: Path) -> PreparePlan:
     """Read plan.json of an unfinished dataset; raises as `read_dataset_file`."""
     return read_dataset_file(out / UNFINISHED / PLAN_FILE, PreparePlan)
@@ -114,16 +110,15 @@ def read_unit_record(out: Path, number: int) -> UnitRecord:
     return read_dataset_file(Job("unit", number).record_path(out), UnitRecord)
 
 
-def read_hash_record(out: Path, number: int) -> HashRecord:
-    """Read the record of a hashed source; raises as `read_dataset_file`."""
-    return read_dataset_file(Job("source", number).record_path(out), HashRecord)
-
-
 def commit_json(out: Path, target: Path, content: BaseModel) -> None:
     """Write a JSON file of the dataset atomically."""
     temporary = out / UNFINISHED / f"{target.name}.writing"
     write_json(temporary, content)
     commit_file(temporary, target)
+
+
+def _load_context(out: Path, on_progress: Callable[[int], None]) -> WorkerContext:
+    return WorkerContext(out, read_plan(out), Tokenizer(read_dataset_tokenizer(out)), on_progress)
 
 
 def _start_worker(out: Path, count: "Synchronized[int]") -> None:
@@ -136,7 +131,7 @@ def _start_worker(out: Path, count: "Synchronized[int]") -> None:
         with count.get_lock():
             count.value += characters
 
-    _context = load_context(out, add)
+    _context = _load_context(out, add)
 
 
 def _exit_with_parent() -> None:
@@ -157,14 +152,7 @@ def _run(context: WorkerContext, job: Job) -> None:
         if job.kind == "unit":
             record: UnitRecord | HashRecord = write_unit(context, job.number)
         else:
-            record = _hash(Path(context.plan.sources[job.number].path))
+            path = context.plan.sources[job.number].path
+            with input_errors(path):
+                record = HashRecord(sha256=file_hash(Path(path)).sha256)
         commit_json(context.out, job.record_path(context.out), record)
-
-
-def _hash(path: Path) -> HashRecord:
-    try:
-        return HashRecord(sha256=file_hash(path).sha256)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror or error}.", "Check that it is there and may be read."
-        ) from error

@@ -1,6 +1,6 @@
 """tokenizer.json: a tokenizer with its vocabulary; see docs/files.md."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import model_validator
 
@@ -50,6 +50,11 @@ class TokenizerFile(Record):
         if self.token_kind == "gpt2":
             return GPT2_TOKENS
         return len((self.chars if self.token_kind == "char" else self.tokens) or ())
+
+    @property
+    def dtype(self) -> Literal["uint16", "uint32"]:
+        """The smallest dtype of ids: uint16 if the vocabulary allows it."""
+        return "uint16" if self.vocab_size <= 2**16 else "uint32"
 
     @property
     def special_ids(self) -> dict[str, int]:
