@@ -96,34 +96,21 @@ class CausalSelfAttention(nn.Module):
         return out
 
 
-class GeluMLP(nn.Module):
-    """GPT-2's feed-forward layer: GELU with a hidden size of 4 x n_embd."""
+class MLP(nn.Module):
+    """Feed-forward layer: GPT-2's down(gelu(up(x))), or LLaMA-2's down(silu(gate(x)) * up(x)) (Shazeer 2020)."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.up = nn.Linear(config.n_embd, mlp_hidden(config), bias=config.bias)
-        self.down = nn.Linear(mlp_hidden(config), config.n_embd, bias=config.bias)
+        C, hidden, bias = config.n_embd, mlp_hidden(config), config.bias
+        self.gate = nn.Linear(C, hidden, bias) if config.mlp_type == "swiglu" else None
+        self.up = nn.Linear(C, hidden, bias)
+        self.down = nn.Linear(hidden, C, bias)
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
-        out: Tensor = self.dropout(self.down(gelu(self.up(x))))
-        return out
-
-
-class SwiGLUMLP(nn.Module):
-    """LLaMA-2's feed-forward layer: down(silu(gate(x)) * up(x)) (Shazeer 2020)."""
-
-    def __init__(self, config: GPTConfig) -> None:
-        super().__init__()
-        self.gate = nn.Linear(config.n_embd, mlp_hidden(config), bias=config.bias)
-        self.up = nn.Linear(config.n_embd, mlp_hidden(config), bias=config.bias)
-        self.down = nn.Linear(mlp_hidden(config), config.n_embd, bias=config.bias)
-        self.dropout = Dropout(config.dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, T, C) to (B, T, C)."""
-        out: Tensor = self.dropout(self.down(F.silu(self.gate(x)) * self.up(x)))
+        hidden = gelu(self.up(x)) if self.gate is None else F.silu(self.gate(x)) * self.up(x)
+        out: Tensor = self.dropout(self.down(hidden))
         return out
 
 
@@ -142,7 +129,7 @@ class Block(nn.Module):
         self.norm_1 = build_norm(config)
         self.attn = CausalSelfAttention(config)
         self.norm_2 = build_norm(config)
-        self.mlp = SwiGLUMLP(config) if config.mlp_type == "swiglu" else GeluMLP(config)
+        self.mlp = MLP(config)
 
     def forward(
         self, x: Tensor, start: int = 0, rope: RotaryEmbedding | None = None, cache: LayerCache | None = None
