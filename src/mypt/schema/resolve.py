@@ -63,13 +63,15 @@ def resolve_settings(
             built[heading] = section(**values)
         except ValidationError as error:
             problems += _explain(section, values, error, given)
-    if not problems:
-        problems += _check_across_sections(built)
     if problems:
         raise wrong_settings(problems)
     data, model, training, output = (built[h] for h in SECTIONS)
     assert isinstance(data, DataConfig) and isinstance(model, GPTConfig)
     assert isinstance(training, TrainingConfig) and isinstance(output, OutputConfig)
+    end = data.curriculum.end if data.curriculum else None
+    if end is not None and end < training.max_iters:
+        problem = f"curriculum leaves a gap: its last phase ends at {end}, before max_iters {training.max_iters}."
+        raise wrong_settings([problem])
     return RunSettings(
         data=data, model=model, training=training, output=output, given=given,
         preset=preset, config_file=config_file, description=described, ignored=tuple(ignored),
@@ -79,15 +81,7 @@ def resolve_settings(
 def _merge(
     layers: list[tuple[str, dict[str, Any]]], ignore_unknown_in: str | None
 ) -> tuple[dict[str, Any], dict[str, str], list[str], list[str]]:
-    """Merge layers of settings; later layers take precedence.
-
-    Args:
-        layers: source and settings of each layer.
-        ignore_unknown_in: source whose unknown keys are ignored.
-
-    Returns:
-        Values by field name, the source of each value, ignored keys, and problems.
-    """
+    """Values by field name, the source of each value, ignored keys, and problems; later layers take precedence."""
     merged: dict[str, Any] = {}
     given: dict[str, str] = {}
     ignored: list[str] = []
@@ -115,16 +109,6 @@ def _aliases() -> dict[str, str]:
         for name in section.model_fields
         for option in extra_of(section, name)["names"]
     }
-
-
-def _check_across_sections(built: Mapping[str, Section]) -> list[str]:
-    """Problems with rules that involve several sections."""
-    data, training = built["Data"], built["Training"]
-    assert isinstance(data, DataConfig) and isinstance(training, TrainingConfig)
-    end = data.curriculum.end if data.curriculum else None
-    if end is not None and end < training.max_iters:
-        return [f"curriculum leaves a gap: its last phase ends at {end}, before max_iters {training.max_iters}."]
-    return []
 
 
 S = TypeVar("S", bound=Section)
