@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -183,7 +183,7 @@ def _exchange(a: Path, b: Path) -> bool:
     """Swap two names atomically; False if the platform or the file system does not support it."""
     import ctypes  # not needed to read bundles
 
-    try:
+    with suppress(AttributeError, OSError, TypeError):
         libc = ctypes.CDLL(None, use_errno=True)
         if sys.platform == "linux":
             at_cwd, rename_exchange = -100, 2
@@ -191,22 +191,18 @@ def _exchange(a: Path, b: Path) -> bool:
         if sys.platform == "darwin":
             rename_swap = 2
             return bool(libc.renamex_np(os.fsencode(a), os.fsencode(b), rename_swap) == 0)
-    except (AttributeError, OSError, TypeError):
-        return False
     return False
 
 
 def _flush_tree(folder: Path) -> None:
-    for path in folder.iterdir():
+    for path in (*folder.iterdir(), folder):
         _flush(path)
-    _flush(folder)
 
 
 def _flush(path: Path) -> None:
     if path.is_dir() and os.name == "nt":
         return  # Windows cannot open a folder to flush it
-    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR
-    handle = os.open(path, flags)
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:

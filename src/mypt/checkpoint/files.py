@@ -40,17 +40,14 @@ def write_json(path: Path, content: BaseModel) -> None:
 
 
 def _read_state(bundle: Path) -> TrainingState:
-    state = _read(bundle / STATE_FILE, TrainingState)
-    _check_step(bundle, state)
+    state, saved = _read(bundle / STATE_FILE, TrainingState), read_manifest(bundle).step
+    if state.step != saved:
+        raise damaged(bundle / MANIFEST_FILE, f"is of step {saved} and the training state of step {state.step}")
     return state
 
 
 def _read(path: Path, model: type[_Model]) -> _Model:
-    """Read a JSON file of a bundle, after checking its hash.
-
-    Raises:
-        BundleError: it is missing, was changed since it was saved, or does not validate.
-    """
+    """Read a JSON file of a bundle, after checking its hash."""
     check_file(path)
     try:
         return model.model_validate_json(path.read_bytes())
@@ -58,9 +55,3 @@ def _read(path: Path, model: type[_Model]) -> _Model:
         raise damaged(path, "is damaged: " + " ".join(explain_validation(error))) from error
     except OSError as error:
         raise damaged(path, f"is damaged: {error}") from error
-
-
-def _check_step(bundle: Path, state: TrainingState) -> None:
-    """Raise a `BundleError` unless the training state and the manifest agree on the step."""
-    if state.step != (saved := read_manifest(bundle).step):
-        raise damaged(bundle / MANIFEST_FILE, f"is of step {saved} and the training state of step {state.step}")
