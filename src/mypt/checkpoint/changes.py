@@ -17,14 +17,7 @@ _ENVIRONMENT: dict[str, OnResume] = {
 
 @dataclass(frozen=True)
 class Change:
-    """One setting or part of the environment that differs.
-
-    Attributes:
-        name: the setting or the field of the environment.
-        recorded: value in the bundle.
-        now: value from the resume on.
-        meaning: harmless, changes the trajectory, or refused.
-    """
+    """One setting or part of the environment that differs: its value in the bundle and from the resume on."""
 
     name: str
     recorded: Any

@@ -53,13 +53,7 @@ N = TypeVar("N", bound=Network)
 
 @dataclass(frozen=True)
 class Loaded(Generic[N]):
-    """A bundle in memory.
-
-    Attributes:
-        model: the network, in fp32 on the requested device.
-        tokenizer: the tokenizer that the weights were trained with.
-        state: training_state.json.
-    """
+    """A bundle in memory, with the network in fp32 on the requested device."""
 
     model: N
     tokenizer: Tokenizer
@@ -71,9 +65,7 @@ class Content:
     """The content of a bundle to be written, with tensors on the CPU.
 
     Attributes:
-        config: the architecture.
-        tokenizer: the tokenizer of the weights.
-        state: training state; `state.optimizer_file` is None if and only if there is no optimizer.
+        state: `state.optimizer_file` is None if and only if there is no optimizer.
         weights: weights in `state.model_dtype`.
         optimizer: optimizer and loss-scaler state, for resuming.
     """

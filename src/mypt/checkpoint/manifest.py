@@ -57,11 +57,7 @@ def _as_text(manifest: Manifest) -> str:
 
 
 def check_file(path: Path, *, content: bool = True) -> None:
-    """Compare a file of a bundle with the manifest.
-
-    Args:
-        path: the file.
-        content: compare the hash as well as the size.
+    """Compare the size and, for `content`, the hash of a file of a bundle with the manifest.
 
     Raises:
         BundleError: it is missing, not in the manifest, or was changed since it was saved.

@@ -19,13 +19,7 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class TensorHeader:
-    """Metadata of one tensor.
-
-    Attributes:
-        shape: its dimensions.
-        dtype: dtype, such as `fp32`.
-        storage: key of its storage; tensors that share memory have the same key.
-    """
+    """Shape, dtype, such as `fp32`, and storage of one tensor; tensors that share memory have the same storage."""
 
     shape: tuple[int, ...]
     dtype: str

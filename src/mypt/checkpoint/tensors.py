@@ -18,11 +18,7 @@ def torch_dtype(name: str) -> torch.dtype:
 
 
 def load_tensors(path: Path, *, check: bool = True) -> dict[str, Any]:
-    """Read a .pt file with `weights_only=True`, so that no code in it can run.
-
-    Args:
-        path: the file.
-        check: compare its hash with the manifest first.
+    """Read a .pt file with `weights_only=True`, so that no code in it can run; `check` compares its hash first.
 
     Raises:
         BundleError: it is missing or damaged.

@@ -34,10 +34,7 @@ class Shards:
     """An open folder of memory-mapped shards.
 
     Attributes:
-        folder: folder of the shards.
-        format: file format.
         tokenizer: tokenizer; GPT-2's if the folder does not specify one.
-        splits: the tokens of each split.
         fingerprint: SHA-256 of the hashes in the metadata; without metadata, of names, sizes and a sample.
         max_id: the largest id according to the metadata; None if unknown or a shard is newer than the metadata.
         metadata: dataset_metadata.json; None for nanoGPT and llm.c.
@@ -53,11 +50,7 @@ class Shards:
 
 
 def open_shards(path: str | Path, *, eval_only: bool = False) -> Shards:
-    """Open a folder of shards.
-
-    Args:
-        path: folder of the shards.
-        eval_only: open only the validation split.
+    """Open a folder of shards, or only its validation split.
 
     Raises:
         InputError: the folder does not exist or has no shards, or a file in it is damaged.
@@ -76,11 +69,6 @@ def open_shards(path: str | Path, *, eval_only: bool = False) -> Shards:
             "Make it with `mypt prepare`, or put files like train.bin and val.bin there.",
         )
     return opened
-
-
-def read_metadata(folder: Path) -> DatasetMetadata:
-    """Read dataset_metadata.json; raises as `read_dataset_file`."""
-    return read_dataset_file(folder / METADATA_FILE, DatasetMetadata)
 
 
 def read_dataset_tokenizer(folder: Path) -> TokenizerFile:
@@ -107,7 +95,7 @@ def mask_path(shard: Path) -> Path:
 
 
 def _open_mypt(folder: Path, wanted: tuple[Split, ...]) -> Shards:
-    metadata, tokenizer = read_metadata(folder), read_dataset_tokenizer(folder)
+    metadata, tokenizer = read_dataset_file(folder / METADATA_FILE, DatasetMetadata), read_dataset_tokenizer(folder)
     records = {"train": metadata.train.shards, "val": metadata.val.shards}
     dtype = np.dtype(metadata.dtype).newbyteorder("<")
     splits: dict[Split, Tokens] = {s: Tokens([_mypt_part(folder, r, dtype) for r in records[s]]) for s in wanted}

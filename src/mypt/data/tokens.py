@@ -15,13 +15,7 @@ SCAN_TOKENS = 1 << 24
 
 @dataclass(frozen=True)
 class Part:
-    """One array of a split.
-
-    Attributes:
-        name: source, for error messages.
-        ids: token ids.
-        mask: 1 for each token that counts as a target; None if all tokens count.
-    """
+    """One array of a split, named for error messages; `mask` is 1 for each token that counts, None if all count."""
 
     name: str
     ids: TokenIds
@@ -29,11 +23,7 @@ class Part:
 
 
 class Tokens:
-    """The concatenated parts of a split.
-
-    Args:
-        parts: parts in reading order.
-    """
+    """The concatenated parts of a split, in reading order."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = tuple(p for p in parts if len(p.ids))

@@ -14,10 +14,7 @@ class ShardRecord(Record):
 
     Attributes:
         file: path relative to the dataset's folder, with forward slashes, such as `train/00003.bin`.
-        tokens: number of tokens.
         documents: number of documents that end in it.
-        max_id: largest token id.
-        sha256: hash of the file.
         mask_sha256: hash of its loss mask, `train/00003_mask.bin`, one byte per token; None without a mask.
     """
 
@@ -48,9 +45,6 @@ class DatasetMetadata(Record):
         separator: id of the token after each document.
         masked: whether each shard has a loss mask.
         val_share: fraction of the text, chosen by hash of its content, in the validation split.
-        train: training split.
-        val: validation split.
-        sources: inputs, in order.
     """
 
     format_version: Literal[1] = 1

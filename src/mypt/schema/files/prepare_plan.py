@@ -10,15 +10,7 @@ Form = Literal["text", "jsonl", "parquet"]
 
 
 class InputFile(Record):
-    """One input file.
-
-    Attributes:
-        path: absolute path.
-        form: format of the content after decompression.
-        gzipped: whether it is compressed with gzip.
-        bytes: size on disk.
-        mtime_ns: modification time.
-    """
+    """One input file: its absolute path, the form of its content once decompressed, its size and time on disk."""
 
     path: str
     form: Form
@@ -28,13 +20,7 @@ class InputFile(Record):
 
 
 class Part(Record):
-    """A nominal byte range of one input; its ends are moved to the next good place to cut the text.
-
-    Attributes:
-        source: index of the input in the plan.
-        start: first byte.
-        end: byte after the last.
-    """
+    """Bytes `start` to `end` - 1 of input number `source`, nominally; the ends move to the next good place to cut."""
 
     source: int
     start: int
@@ -53,13 +39,7 @@ class Unit(Record):
 
 
 class PreparePlan(Record):
-    """plan.json: everything that the dataset depends on.
-
-    Attributes:
-        settings: settings that the dataset depends on.
-        sources: inputs, in order.
-        units: units of work; a unit's index is the number of its shards.
-    """
+    """plan.json: everything that the dataset depends on; a unit's index is the number of its shards."""
 
     settings: dict[str, str | int | float | bool | None]
     sources: tuple[InputFile, ...]

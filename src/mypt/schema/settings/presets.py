@@ -6,12 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Preset:
-    """A named set of settings.
-
-    Attributes:
-        help: one sentence on what it is for.
-        settings: settings by field name.
-    """
+    """A named set of settings, by field name, with one sentence on what it is for."""
 
     help: str
     settings: dict[str, Any]
