@@ -15,39 +15,41 @@ def names_that_begin(incomplete: str) -> list[str]:
     return [name for name in bundle_names(DEFAULT_OUT_DIR) if name.startswith(incomplete)]
 
 
-def name_argument(help: str) -> Any:  # noqa: A002 - typer's own word
-    """NAME, as an argument that a shell completes."""
-    return typer.Argument(help=help, metavar="NAME", show_default=False, autocompletion=names_that_begin)
+def name_argument(help: str, metavar: str = "NAME") -> Any:  # noqa: A002 - typer's own word
+    """The name of a model, as an argument that a shell completes."""
+    return typer.Argument(help=help, metavar=metavar, autocompletion=names_that_begin)
+
+
+def log_argument(help: str) -> Any:  # noqa: A002 - typer's own word
+    """A log, by its path or by the name of its model."""
+    return name_argument(help, "LOG|NAME")
 
 
 RunName = Annotated[str | None, name_argument("Name of the model; `default` when not given.")]
 BundleName = Annotated[str | None, name_argument("Name of the model, or the path of a bundle.")]
-ModelName = Annotated[
-    str | None, typer.Option("--model-name", help="The same as NAME.", metavar="NAME", show_default=False)
-]
+ModelName = Annotated[str | None, typer.Option("--model-name", help="The same as NAME.", metavar="NAME")]
 OutDir = Annotated[Path, typer.Option("--out-dir", help=OutputConfig.model_fields["out_dir"].description)]
-LogName = Annotated[
-    str,
-    typer.Argument(
-        help="Path of a log, or name of a model.",
-        metavar="LOG|NAME",
-        show_default=False,
-        autocompletion=names_that_begin,
-    ),
-]
+LogName = Annotated[str, log_argument("Path of a log, or name of a model.")]
 Over = Annotated[Axis, typer.Option("--over", help="Draw over tokens, steps or time.", metavar="AXIS")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config-file", "--config", help="A flat JSON file of settings; the call's own options win over it."),
+]
+IgnoreUnknown = Annotated[
+    bool, typer.Option("--ignore-unknown", help="Leave out what the config file has and mypt does not, and list it.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Do everything up to one timed step, print the plan, write nothing.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 
-def chosen_name(name: str | None, model_name: str | None, default: str | None = None) -> str:
-    """NAME from its two spellings.
+def chosen_name(name: str | None, model_name: str | None) -> str:
+    """NAME from its two spellings; `default` where neither is given.
 
     Raises:
-        typer.BadParameter: they differ, or neither is given where there is no default.
+        typer.BadParameter: they differ.
     """
     if name and model_name and name != model_name:
         raise typer.BadParameter(f"NAME is {name} and --model-name is {model_name}; give one of them.")
-    chosen = name if name is not None else model_name if model_name is not None else default
-    if chosen is None:
-        raise typer.BadParameter("NAME is missing; give the name of a model.")
-    return chosen
+    return name if name is not None else model_name if model_name is not None else "default"

@@ -2,8 +2,8 @@
 
 import signal
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -12,25 +12,9 @@ from mypt.cli.console import console, say
 if TYPE_CHECKING:
     from mypt.run.train import Call
 
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option("--config-file", "--config", help="A flat JSON file of settings; the call's own options win over it."),
-]
-IgnoreUnknown = Annotated[
-    bool, typer.Option("--ignore-unknown", help="Leave out what the config file has and mypt does not, and list it.")
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Do everything up to one timed step, print the plan, write nothing.")
-]
-
-
-def words_of_this_call() -> tuple[str, ...]:
-    """The command as it was typed, for the record."""
-    return ("mypt", *sys.argv[1:])
-
 
 def run_and_show(call: "Call", ctx: typer.Context) -> None:
-    """Train, and show the run as it goes.
+    """Train, and show the run as it goes; the record names the command as it was typed.
 
     Raises:
         KeyboardInterrupt: the user stopped it; says what is saved.
@@ -45,9 +29,8 @@ def run_and_show(call: "Call", ctx: typer.Context) -> None:
     for note in call.settings.notes():
         observer.notice(note)
     try:
-        outcome = train(call, observer)
+        outcome = train(replace(call, command=("mypt", *sys.argv[1:])), observer)
     except KeyboardInterrupt as interrupt:
-        observer.close()
         saved = observer.saved_step
         todo = f"Step {saved} is saved; go on with `mypt resume {call.name}`." if saved else "Nothing was saved yet."
         raise KeyboardInterrupt(todo) from interrupt

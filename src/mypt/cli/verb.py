@@ -31,17 +31,17 @@ def _of_every_verb(
     width: Annotated[
         int | None,
         typer.Option(
-            "--width", help="Columns of tables; the terminal's when not given.",
-            min=20, show_default=False, expose_value=False, callback=_keep,
+            "--width",
+            help="Columns of tables; the terminal's when not given.",
+            min=20,
+            expose_value=False,
+            callback=_keep,
         ),
     ] = None,
     debug: Annotated[
-        bool,
-        typer.Option(
-            "--debug", help="Show the traceback of an error.", show_default=False, expose_value=False, callback=_keep
-        ),
+        bool, typer.Option("--debug", help="Show the traceback of an error.", expose_value=False, callback=_keep)
     ] = False,
-) -> None:  # fmt: skip
+) -> None:
     """The options of every verb; only typer reads them here."""
 
 

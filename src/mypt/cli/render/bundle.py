@@ -15,19 +15,15 @@ from mypt.checkpoint.describe import BundleInfo, TensorInfo
 from mypt.checkpoint.layout import display_path, log_of
 from mypt.checkpoint.lineage import Ancestor
 from mypt.checkpoint.overview import BundleSummary
-from mypt.cli.render.tables import data_size, pairs_table, plain, rows_table
+from mypt.cli.render.tables import columns_table, data_size, pairs_table, plain, rows_table
 from mypt.model.cost import parameters_by_part
 
 
 def checks_table(checks: Sequence[tuple[str, str, bool | None, str]]) -> Table:
     """One line for each check of a bundle: (bundle, check, whether it holds or None, what was found)."""
-    table = Table(title="Checks", title_justify="left", box=SIMPLE_HEAD)
-    for heading in ("bundle", "check", "result", "found"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "result")
     words = {True: "[green]ok[/]", False: "[bold red]FAULT[/]", None: "not checked"}
-    for bundle, name, ok, found in checks:
-        table.add_row(escape(bundle), name, words[ok], escape(found))
-    return table
+    rows = [(escape(bundle), name, words[ok], escape(found)) for bundle, name, ok, found in checks]
+    return columns_table("Checks", ("bundle", "check", "result", "found"), rows, whole=("result",))
 
 
 def inspect_tables(info: BundleInfo) -> list[Table]:

@@ -3,13 +3,13 @@
 import re
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
 from mypt import units
 from mypt.checkpoint.atomic import storage_errors
 from mypt.cli.render.curves import Axis, save_plot
+from mypt.cli.render.tables import columns_table
 from mypt.log.compare import Comparison, Difference
 from mypt.schema.base import to_json_text
 
@@ -75,13 +75,9 @@ def closing_lines(found: Comparison) -> list[str]:
 
 
 def _table(title: str, found: Comparison, rows: list[tuple[str, list[str]]]) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("", no_wrap=True)
-    for run in found.runs:
-        table.add_column(escape(run.label), justify="right", overflow="fold")
-    for field, values in rows:
-        table.add_row(escape(field), *(escape(v) for v in values))
-    return table
+    labels = [escape(run.label) for run in found.runs]
+    cells = [tuple(map(escape, (field, *values))) for field, values in rows]
+    return columns_table(title, ("", *labels), cells, right=labels, whole=("",))
 
 
 def _result(found: Comparison, name: str, run: int) -> str:

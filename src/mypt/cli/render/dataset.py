@@ -5,12 +5,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
 from mypt import units
-from mypt.cli.render.tables import pairs_table, rows_table
+from mypt.cli.render.tables import columns_table, pairs_table, rows_table
 
 if TYPE_CHECKING:
     from mypt.schema.files.dataset import DatasetMetadata
@@ -49,13 +48,11 @@ def dataset_tables(description: Mapping[str, Any]) -> list[Table]:
 
 def samples_table(pieces: Iterable[tuple[str, str, int, str]]) -> Table:
     """Decoded pieces of a dataset: (split, shard, offset, text)."""
-    table = Table(title="Samples", title_justify="left", box=SIMPLE_HEAD)
-    for heading in ("split", "shard", "offset", "text"):
-        table.add_column(heading, justify="right" if heading == "offset" else "left", overflow="fold")
-    for split, shard, offset, text in pieces:
-        shown = text.replace("\r", "").replace("\n", "⏎").replace("\t", " ")
-        table.add_row(split, shard, f"{offset:,}", escape(shown))
-    return table
+    rows = [
+        (split, shard, f"{offset:,}", escape(text.replace("\r", "").replace("\n", "⏎").replace("\t", " ")))
+        for split, shard, offset, text in pieces
+    ]
+    return columns_table("Samples", ("split", "shard", "offset", "text"), rows, right=("offset",))
 
 
 def prepared_lines(out: Path, metadata: "DatasetMetadata") -> list[str]:

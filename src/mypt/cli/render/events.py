@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
 from mypt.checkpoint.lock import is_abandoned
+from mypt.cli.render.tables import columns_table
 from mypt.log.messages import eval_lines, gold_line
 from mypt.log.reader import whole_bytes
 from mypt.log.replay import Replay
@@ -21,16 +21,8 @@ CRASHED = "The run ended without a word: no process writes it any more."
 
 def events_table(events: Iterable[dict[str, Any]]) -> Table:
     """Events, one a row."""
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("step", justify="right", no_wrap=True)
-    table.add_column("time", no_wrap=True)
-    table.add_column("event", no_wrap=True)
-    table.add_column("what", overflow="fold")
-    for event in events:
-        step = event.get("iter", event.get("total_steps", event.get("config", {}).get("start_step")))
-        when = event["timestamp"][:19].replace("T", " ")
-        table.add_row(f"{step:,}", escape(when), event["event"], escape(", ".join(_what(event))))
-    return table
+    whole = ("step", "time", "event")
+    return columns_table(None, (*whole, "what"), map(_row, events), right=("step",), whole=whole)
 
 
 class Follower:
@@ -91,6 +83,12 @@ class Follower:
                 yield f"Training stopped at step {event['iter']} ({event['reason']})."
             case "training_complete":
                 yield f"Training complete at step {event['total_steps']}."
+
+
+def _row(event: dict[str, Any]) -> tuple[str, ...]:
+    step = event.get("iter", event.get("total_steps", event.get("config", {}).get("start_step")))
+    when = event["timestamp"][:19].replace("T", " ")
+    return f"{step:,}", escape(when), event["event"], escape(", ".join(_what(event)))
 
 
 def _what(event: dict[str, Any]) -> list[str]:

@@ -2,20 +2,15 @@
 
 from collections.abc import Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
 from mypt import units
 from mypt.checkpoint.changes import Change
-from mypt.cli.render.tables import data_size, pairs_table
+from mypt.cli.render.tables import columns_table, data_size, pairs_table
 from mypt.train.plan import Plan
 
-_MEANING = {
-    "harmless": "harmless",
-    "trajectory": "changes the trajectory",
-    "refused": "refused",
-}
+_MEANING = {"harmless": "harmless", "trajectory": "changes the trajectory", "refused": "refused"}
 
 
 def plan_table(plan: Plan) -> Table:
@@ -47,12 +42,8 @@ def plan_table(plan: Plan) -> Table:
 
 def changes_table(changes: Sequence[Change]) -> Table:
     """What differs from the recorded run."""
-    table = Table(title="Changed since the record", title_justify="left", box=SIMPLE_HEAD)
-    for heading in ("setting", "recorded", "now", "what it means"):
-        table.add_column(heading, overflow="fold")
-    for c in changes:
-        table.add_row(c.name, escape(str(c.recorded)), escape(str(c.now)), _MEANING[c.meaning])
-    return table
+    rows = [(c.name, escape(str(c.recorded)), escape(str(c.now)), _MEANING[c.meaning]) for c in changes]
+    return columns_table("Changed since the record", ("setting", "recorded", "now", "what it means"), rows)
 
 
 def _model_line(plan: Plan) -> str:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -124,43 +124,23 @@ class ConsoleObserver(Observer):
             self._bar = None
 
 
-class ReproduceConsole(ReproduceObserver):
-    """Shows a run that is made again: the bar of training, and a line for each comparison.
+class ReproduceConsole(ConsoleObserver, ReproduceObserver):
+    """Shows a run that is made again: the bar of training, and a line for each comparison."""
 
-    Args:
-        console: where to.
-        name: the model's name.
-    """
-
-    def __init__(self, console: Console, name: str) -> None:
-        self.console = console
-        self._bar = ConsoleObserver(console, name)
-        self._headed = False
-
-    def busy(self, what: str) -> AbstractContextManager[None]:
-        """A spinner in a terminal."""
-        return self._bar.busy(what)
+    _headed = False
 
     def begun(self, first: int, last: int, tokens_per_step: int) -> None:
         """A bar for each session."""
-        self._bar.close()
-        self._bar.started(first, last, tokens_per_step)
-
-    def stepped(self, step: int, loss: float) -> None:
-        """Move the bar."""
-        self._bar.stepped(step, loss)
+        self.close()
+        self.started(first, last, tokens_per_step)
 
     def compared(self, row: Compared) -> None:
         """One line of the table that grows."""
         if not self._headed:
             self._headed = True
             headings = ("recorded val", "reproduced", "recorded train", "reproduced")
-            self._bar.notice(f"{'step':>8}" + "".join(f"{h:>16}" for h in headings) + "  same")
+            self.notice(f"{'step':>8}" + "".join(f"{h:>16}" for h in headings) + "  same")
         losses = (row.recorded_val, row.val, row.recorded_train, row.train)
         shown = "".join(f"{'not logged' if x is None else f'{x:.6f}':>16}" for x in losses)
         same = "-" if row.recorded_val is None else "yes" if row.same else "NO"
-        self._bar.notice(f"{row.step:>8}{shown}  {same}")
-
-    def close(self) -> None:
-        """Take the bar away."""
-        self._bar.close()
+        self.notice(f"{row.step:>8}{shown}  {same}")

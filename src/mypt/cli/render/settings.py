@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mypt import units
-from mypt.cli.render.tables import pairs_table, plain
+from mypt.cli.render.tables import columns_table, pairs_table, plain
 from mypt.model.cost import flops_per_token, parameter_count, training_memory
 from mypt.schema.base import extra_of
 from mypt.schema.resolve import resolve_settings
@@ -22,14 +22,13 @@ def presets_table() -> Table:
     for heading in ("parameters", "memory", "work per token"):
         table.add_column(heading, justify="right")
     table.add_column("what it is for")
-    for name in PRESETS:
-        row = preset_costs(name)
+    for row in map(preset_costs, PRESETS):
         table.add_row(
-            name,
+            row["name"],
             ("about " if row["vocab_size_follows_text"] else "") + units.parameters(row["parameters"]),
             units.size(row["memory_bytes"]),
             units.flop(row["flops_per_token"]),
-            PRESETS[name].help,
+            row["description"],
         )
     return table
 
@@ -56,13 +55,8 @@ def settings_tables(settings: RunSettings) -> list[Table]:
     for heading, section in zip(SECTIONS, settings.sections(), strict=True):
         names = [n for n in type(section).model_fields if extra_of(type(section), n)["config"]]
         values = section.model_dump(mode="json")
-        rows = [(n, plain(values[n]), settings.given.get(n, "default")) for n in names]
-        table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD)
-        for title in ("setting", "value", "from"):
-            table.add_column(title, overflow="fold")
-        for row in rows:
-            table.add_row(*(escape(cell) for cell in row))
-        tables.append(table)
+        rows = [(n, escape(plain(values[n])), escape(settings.given.get(n, "default"))) for n in names]
+        tables.append(columns_table(heading, ("setting", "value", "from"), rows))
     return tables
 
 

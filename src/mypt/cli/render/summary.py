@@ -1,14 +1,15 @@
 """What a log comes to, as a page: how the run went, its losses, gold, and what deserves a look."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from mypt import units
+from mypt.cli.render.tables import columns_table, pairs_table
 from mypt.log.figures import Few, LossFigures, LossPoint, Spike, Stall, StepFigures, Summary
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -20,13 +21,13 @@ _SHOWN = 3
 
 def summary_page(summary: Summary) -> Group:
     """One run: how it went, its losses, gold, and what deserves a look."""
-    parts: list[RenderableType] = [_heading(summary), _facts(_course(summary))]
+    parts: list[RenderableType] = [_heading(summary), pairs_table(None, _course(summary))]
     if summary.evaluations:
         parts.append(_losses(summary))
     if gold := list(_gold(summary)):
-        parts.append(_facts(gold, "Gold"))
+        parts.append(pairs_table("Gold", gold))
     if signs := _signs(summary):
-        parts.append(_facts(signs, "To look at"))
+        parts.append(pairs_table("To look at", signs))
     return Group(*parts, *(f"  {line}" for line in summary.advice), "")
 
 
@@ -48,8 +49,8 @@ def _heading(s: Summary) -> str:
     return f"[bold]{escape(s.log)}[/]{run}{several}"
 
 
-def _course(s: Summary) -> Iterator[tuple[str, str]]:
-    yield "state", f"[{_STYLE[s.state]}]{_state(s)}[/]"
+def _course(s: Summary) -> Iterator[tuple[str, str | Text]]:
+    yield "state", Text(_state(s), _STYLE[s.state])
     of = f" of {s.max_iters:,}" if s.max_iters else ""
     yield "steps", f"{s.step:,}{of}, {units.count(s.tokens)} tokens, {s.evaluations:,} evaluations"
     if s.steps:
@@ -71,7 +72,7 @@ def _course(s: Summary) -> Iterator[tuple[str, str]]:
         share = "" if r.mfu is None else f", {r.mfu:.1%} of the device's peak (MFU)"
         yield "arithmetic", f"{r.tflops:.2f} TFLOP/s in training steps{share}"
     if len(s.phases) > 1:
-        yield "phases", ", ".join(f"{escape(p.name)} after step {p.after_step:,}" for p in s.phases)
+        yield "phases", ", ".join(f"{p.name} after step {p.after_step:,}" for p in s.phases)
     if s.curve:
         yield "val loss", sparkline(s.curve)
 
@@ -85,19 +86,15 @@ def _logged_steps(steps: StepFigures) -> str:
 def _state(s: Summary) -> str:
     last = s.attempts[-1]
     if s.state == "stopped":
-        return f"stopped at step {last.end_step:,}: {escape(last.reason or '')}"
+        return f"stopped at step {last.end_step:,}: {last.reason or ''}"
     return f"crashed, the last word at step {s.step:,}" if s.state == "crashed" else s.state
 
 
 def _losses(s: Summary) -> Table:
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("loss", overflow="fold")
-    for heading in ("start", "best", "at step", "last", "change"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    figures = ("start", "best", "at step", "last", "change")
     named = {"val": s.val_loss, **({"train": s.train_loss} if s.train_loss else {}), **s.eval_sets}
-    for name, figures in named.items():
-        table.add_row(escape(name), *_loss_cells(figures))
-    return table
+    rows = [(escape(name), *_loss_cells(losses)) for name, losses in named.items()]
+    return columns_table(None, ("loss", *figures), rows, right=figures, whole=figures)
 
 
 def _loss_cells(f: LossFigures) -> tuple[str, ...]:
@@ -119,7 +116,7 @@ def _gold(s: Summary) -> Iterator[tuple[str, str]]:
     if g.blocked.count:
         guards = ", ".join(f"{guard} {n:,}" for guard, n in g.blocked_by.items())
         yield "blocked", f"{_times(g.blocked.count)}: {guards}"
-        yield from (("", f"step {b.step:,}: {escape(b.reason)}") for b in _ends(g.blocked))
+        yield from (("", f"step {b.step:,}: {b.reason}") for b in _ends(g.blocked))
 
 
 def _signs(s: Summary) -> list[tuple[str, str]]:
@@ -137,9 +134,9 @@ def _signs(s: Summary) -> list[tuple[str, str]]:
         rows.append(("skipped", f"{_times(signs.batches_skipped)} a batch whose loss or gradient was not finite"))
     if signs.losses_not_finite:
         rows.append(("no number", f"{_times(signs.losses_not_finite)} the val loss was not finite"))
-    if total := passed.torn + passed.foreign + passed.binary:
+    if passed.total:
         kinds = f"{passed.torn:,} torn, {passed.foreign:,} foreign, {passed.binary:,} binary"
-        rows.append(("lines", f"{total:,} of the log passed over: {kinds}"))
+        rows.append(("lines", f"{passed.total:,} of the log passed over: {kinds}"))
     return rows
 
 
@@ -160,12 +157,3 @@ def _ends(few: Few[Any]) -> list[Any]:
 def _times(count: int, before: str = "") -> str:
     times = "once" if count == 1 else f"{count:,} times"
     return f"{before} {times}".strip()
-
-
-def _facts(rows: Iterable[tuple[str, str]], title: str | None = None) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_header=False)
-    table.add_column("name", no_wrap=True)
-    table.add_column("value", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    return table

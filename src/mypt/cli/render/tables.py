@@ -1,12 +1,13 @@
 """Tables that several pages are made of, and how values stand in them."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from mypt.schema.files.state import DataRecord
@@ -19,13 +20,13 @@ def data_size(data: "DataRecord") -> str:
     return f"{characters}{tokens} ({data.train_tokens:,} train, {data.val_tokens:,} val)"
 
 
-def pairs_table(title: str, rows: Iterable[tuple[str, str]]) -> Table:
+def pairs_table(title: str | None, rows: Iterable[tuple[str, str | Text]]) -> Table:
     """Names and values under a title."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_header=False)
     table.add_column("name", no_wrap=True)
     table.add_column("value", overflow="fold")
     for name, value in rows:
-        table.add_row(name, escape(value))
+        table.add_row(name, escape(value) if isinstance(value, str) else value)
     return table
 
 
@@ -35,6 +36,36 @@ def rows_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]
     table.add_column(headings[0], no_wrap=True)
     for heading in headings[1:]:
         table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def columns_table(
+    title: str | None,
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Collection[str] = (),
+    whole: Collection[str] = (),
+) -> Table:
+    """Rows under a title and headings.
+
+    Args:
+        title: above all of it.
+        headings: of the columns.
+        rows: cells, whose brackets are markup.
+        right: columns that are set to the right.
+        whole: columns whose cells are never folded.
+    """
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for heading in headings:
+        table.add_column(
+            heading,
+            justify="right" if heading in right else "left",
+            overflow="ellipsis" if heading in whole else "fold",
+            no_wrap=heading in whole,
+        )
     for row in rows:
         table.add_row(*row)
     return table

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mypt.cli.arguments import AsJson, OutDir, Over, names_that_begin
+from mypt.cli.arguments import AsJson, OutDir, Over, name_argument
 from mypt.cli.console import busy, console, say
 from mypt.cli.verb import Verb
 from mypt.errors import UsageError
@@ -18,15 +18,7 @@ app = typer.Typer(add_completion=False)
 @app.command(cls=Verb, epilog="Example: mypt compare modelA modelB")
 def compare(
     ctx: typer.Context,
-    names: Annotated[
-        list[str],
-        typer.Argument(
-            help="Names or paths of bundles, or logs; two or more.",
-            metavar="NAME",
-            show_default=False,
-            autocompletion=names_that_begin,
-        ),
-    ],
+    names: Annotated[list[str], name_argument("Names or paths of bundles, or logs; two or more.")],
     out_dir: OutDir = DEFAULT_OUT_DIR,
     everything: Annotated[bool, typer.Option("--all", help="Show what is equal too.")] = False,
     plot: Annotated[bool, typer.Option("--plot", help="Draw the val losses in the terminal.")] = False,

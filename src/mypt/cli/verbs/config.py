@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mypt.cli.arguments import IgnoreUnknown
 from mypt.cli.console import console, say
 from mypt.cli.verb import Verb
 
@@ -22,9 +23,7 @@ def check(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(help="A flat JSON file of settings.", metavar="FILE")],
     preset: Annotated[str | None, typer.Option("--preset", help="The preset that the file is to be used with.")] = None,
-    ignore_unknown: Annotated[
-        bool, typer.Option("--ignore-unknown", help="Leave out fields that mypt does not have, and list them.")
-    ] = False,
+    ignore_unknown: IgnoreUnknown = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object of all settings.")] = False,
 ) -> None:
     """Say everything that is wrong with a config file at once, or show what its settings come to."""

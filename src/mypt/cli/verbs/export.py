@@ -22,7 +22,7 @@ def export_fp16(
     out_dir: OutDir = DEFAULT_OUT_DIR,
 ) -> None:
     """Write a light bundle for deployment: fp16 weights, no optimizer, and what the rounding cost."""
-    chosen = chosen_name(name, model_name, "default")
+    chosen = chosen_name(name, model_name)
     from mypt.cli.render.outcome import export_lines
     from mypt.cli.render.progress import ConsoleObserver
     from mypt.run.export import export_bundle

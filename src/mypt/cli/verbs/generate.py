@@ -28,7 +28,7 @@ def generate(
 ) -> None:
     """Continue a text with any bundle: the last one, gold or fp16."""
     config = resolve_section(GenerationConfig, given_settings(ctx))
-    chosen = chosen_name(name, model_name, "default")
+    chosen = chosen_name(name, model_name)
     from mypt.run.generate import stream_text
 
     pieces = stream_text(chosen, out_dir, config, device)

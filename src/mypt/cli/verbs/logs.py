@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from mypt.cli.arguments import LogName, OutDir, Over, names_that_begin
+from mypt.cli.arguments import LogName, OutDir, Over, log_argument
 from mypt.cli.console import busy, console, say
 from mypt.cli.verb import Verb
 from mypt.errors import InputError, UsageError, did_you_mean
-from mypt.log.locate import LOG_FOLDER, FoundLog, all_logs, find_log
+from mypt.log.locate import LOG_FOLDER, all_logs, find_log
 from mypt.schema.base import to_json_text
 from mypt.schema.files.events import EVENTS, TableEvent
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
@@ -32,12 +32,7 @@ def summarize(
     ctx: typer.Context,
     logs: Annotated[
         list[str] | None,
-        typer.Argument(
-            help=f"Paths of logs, or names of models; every log in {LOG_FOLDER.as_posix()} if none is given.",
-            metavar="LOG|NAME",
-            show_default=False,
-            autocompletion=names_that_begin,
-        ),
+        log_argument(f"Paths of logs, or names of models; every log in {LOG_FOLDER.as_posix()} if none is given."),
     ] = None,
     out_dir: OutDir = DEFAULT_OUT_DIR,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a log instead of pages.")] = False,
@@ -64,12 +59,9 @@ def show(
     ctx: typer.Context,
     log: LogName,
     event: Annotated[
-        list[str] | None,
-        typer.Option("--event", help="Only events of this name; can be given again.", show_default=False),
+        list[str] | None, typer.Option("--event", help="Only events of this name; can be given again.")
     ] = None,
-    last: Annotated[
-        int | None, typer.Option("--last", help="Only so many from the end.", min=1, show_default=False)
-    ] = None,
+    last: Annotated[int | None, typer.Option("--last", help="Only so many from the end.", min=1)] = None,
     every: Annotated[
         bool, typer.Option("--all", help="Also events that a later session superseded, and those of other runs.")
     ] = False,
@@ -77,8 +69,16 @@ def show(
     out_dir: OutDir = DEFAULT_OUT_DIR,
 ) -> None:
     """Show the events of a run."""
-    names = {_event_name(e) for e in event or EVENTS}
-    found = (e for e in _events(find_log(log, out_dir), every) if e["event"] in names)
+    from mypt.log.reader import read_events
+    from mypt.log.replay import Replay
+
+    for name in event or ():
+        if name not in EVENTS:
+            what = f"There is no event {name!r}{did_you_mean(name, EVENTS)}"
+            raise UsageError(what, f"Known: {', '.join(EVENTS)}.")
+    place = find_log(log, out_dir)
+    events = read_events(place.path) if every else Replay(place.path, place.run_id).live()
+    found = (e for e in events if e["event"] in (event or EVENTS))
     chosen: Iterator[dict[str, Any]] = iter(deque(found, last)) if last else found
     if as_json:
         for e in chosen:
@@ -110,17 +110,9 @@ def tail(
 @app.command(cls=Verb, epilog="Example: mypt logs plot dante --out curves.png")
 def plot(
     ctx: typer.Context,
-    logs: Annotated[
-        list[str],
-        typer.Argument(
-            help="Paths of logs, or names of models; several are drawn together.",
-            metavar="LOG|NAME",
-            autocompletion=names_that_begin,
-        ),
-    ],
+    logs: Annotated[list[str], log_argument("Paths of logs, or names of models; several are drawn together.")],
     out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Save as .png, .svg or .html instead of drawing in the terminal."),
+        Path | None, typer.Option("--out", help="Save as .png, .svg or .html instead of drawing in the terminal.")
     ] = None,
     over: Over = "tokens",
     out_dir: OutDir = DEFAULT_OUT_DIR,
@@ -146,18 +138,13 @@ def plot(
 def export(
     ctx: typer.Context,
     log: LogName,
-    csv: Annotated[Path | None, typer.Option("--csv", help="CSV file to write.", show_default=False)] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="CSV file to write.")] = None,
     parquet: Annotated[
-        Path | None,
-        typer.Option("--parquet", help="Parquet file to write; needs mypt[parquet].", show_default=False),
+        Path | None, typer.Option("--parquet", help=r"Parquet file to write; needs mypt\[parquet].")
     ] = None,
     tensorboard: Annotated[
         Path | None,
-        typer.Option(
-            "--tensorboard",
-            help="Folder for TensorBoard's event files; needs mypt[tensorboard].",
-            show_default=False,
-        ),
+        typer.Option("--tensorboard", help=r"Folder for TensorBoard's event files; needs mypt\[tensorboard]."),
     ] = None,
     event: Annotated[
         TableEvent,
@@ -180,18 +167,3 @@ def export(
                 written = write(table, target)
             what = "evaluations" if event == "eval" else "steps"
             say(console(ctx), f"Wrote {written:,} {what} to {target}.")
-
-
-def _events(place: FoundLog, every: bool) -> Iterator[dict[str, Any]]:
-    from mypt.log.reader import read_events
-    from mypt.log.replay import Replay
-
-    if every:
-        return read_events(place.path)
-    return Replay(place.path, place.run_id).live()
-
-
-def _event_name(name: str) -> str:
-    if name in EVENTS:
-        return name
-    raise UsageError(f"There is no event {name!r}{did_you_mean(name, EVENTS)}", f"Known: {', '.join(EVENTS)}.")

@@ -31,10 +31,9 @@ def prepare(
         typer.Argument(
             help="Texts: .txt, .md, .text, .jsonl, also with .gz, .parquet; files, folders or patterns with *.",
             metavar="INPUT",
-            show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the dataset, new or unfinished.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the dataset, new or unfinished.")],
 ) -> None:
     """Make token shards of texts of any size, once, for runs that read them without loading them.
 

@@ -24,7 +24,7 @@ def reproduce(
 
     Exits with 1 if anything differs.
     """
-    chosen = chosen_name(name, model_name, "default")
+    chosen = chosen_name(name, model_name)
     from mypt.cli.render.outcome import reproduction_lines
     from mypt.cli.render.plan import changes_table
     from mypt.cli.render.progress import ReproduceConsole

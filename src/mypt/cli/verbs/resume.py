@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from mypt.cli.arguments import ModelName, RunName, chosen_name
+from mypt.cli.arguments import ConfigFile, DryRun, IgnoreUnknown, ModelName, RunName, chosen_name
 from mypt.cli.options import given_settings
-from mypt.cli.training import ConfigFile, DryRun, IgnoreUnknown, run_and_show, words_of_this_call
+from mypt.cli.training import run_and_show
 from mypt.cli.verb import verb_with_settings
 from mypt.run.settings import settings_of_call
 from mypt.schema.settings.run import SECTIONS
@@ -31,16 +31,8 @@ def resume(
 
     Settings that are not given stay as recorded. Those of the architecture are refused if they differ.
     """
-    chosen = chosen_name(name, model_name, "default")
+    chosen = chosen_name(name, model_name)
     settings = settings_of_call(chosen, given_settings(ctx), config_file, ignore_unknown=ignore_unknown)
     from mypt.run.train import Call
 
-    call = Call(
-        chosen,
-        settings,
-        dry_run=dry_run,
-        must_exist=True,
-        from_gold=rewind == "gold",
-        command=words_of_this_call(),
-    )
-    run_and_show(call, ctx)
+    run_and_show(Call(chosen, settings, dry_run=dry_run, must_exist=True, from_gold=rewind == "gold"), ctx)

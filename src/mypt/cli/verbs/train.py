@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 
 from mypt.checkpoint.layout import check_name
-from mypt.cli.arguments import ModelName, RunName, chosen_name
+from mypt.cli.arguments import ConfigFile, DryRun, IgnoreUnknown, ModelName, RunName, chosen_name
 from mypt.cli.options import given_settings
-from mypt.cli.training import ConfigFile, DryRun, IgnoreUnknown, run_and_show, words_of_this_call
+from mypt.cli.training import run_and_show
 from mypt.cli.verb import verb_with_settings
 from mypt.run.settings import settings_of_call
 from mypt.schema.settings.run import SECTIONS
@@ -37,9 +37,9 @@ def train(
 
     The command line wins over the config file, that over the preset, and that over the defaults.
     """
-    chosen = check_name(chosen_name(name, model_name, "default"))
+    chosen = check_name(chosen_name(name, model_name))
     given = given_settings(ctx)
     settings = settings_of_call(chosen, given, config_file, preset, fresh=fresh, ignore_unknown=ignore_unknown)
     from mypt.run.train import Call
 
-    run_and_show(Call(chosen, settings, fresh=fresh, dry_run=dry_run, command=words_of_this_call()), ctx)
+    run_and_show(Call(chosen, settings, fresh=fresh, dry_run=dry_run), ctx)

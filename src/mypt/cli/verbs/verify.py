@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mypt.checkpoint.layout import bundle_names, bundle_path
-from mypt.cli.arguments import OutDir
+from mypt.cli.arguments import OutDir, name_argument
 from mypt.cli.console import console
 from mypt.cli.verb import FAILURE, Verb
 from mypt.errors import UsageError
@@ -19,10 +19,7 @@ app = typer.Typer(add_completion=False)
 @app.command(cls=Verb, epilog="Example: mypt verify dante")
 def verify(
     ctx: typer.Context,
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(help="Names of models; all of the folder when none is given.", metavar="NAME"),
-    ] = None,
+    names: Annotated[list[str] | None, name_argument("Names of models; all of the folder when none is given.")] = None,
     out_dir: OutDir = DEFAULT_OUT_DIR,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list instead of a table.")] = False,
 ) -> None:
