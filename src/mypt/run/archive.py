@@ -24,7 +24,7 @@ def move_run(manager: CheckpointManager, log: Path, observer: Observer) -> None:
 
 
 def copy_run(manager: CheckpointManager, log: Path, observer: Observer) -> None:
-    """Keep a copy of the last bundle and the log under a name of their own, before a rewind goes on from gold."""
+    """Copy the last bundle and the log to a name of their own, before a rewind to gold."""
     kept = _free_name(manager)
     kept_log = archived_log_path(log, manager.name, kept.name)
     if log.exists():

@@ -27,7 +27,7 @@ def open_data(
         settings: of the run.
         config: its architecture; the vocabulary's size may still follow the tokenizer.
         base: the tokenizer of the model that the run starts from; None for a new vocabulary.
-        observer: is told what takes long, and what was chosen.
+        observer: notified of long work, and of defaults that were chosen.
 
     Raises:
         UsageError: a source is unusable, or does not go with the others.
@@ -101,7 +101,7 @@ def recorded_data(
         config: the architecture.
         tokenizer: of the bundle.
         given: what a call names; None to rely on the record alone.
-        observer: is told what takes long.
+        observer: notified of long work.
 
     Raises:
         InputError: something is not to be found.

@@ -57,7 +57,7 @@ def export_bundle(name: str, out_dir: Path, out: Path | None, observer: Observer
         name: the source.
         out_dir: folder of all bundles.
         out: where to write; by default beside the source, with `_fp16` after its name.
-        observer: is told when the text of the run is not there to measure the loss on.
+        observer: notified if the run's data are not there to measure the loss on.
 
     Raises:
         UsageError: there is no such bundle, or `out` is taken by something else.

@@ -1,4 +1,4 @@
-"""`mypt generate`: text from any bundle, as it is produced."""
+"""`mypt generate`: streams text from any bundle."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -40,7 +40,7 @@ class Compared:
 
 
 class ReproduceObserver(Observer):
-    """Is told of each evaluation as it is compared."""
+    """Notified of each evaluation as it is compared."""
 
     def begun(self, first: int, last: int, tokens_per_step: int) -> None:
         """A session is about to be run again."""
@@ -51,7 +51,7 @@ class ReproduceObserver(Observer):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What running again came to.
+    """The result of a reproduction.
 
     Attributes:
         rows: every evaluation, in order.
@@ -108,8 +108,8 @@ def reproduce(name: str, out_dir: Path, steps: int | None, observer: ReproduceOb
     Args:
         name: a bundle, by name or by path.
         out_dir: folder of all bundles.
-        steps: prove only the first so many.
-        observer: is told of each step and comparison.
+        steps: reproduce only the first steps; None for all.
+        observer: notified of each step and comparison.
 
     Raises:
         BundleError: the bundle is damaged, or its record does not hold what it takes.

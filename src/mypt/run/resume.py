@@ -28,7 +28,7 @@ from mypt.train.session import assemble, open_session
 
 @dataclass(frozen=True)
 class Recorded:
-    """The record that a session goes on from.
+    """The record that a session continues.
 
     Attributes:
         path: of the run's bundle, for messages.
@@ -65,7 +65,7 @@ class Resumption:
         device: where to compute.
         asked: the settings that the call gives.
         changes: what differs from the record.
-        log_file: where the log goes on.
+        log_file: the log to append to.
     """
 
     training: TrainingConfig
@@ -82,14 +82,14 @@ def resume_session(
     command: tuple[str, ...],
     observer: Observer,
 ) -> Trainer:
-    """A trainer that goes on where a bundle stopped, with the training settings that were given.
+    """A trainer that continues a bundle, with the training settings of the call over the recorded ones.
 
     Args:
         manager: the run; its name is saved under.
         source: the bundle to go on from: the run's own last one, or an earlier one to rewind to.
         settings: what the call gave.
         command: the words of the call, for the record.
-        observer: is told what changes.
+        observer: notified of what changes.
 
     Raises:
         ConflictError: the call would change the architecture, the tokenizer or the data; all is listed.
@@ -157,7 +157,7 @@ def _resolve(recorded: Recorded, settings: RunSettings) -> Resumption:
 def _report(
     recorded: Recorded, going_on: Resumption, training: TrainingConfig, moved: list[Change], observer: Observer
 ) -> None:
-    """Tell what goes on and what differs from the record."""
+    """Report what is resumed and what differs from the record."""
     state = recorded.state
     observer.resuming(state.step, [*going_on.changes, *moved])
     notes = [

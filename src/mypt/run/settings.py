@@ -1,4 +1,4 @@
-"""The settings of a call, with the architecture of the bundle that it goes on from where nobody gives another."""
+"""The settings of a call; what it leaves out of the architecture is that of the bundle it continues."""
 
 from collections.abc import Mapping
 from pathlib import Path

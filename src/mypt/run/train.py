@@ -1,4 +1,4 @@
-"""`mypt train` and `mypt resume`: start a run, or go on with the one that has this name."""
+"""`mypt train` and `mypt resume`: start a run, or resume the one of this name."""
 
 import time
 from contextlib import ExitStack
@@ -68,7 +68,7 @@ class Outcome:
 
 
 def train(call: Call, observer: Observer) -> Outcome:
-    """Resolve, build, run, save: start the run, or go on with the recorded one if nothing in the call contradicts it.
+    """Resolve, build, run, save: start a run, or resume the recorded one if the call does not contradict it.
 
     Raises:
         UsageError: the call, a setting or the text is wrong, or it contradicts the recorded run.
@@ -79,7 +79,7 @@ def train(call: Call, observer: Observer) -> Outcome:
     manager = _manager(call)
     recorded = manager.exists() and not call.fresh
     with ExitStack() as held:
-        if recorded and not call.dry_run:  # nobody else may move the bundle while it is read and gone on with
+        if recorded and not call.dry_run:  # no other process may move the bundle while it is read and resumed
             held.enter_context(locked(manager.path, observer.notice, *manager.family()))
         trainer = _build(call, manager, recorded, observer)
         if trainer.state.step >= trainer.training.max_iters:
@@ -119,7 +119,7 @@ def _manager(call: Call) -> CheckpointManager:
 
 
 def _build(call: Call, manager: CheckpointManager, recorded: bool, observer: Observer) -> Trainer:
-    """The session of the call: the first of a new run, or one that goes on from the last or the gold bundle."""
+    """The session of the call: the first of a new run, or one that resumes the last or the gold bundle."""
     if not recorded:
         return start_session(manager, call.settings, call.command, observer)
     source = _gold_of(manager) if call.from_gold else manager

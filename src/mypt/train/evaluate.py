@@ -17,7 +17,7 @@ from mypt.train.device.precision import Precision
 
 @dataclass(frozen=True)
 class Measured:
-    """What an evaluation of one set came to.
+    """The result of an evaluation of one set.
 
     Attributes:
         loss: mean next-token loss, nats per token.
@@ -43,8 +43,8 @@ def evaluate(
     """Measure the mean next-token loss of a split, without dropout.
 
     Why this metric: it is the quantity that training lowers, measured on windows that never change within
-    a run, so that two evaluations differ by the weights alone. No token counts twice; only those that a loss
-    mask leaves out do not count. No random number is drawn, so training goes on as if nothing had been measured.
+    a run, so that two evaluations differ by the weights alone. Windows do not overlap; tokens that a loss mask
+    leaves out do not count. No random number is drawn, so training continues as if nothing had been measured.
 
     Args:
         model: the model; its training mode is restored afterwards.

@@ -123,7 +123,7 @@ def batch_skipped(result: "StepResult", windows: list[list[int]]) -> BatchSkippe
 
 
 def gold_decided(decision: Decision, step: int, val_loss: float) -> GoldCheckpoint | GoldBlocked | None:
-    """The event of a gold decision; None if it comes to nothing."""
+    """The event of a gold decision; None if the loss was no better."""
     if decision.kind == "gold":
         return GoldCheckpoint(iter=step, timestamp=timestamp(), val_loss=val_loss, prev_best=decision.best)
     if decision.reason is None:

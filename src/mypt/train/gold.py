@@ -20,7 +20,7 @@ class Losses:
 
 @dataclass(frozen=True)
 class Decision:
-    """What an evaluation comes to.
+    """The decision on one evaluation.
 
     Attributes:
         kind: `gold`, `blocked` by a guard although the loss is better, or `none`.
@@ -39,8 +39,8 @@ def decide_gold(state: GoldState, step: int, losses: Losses, training: TrainingC
     """Decide on one evaluation.
 
     The loss has to be lower than that of the gold checkpoint, and no guard may hold: overfitting, a rising trend
-    before the dip, a further eval set that got much worse. A loss that is no number is never gold and counts as
-    a rise. Folding this over the evaluations of a run gives the same decisions wherever the run was stopped.
+    before the dip, a regression on a further eval set. A NaN loss is never gold and counts as a rise. Folding this
+    over the evaluations of a run gives the same decisions wherever the run was stopped.
     """
     baseline = {**losses.eval_sets, **(state.baseline or {})}
     last = state.last_val_loss

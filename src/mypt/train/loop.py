@@ -107,7 +107,7 @@ class Trainer:
         return self.state.training_config
 
     def compile_for(self, training_s: float) -> None:
-        """Decide on torch.compile for so many seconds of training, and put the decision into the record."""
+        """Decide whether to compile the loss, and record the decision."""
         model = self.stepper.model
         self.compiled = choose(self.training, str(model.device), training_s)
         self.stepper.loss = CompiledLoss(model, self.observer.notice) if self.compiled.on else model.loss

@@ -13,18 +13,18 @@ class Observer:
     """Ignores every report; subclasses override what they need."""
 
     def busy(self, what: str) -> AbstractContextManager[None]:
-        """Something that may take seconds is done inside this context."""
+        """A context around work that may take seconds."""
         del what
         return nullcontext()
 
     def notice(self, text: str) -> None:
-        """One line that the user should know."""
+        """A line for the user."""
 
     def planned(self, plan: Plan) -> None:
         """Everything is ready and a step has been timed."""
 
     def resuming(self, step: int, changes: Sequence[Change]) -> None:
-        """A recorded run goes on from `step`, with these differences."""
+        """A recorded run is resumed at `step`, with these differences."""
 
     def started(self, step: int, max_iters: int, tokens_per_step: int) -> None:
         """Training begins after `step` completed steps."""
@@ -39,7 +39,7 @@ class Observer:
         """The bundle holds `step` now."""
 
     def evaluating(self, done: int, total: int) -> None:
-        """An evaluation has done so many of its batches."""
+        """An evaluation has finished `done` of its `total` batches."""
 
     def evaluated(self, event: Eval, max_iters: int, eta_seconds: float) -> None:
         """An evaluation is done and logged."""

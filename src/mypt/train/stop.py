@@ -11,7 +11,7 @@ from types import FrameType
 
 @dataclass
 class Stop:
-    """A wish to stop, looked at after every step.
+    """A request to stop, checked after every step.
 
     Attributes:
         signum: the signal that asked for it; None if none did.

@@ -65,7 +65,7 @@ class Throughput:
 
 
 def throughput(tokens: int, seconds: float, config: GPTConfig, device: str) -> Throughput:
-    """Rates of so many tokens in so many seconds.
+    """Rates of `tokens` in `seconds`.
 
     Args:
         tokens: learned from.

@@ -1,4 +1,4 @@
-"""Bundles written by a thread of their own, so that a GPU goes on training meanwhile."""
+"""Writes bundles in a thread of their own while a GPU trains."""
 
 from collections import deque
 from collections.abc import Callable
@@ -9,14 +9,14 @@ from typing import Self
 from mypt.checkpoint.manager import CheckpointManager, Content
 
 WAITING = 2
-"""Saves that may wait for the disk: those of one evaluation, gold and the run's own. Each holds its tensors in RAM."""
+"""Saves that may queue: gold and the last step of one evaluation. Each holds its tensors in RAM."""
 
 
 class AsyncSaver:
-    """Writes bundles one after another, beside training or in its turn; when its context ends, all are written.
+    """Writes bundles one after another, in a thread or at once; leaving its context waits for all of them.
 
     Args:
-        beside: whether training goes on while a bundle is written.
+        beside: write in a thread while training continues.
     """
 
     def __init__(self, beside: bool) -> None:
@@ -33,7 +33,7 @@ class AsyncSaver:
             self.wait()
 
     def save(self, to: CheckpointManager, content: Content, done: Callable[[], None]) -> None:
-        """Write `content`, which nobody changes from now on, and call `done` when it is on the disk.
+        """Write `content`, which must not change from now on, and call `done` once it is on disk.
 
         Raises:
             StorageError: the disk refused this save, or one before it.
@@ -50,7 +50,7 @@ class AsyncSaver:
             write()
 
     def wait(self) -> None:
-        """Return when everything is on the disk.
+        """Wait until everything is on disk.
 
         Raises:
             StorageError: the disk refused.

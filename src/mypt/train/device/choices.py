@@ -43,9 +43,9 @@ def settle_choices(
 
     Args:
         model: on its device.
-        training: the settings; None stands for what is to be measured.
+        training: the settings; None marks what is to be measured.
         asked: names of the settings that this call gives.
-        resumed: whether the run began before; then Muon goes on as it did, also where no record says how.
+        resumed: on a resume, Muon keeps its precision, even if the record does not name it.
     """
     update: dict[str, object] = {}
     if training.use_amp is None:
@@ -87,7 +87,7 @@ def choose_amp(model: Network, training: TrainingConfig) -> Choice:
     """Whether half precision makes a step of this model at least `GAIN` times as fast on its device.
 
     One layer and the output layer are taken forward and backward in both precisions, in turn, at the sizes that
-    training uses. With the update of the weights, which half precision leaves as it is, they stand for the step.
+    training uses. Their times and that of the update, which is in fp32 either way, add up to the step.
     """
     device, name = str(model.device), training.amp_dtype
     if not has_hardware_for(device, name):

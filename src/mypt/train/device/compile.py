@@ -32,7 +32,7 @@ class CompiledLoss:
 
     Args:
         model: whose loss.
-        notice: is told of the failure.
+        notice: called with a sentence on the failure.
     """
 
     def __init__(self, model: Network, notice: Callable[[str], None]) -> None:
@@ -45,10 +45,10 @@ class CompiledLoss:
         """As `Network.loss`."""
         try:
             loss = self._loss(tokens, targets)
-        except Exception as error:  # the compiler fails in as many ways as it has parts
+        except Exception as error:  # the compiler raises many types of errors
             if self._proven:
                 raise
-            self.notice(f"torch.compile failed, so the model runs as it is: {str(error).splitlines()[0]}")
+            self.notice(f"torch.compile failed, so the model runs in eager mode: {str(error).splitlines()[0]}")
             self._loss = self.model.loss
             loss = self._loss(tokens, targets)
         self._proven = True

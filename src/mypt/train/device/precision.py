@@ -41,7 +41,7 @@ class Precision:
         self.scaler.unscale_(optimizer)  # type: ignore[arg-type]  # param_groups are all that it asks for
 
     def step(self, optimizer: AnyOptimizer) -> None:
-        """Move the weights, unless the loss scale has made a gradient overflow."""
+        """Step the optimizer, unless the loss scale made a gradient overflow."""
         self.scaler.step(optimizer)  # type: ignore[arg-type]  # param_groups and step are all that it asks for
         self.scaler.update()
 
