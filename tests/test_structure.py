@@ -70,7 +70,7 @@ def test_rooms_modules_and_functions_are_of_a_size_to_be_read() -> None:
         assert len(text.splitlines()) <= 350, path
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
-                assert (node.end_lineno or 0) - node.lineno < 75, f"{path}: {node.name}"
+                assert (node.end_lineno or 0) - node.lineno < 60, f"{path}: {node.name}"
 
 
 def run_python(code: str, folder: Path) -> str:

@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-import mypt
-
 ROOT = Path(__file__).parents[2]
 PAGES = {page.name for page in (ROOT / "docs").glob("*.md")}
 needs_mkdocs = pytest.mark.skipif(find_spec("mkdocs") is None, reason="needs mypt[docs]")
@@ -102,8 +100,3 @@ def test_hooks_before_a_commit_are_those_of_make_test() -> None:
     (repo,) = parsed(".pre-commit-config.yaml")["repos"]
     entries = " ".join(hook["entry"] for hook in repo["hooks"])
     assert repo["repo"] == "local" and all(tool in entries for tool in ("ruff check", "ruff format", "mypy"))
-
-
-def test_the_version_is_the_same_in_both_places() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["version"] == mypt.__version__
