@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 import typer
 from pydantic import TypeAdapter
+from rich.text import Text
 from typer.main import get_command
 
 from mypt.checkpoint.describe import BundleDescription
@@ -164,7 +165,22 @@ def _word(argument: Any) -> str:
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"\[/?dim\]", "", text)
+    return re.sub(r"\[/?dim\]", "", text).replace(r"\[", "[")
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_no_help_text_loses_a_word_in_brackets(verb: str) -> None:
+    command = COMMANDS[verb]
+    for text in (command.help, command.epilog, *(parameter.help for parameter in parameters_of(verb))):
+        assert Text.from_markup(text or "").plain == _plain(text or "")
+
+
+@pytest.mark.parametrize(
+    "call", ["inspect --sort x", "compare a b --over x", "logs plot a --over x", "resume --from x"]
+)
+def test_a_wrong_choice_is_told_in_plain_words(call: str, mypt: Mypt) -> None:
+    shown = mypt(*call.split(), ok=False)
+    assert shown.exit_code == 2 and "'x' is not one of" in shown.stderr and "Value error" not in shown.stderr
 
 
 def test_the_reference_is_what_the_command_line_says() -> None:

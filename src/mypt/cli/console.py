@@ -3,13 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Timer
-from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
-
-if TYPE_CHECKING:
-    from rich.status import Status
 
 WIDTH = "mypt.width"
 """Where the context of a call keeps what `--width` says."""
@@ -38,20 +34,16 @@ def say(shown: Console, *lines: str) -> None:
 def busy(what: str) -> Iterator[None]:
     """Say in a terminal what takes long, once it has taken a second."""
     shown = error_console()
-    said: list[Status] = []
-
-    def begin() -> None:
-        said.append(shown.status(what))
-        said[0].start()
-
-    timer = Timer(1.0, begin)
-    if shown.is_terminal:
-        timer.start()
+    if not shown.is_terminal:
+        yield
+        return
+    status = shown.status(what)
+    timer = Timer(1.0, status.start)
     try:
+        timer.start()
         yield
     finally:
         timer.cancel()
-        if timer.ident is not None:
+        if timer.ident is not None:  # it did start
             timer.join()
-        for status in said:
-            status.stop()
+        status.stop()

@@ -27,20 +27,13 @@ def _keep(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> None:
     ctx.meta[f"mypt.{param.name}"] = value
 
 
+def _kept(spelling: str, help: str, least: int | None = None) -> Any:  # noqa: A002 - typer's own word
+    return typer.Option(spelling, help=help, min=least, expose_value=False, callback=_keep)
+
+
 def _of_every_verb(
-    width: Annotated[
-        int | None,
-        typer.Option(
-            "--width",
-            help="Columns of tables; the terminal's when not given.",
-            min=20,
-            expose_value=False,
-            callback=_keep,
-        ),
-    ] = None,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an error.", expose_value=False, callback=_keep)
-    ] = False,
+    width: Annotated[int | None, _kept("--width", "Columns of tables; the terminal's when not given.", 20)] = None,
+    debug: Annotated[bool, _kept("--debug", "Show the traceback of an error.")] = False,
 ) -> None:
     """The options of every verb; only typer reads them here."""
 
@@ -60,12 +53,27 @@ class Verb(TyperCommand):
         own = super().get_params(ctx)
         return [*own[: len(self.params)], *self._further_params, *own[len(self.params) :]]
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words of a call; a wrong choice is told without pydantic's name for the kind of fault."""
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
     def invoke(self, ctx: Any) -> Any:
         """Call the function after putting right what a crash left half switched in the folder that it reads."""
         with _errors_told(ctx.meta[_DEBUG]):
             if "out_dir" in ctx.params:
                 say(error_console(), *recover_all(ctx.params["out_dir"]))
             return super().invoke(ctx)
+
+
+def group(name: str, help: str) -> typer.Typer:  # noqa: A002 - typer's own word
+    """An app of verbs that are called by two words; its callback makes it one even if it has a single verb."""
+    app = typer.Typer(name=name, add_completion=False, no_args_is_help=True)
+    app.callback(help=help)(lambda: None)
+    return app
 
 
 def verb_with_settings(settings: Mapping[str, type[Section]]) -> type[Verb]:

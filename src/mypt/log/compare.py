@@ -91,10 +91,9 @@ def _verdict(runs: Sequence[RunRecord]) -> tuple[Verdict, list[str]]:
     untold = [run.label for run in runs if not run.data.get("fingerprint")]
     if untold:
         return "not comparable", [f"{', '.join(untold)} does not tell its validation data."]
-    same_data = len({run.data["fingerprint"] for run in runs}) == 1
-    tokenizers = {(run.data.get("tokenizer"), run.data.get("tokenizer_size")) for run in runs}
-    if not same_data:
+    if len({run.data["fingerprint"] for run in runs}) > 1:
         return "not comparable", ["Their validation data are not the same."]
+    tokenizers = {(run.data.get("tokenizer"), run.data.get("tokenizer_size")) for run in runs}
     if len(tokenizers) > 1:
         shown = ", ".join(f"{r.label}: {r.data.get('tokenizer')} of {r.data.get('tokenizer_size')}" for r in runs)
         return "comparable in bits per byte only", [f"Their tokenizers are not the same ({shown})."]

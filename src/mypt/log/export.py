@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -16,7 +17,6 @@ from mypt.schema.files.events import EVENTS, TableEvent, eval_sets
 
 BATCH = 50_000
 """Rows of a parquet file that are in memory at a time."""
-_LEFT_OUT = "event"
 _MISSING: dict[TableEvent, tuple[str, str]] = {
     "eval": ("evaluation", "Wait for the first one, or give another log."),
     "step": ("single step", "`mypt train --log-interval N` logs every N-th one; or give another log."),
@@ -57,11 +57,11 @@ def event_table(path: Path, run_id: str | None = None, event: TableEvent = "eval
     if not found:
         what, todo = _MISSING[event]
         raise InputError(f"There is no {what} in {path}.", todo)
-    ordered: list[str] = []
+    del found["event"]
+    documented: list[str] = []
     for name in EVENTS[event].model_fields:
-        ordered += [name] if name in found and name != _LEFT_OUT else []
-        ordered += eval_sets(found) if name == "val_loss" else ()
-    ordered += [name for name in found if name not in ordered and name != _LEFT_OUT]
+        documented += [name, *(eval_sets(found) if name == "val_loss" else ())]
+    ordered = [name for name in dict.fromkeys([*documented, *found]) if name in found]
     return EventTable(replay, event, {name: frozenset(found[name]) for name in ordered})
 
 
@@ -70,7 +70,7 @@ def write_csv(table: EventTable, target: Path) -> int:
     with storage_errors(target, "--csv"), _new(table, target).open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(table.types))
         writer.writeheader()
-        return _counted(table.rows(), lambda rows: writer.writerows(rows))
+        return _counted(table.rows(), writer.writerows)
 
 
 def write_parquet(table: EventTable, target: Path) -> int:
@@ -79,13 +79,9 @@ def write_parquet(table: EventTable, target: Path) -> int:
     Raises:
         UsageError: pyarrow is not installed.
     """
-    try:
+    with _needed("Parquet files need pyarrow", "mypt[parquet]"):
         import pyarrow
         import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise UsageError(
-            "Parquet files need pyarrow, which is not installed.", "Call `pip install mypt[parquet]`, or use --csv."
-        ) from error
     schema = pyarrow.schema([(name, _arrow(pyarrow, types)) for name, types in table.types.items()])
     with storage_errors(target, "--parquet"), parquet.ParquetWriter(_new(table, target), schema) as writer:
         texts = [field.name for field in schema if field.type == pyarrow.string()]
@@ -101,13 +97,8 @@ def write_tensorboard(table: EventTable, target: Path) -> int:
     Raises:
         UsageError: tensorboard is not installed, or the folder holds event files, which the new curves would blur.
     """
-    try:
+    with _needed("TensorBoard's files need tensorboard", "'mypt[tensorboard]'"):
         from tensorboard.summary import Writer  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise UsageError(
-            "TensorBoard's files need tensorboard, which is not installed.",
-            "Call `pip install 'mypt[tensorboard]'`, or use --csv.",
-        ) from error
     if any(target.glob("events.out.tfevents.*")):
         raise UsageError(f"{target} already holds TensorBoard's event files.", "Give another folder, or remove them.")
     with storage_errors(target, "--tensorboard"):
@@ -115,6 +106,15 @@ def write_tensorboard(table: EventTable, target: Path) -> int:
         written = _counted(table.rows(), lambda rows: _add_scalars(writer, rows))
         writer.close()
     return written
+
+
+@contextmanager
+def _needed(what: str, extra: str) -> Iterator[None]:
+    """Name the extra that an import needs."""
+    try:
+        yield
+    except ImportError as error:
+        raise UsageError(f"{what}, which is not installed.", f"Call `pip install {extra}`, or use --csv.") from error
 
 
 def _add_scalars(writer: Any, rows: Iterable[dict[str, Any]]) -> None:

@@ -47,12 +47,9 @@ def find_log(word: str, out_dir: Path) -> FoundLog:
     if own.is_file():
         return FoundLog(own, out_dir / path.name)
     names = [p.name.removesuffix(_END) for p in all_logs()]
-    raise InputError(
-        f"There is no log {word!r}{did_you_mean(word, names)}",
-        f"Those in {LOG_FOLDER.as_posix()}: {', '.join(names)}."
-        if names
-        else "`mypt train` writes one for each model.",
-    )
+    there = f"Those in {LOG_FOLDER.as_posix()}: {', '.join(names)}."
+    todo = there if names else "`mypt train` writes one for each model."
+    raise InputError(f"There is no log {word!r}{did_you_mean(word, names)}", todo)
 
 
 def all_logs() -> list[Path]:

@@ -130,8 +130,8 @@ def _unreadable_noted(run: RunRecord) -> Iterator[None]:
 def _data_facts(state: Facts) -> Facts:
     """What a training state says of data and circumstances, flat."""
     data, environment = state["data"] or {}, state["environment"] or {}
-    facts = {n: data[n] for n in ("fingerprint", "dataset_dir", "sampling", "masked") if n in data}
-    facts |= {n: data[n] for n in ("train_tokens", "val_tokens") if n in data}
+    told = ("fingerprint", "dataset_dir", "sampling", "masked", "train_tokens", "val_tokens")
+    facts = {n: data[n] for n in told if n in data}
     facts["eval_sets"] = {name: record["fingerprint"] for name, record in state["eval_sets"].items()}
     facts["phases"] = [phase["name"] for phase in state["curriculum"]]
     facts["parent"] = f"{state['parent']['name']} at step {state['parent']['step']}" if state["parent"] else None

@@ -62,13 +62,12 @@ def _plot_train(plt: Any, run: "RunRecord", axis: Axis, *, colour: bool) -> None
     """The train losses of single steps, where they were logged, and those of the evaluations over them."""
     steps = ((_X[axis](p), p.loss) for p in run.steps)
     train = ((_X[axis](p), p.train_loss) for p in run.curve)
-    if colour:
-        _plot_points(plt.plot, steps, label=f"{run.label} steps", marker="braille", color="gray")
-        shade = "cyan" if run.steps else "gray"
-        _plot_points(plt.plot, train, label=f"{run.label} train", marker="braille", color=shade)
-    else:
-        _plot_points(plt.plot, steps, label=f"{run.label} steps", marker="'", color=None)
-        _plot_points(plt.plot, train, label=f"{run.label} train", marker=".", color=None)
+    for what, points, shade, mark in (
+        ("steps", steps, "gray", "'"),
+        ("train", train, "cyan" if run.steps else "gray", "."),
+    ):
+        marker, color = ("braille", shade) if colour else (mark, None)
+        _plot_points(plt.plot, points, label=f"{run.label} {what}", marker=marker, color=color)
 
 
 def _plot_points(
@@ -81,12 +80,7 @@ def _plot_points(
 
 
 def save_plot(runs: "Sequence[RunRecord]", axis: Axis, path: Path) -> None:
-    """Val and train loss above, also of single steps, learning rate below, with phases, gold and blocks.
-
-    Args:
-        runs: what to draw.
-        axis: what to draw over.
-        path: ends in .png, .svg or .html.
+    """Save a .png, .svg or .html: val and train loss above, learning rate below, with phases, gold and blocks.
 
     Raises:
         UsageError: the name says nothing of the form, or the extra that draws is not installed.

@@ -43,11 +43,7 @@ class Follower:
         self._start_step, self._max_iters = 0, 0
 
     def lines(self, on: bool) -> Iterator[str]:
-        """The lines of the last evaluations, and of everything after them.
-
-        Args:
-            on: also those to come, until the run ends.
-        """
+        """The lines of the last evaluations and all after them; if `on`, also those to come until the run ends."""
         offset = whole_bytes(self.path)
         replay = Replay(self.path, self.run_id, offset)
         recent: deque[list[str]] = deque(maxlen=self.last)

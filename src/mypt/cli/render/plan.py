@@ -21,7 +21,11 @@ def plan_table(plan: Plan) -> Table:
     rows = [
         ("data", data_size(data)),
         ("coverage", f"the run sees the training text {plan.coverage:.3g} times"),
-        ("model", _model_line(plan)),
+        (
+            "model",
+            f"{units.parameters(plan.parameters)} parameters: {config.n_layer} layers, {config.n_head} heads, "
+            f"{config.n_embd} wide, context {config.block_size}, vocabulary {config.vocab_size:,}",
+        ),
         ("computing", f"{config.device} in {plan.precision}, {plan.tokens_per_step:,} tokens a step"),
         ("memory", f"about {units.size(plan.memory_estimate)} estimated{measured}"),
         ("disk", f"{units.size(plan.disk_needed)} needed, {units.size(plan.disk_free)} free"),
@@ -44,11 +48,3 @@ def changes_table(changes: Sequence[Change]) -> Table:
     """What differs from the recorded run."""
     rows = [(c.name, escape(str(c.recorded)), escape(str(c.now)), _MEANING[c.meaning]) for c in changes]
     return columns_table("Changed since the record", ("setting", "recorded", "now", "what it means"), rows)
-
-
-def _model_line(plan: Plan) -> str:
-    c = plan.config
-    return (
-        f"{units.parameters(plan.parameters)} parameters: {c.n_layer} layers, {c.n_head} heads, {c.n_embd} wide, "
-        f"context {c.block_size}, vocabulary {c.vocab_size:,}"
-    )

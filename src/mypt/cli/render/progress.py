@@ -22,12 +22,7 @@ REFRESH_S = 0.25
 
 
 class ConsoleObserver(Observer):
-    """Prints what a run does.
-
-    Args:
-        console: where to.
-        name: the model's name, for messages.
-    """
+    """Prints what a run does, under the name of its model."""
 
     def __init__(self, console: Console, name: str) -> None:
         self.console = console

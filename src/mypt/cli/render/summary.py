@@ -1,7 +1,7 @@
 """What a log comes to, as a page: how the run went, its losses, gold, and what deserves a look."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TypeVar
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -10,13 +10,14 @@ from rich.text import Text
 
 from mypt import units
 from mypt.cli.render.tables import columns_table, pairs_table
-from mypt.log.figures import Few, LossFigures, LossPoint, Spike, Stall, StepFigures, Summary
+from mypt.log.figures import Few, LossFigures, LossPoint, StepFigures, Summary
 
 BARS = "▁▂▃▄▅▆▇█"
 SPARKS = 60
 """Bars in the line of val losses: as many as fit beside their name at 80 columns."""
 _STYLE = {"complete": "green", "running": "cyan", "stopped": "yellow", "unfinished": "yellow", "crashed": "red"}
 _SHOWN = 3
+T = TypeVar("T")
 
 
 def summary_page(summary: Summary) -> Group:
@@ -26,7 +27,7 @@ def summary_page(summary: Summary) -> Group:
         parts.append(_losses(summary))
     if gold := list(_gold(summary)):
         parts.append(pairs_table("Gold", gold))
-    if signs := _signs(summary):
+    if signs := list(_signs(summary)):
         parts.append(pairs_table("To look at", signs))
     return Group(*parts, *(f"  {line}" for line in summary.advice), "")
 
@@ -119,36 +120,31 @@ def _gold(s: Summary) -> Iterator[tuple[str, str]]:
         yield from (("", f"step {b.step:,}: {b.reason}") for b in _ends(g.blocked))
 
 
-def _signs(s: Summary) -> list[tuple[str, str]]:
+def _signs(s: Summary) -> Iterator[tuple[str, str]]:
     signs, passed = s.signs, s.passed_over
-    rows = []
     if signs.overfit_after is not None:
-        rows.append(("overfit", f"val loss rises after step {signs.overfit_after:,} while the train loss falls"))
+        yield "overfit", f"val loss rises after step {signs.overfit_after:,} while the train loss falls"
     if signs.rising >= _SHOWN:
-        rows.append(("rising", f"the last {signs.rising:,} evaluations are each above the one before"))
+        yield "rising", f"the last {signs.rising:,} evaluations are each above the one before"
     if signs.spikes.count:
-        rows.append(("spikes", f"{signs.spikes.count:,}: " + "; ".join(map(_spike, _ends(signs.spikes)))))
+        rises = (f"{p.before:.4f} to {p.loss:.4f} at step {p.step:,}" for p in _ends(signs.spikes))
+        yield "spikes", f"{signs.spikes.count:,}: {'; '.join(rises)}"
     if signs.stalls.count:
-        rows.append(("stalls", f"{signs.stalls.count:,}: " + "; ".join(map(_stall, _ends(signs.stalls)))))
+        gaps = (
+            f"{units.duration(p.gap_s)} before step {p.step:,} (usual {units.duration(p.usual_s)})"
+            for p in _ends(signs.stalls)
+        )
+        yield "stalls", f"{signs.stalls.count:,}: {'; '.join(gaps)}"
     if signs.batches_skipped:
-        rows.append(("skipped", f"{_times(signs.batches_skipped)} a batch whose loss or gradient was not finite"))
+        yield "skipped", f"{_times(signs.batches_skipped)} a batch whose loss or gradient was not finite"
     if signs.losses_not_finite:
-        rows.append(("no number", f"{_times(signs.losses_not_finite)} the val loss was not finite"))
+        yield "no number", f"{_times(signs.losses_not_finite)} the val loss was not finite"
     if passed.total:
         kinds = f"{passed.torn:,} torn, {passed.foreign:,} foreign, {passed.binary:,} binary"
-        rows.append(("lines", f"{passed.total:,} of the log passed over: {kinds}"))
-    return rows
+        yield "lines", f"{passed.total:,} of the log passed over: {kinds}"
 
 
-def _spike(s: Spike) -> str:
-    return f"{s.before:.4f} to {s.loss:.4f} at step {s.step:,}"
-
-
-def _stall(s: Stall) -> str:
-    return f"{units.duration(s.gap_s)} before step {s.step:,} (usual {units.duration(s.usual_s)})"
-
-
-def _ends(few: Few[Any]) -> list[Any]:
+def _ends(few: Few[T]) -> list[T]:
     """The first and the last of a list, as many as a page bears."""
     every = [*few.first, *few.last]
     return every if len(every) <= _SHOWN else [*every[: _SHOWN - 1], every[-1]]

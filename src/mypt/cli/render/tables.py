@@ -49,15 +49,7 @@ def columns_table(
     right: Collection[str] = (),
     whole: Collection[str] = (),
 ) -> Table:
-    """Rows under a title and headings.
-
-    Args:
-        title: above all of it.
-        headings: of the columns.
-        rows: cells, whose brackets are markup.
-        right: columns that are set to the right.
-        whole: columns whose cells are never folded.
-    """
+    """Rows under headings, some of them set to the right, some never folded; brackets in the cells are markup."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for heading in headings:
         table.add_column(

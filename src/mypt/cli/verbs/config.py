@@ -8,14 +8,9 @@ import typer
 
 from mypt.cli.arguments import IgnoreUnknown
 from mypt.cli.console import console, say
-from mypt.cli.verb import Verb
+from mypt.cli.verb import Verb, group
 
-app = typer.Typer(name="config", add_completion=False, no_args_is_help=True)
-
-
-@app.callback()
-def config() -> None:
-    """Look at config files."""
+app = group("config", "Look at config files.")
 
 
 @app.command(cls=Verb, epilog="Example: mypt config check dante.json")

@@ -8,14 +8,9 @@ import typer
 
 from mypt.cli.arguments import AsJson
 from mypt.cli.console import console, say
-from mypt.cli.verb import FAILURE, Verb
+from mypt.cli.verb import FAILURE, Verb, group
 
-app = typer.Typer(name="data", add_completion=False, no_args_is_help=True)
-
-
-@app.callback()
-def data() -> None:
-    """Look at folders of token shards."""
+app = group("data", "Look at folders of token shards.")
 
 
 @app.command(cls=Verb, epilog="Example: mypt data inspect data/dante")

@@ -10,7 +10,7 @@ import typer
 
 from mypt.cli.arguments import LogName, OutDir, Over, log_argument
 from mypt.cli.console import busy, console, say
-from mypt.cli.verb import Verb
+from mypt.cli.verb import Verb, group
 from mypt.errors import InputError, UsageError, did_you_mean
 from mypt.log.locate import LOG_FOLDER, all_logs, find_log
 from mypt.schema.base import to_json_text
@@ -19,12 +19,7 @@ from mypt.schema.settings.output import DEFAULT_OUT_DIR
 
 _LAST_EVALS = 5
 
-app = typer.Typer(name="logs", add_completion=False, no_args_is_help=True)
-
-
-@app.callback()
-def logs() -> None:
-    """Look at the logs of runs."""
+app = group("logs", "Look at the logs of runs.")
 
 
 @app.command(cls=Verb, epilog="Example: mypt logs summarize dante")

@@ -35,12 +35,11 @@ def verify(
     from mypt.run.verify import verify_bundle
 
     checks = [check for path in paths for check in verify_bundle(path)]
+    faults = sum(c.ok is False for c in checks)
     if as_json:
         typer.echo(json.dumps([asdict(c) for c in checks], indent=2))
     else:
         console(ctx).print(checks_table([(c.bundle, c.name, c.ok, c.found) for c in checks]))
-    faults = sum(c.ok is False for c in checks)
-    if not as_json:
         typer.echo(f"{len(checks)} checks of {len(paths)} bundles, {faults} faults.")
     if faults:
         raise typer.Exit(FAILURE)
