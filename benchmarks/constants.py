@@ -41,7 +41,7 @@ def main() -> None:
         show("a layer, all windows of a batch, by windows at once", rows_of(config))
     config = SHAPES["default"]
     hidden = torch.randn(1, 2048, config.n_embd, requires_grad=True)
-    weight = torch.randn(config.vocab_size, config.n_embd, requires_grad=True)
+    weight = (0.02 * torch.randn(config.vocab_size, config.n_embd)).requires_grad_()
     targets = torch.randint(0, config.vocab_size, (1, 2048))
     show("loss of 2048 tokens, by tokens in a chunk", {f"{n}{'*' * (n == 512)}": chunk(n, hidden, weight, targets)
                                                        for n in (256, 512, 1024, 2048)})  # fmt: skip
