@@ -21,8 +21,8 @@ from mypt.train.optim.optimizer import AdamW
 
 GAIN = 1.1
 """Half precision has to make the whole step this many times as fast before it is chosen."""
-BUDGET_S = 0.2
-ROUNDS = 8
+BUDGET_S = 0.3
+ROUNDS = 24
 HEAD_TOKENS = 256
 """Enough that the product with the output layer runs at its full speed, and few enough to take a blink."""
 ASKED = "as it was set"
