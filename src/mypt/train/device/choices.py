@@ -21,7 +21,7 @@ from mypt.train.optim.optimizer import AdamW
 
 GAIN = 1.1
 """Half precision has to make the whole step this many times as fast before it is chosen."""
-BUDGET_S = 0.3
+BUDGET_S = 0.15
 ROUNDS = 24
 HEAD_TOKENS = 256
 """Enough that the product with the output layer runs at its full speed, and few enough to take a blink."""
