@@ -234,6 +234,7 @@ def test_whatever_the_disk_refuses_the_old_folder_stands(
 
 def test_a_crash_between_two_renames_is_mended(bundle: Path) -> None:
     bundle.rename(bundle.with_name(".name.old"))
+    bundle.with_name(".name.saving").touch()
     assert recover(bundle) and not recover(bundle)
     assert content_of(bundle) == {"a": "old a", "b": "old b"}
 
@@ -300,8 +301,9 @@ def test_files_and_folder_are_flushed_before_the_switch(bundle: Path, monkeypatc
     with replacing(bundle) as folder:
         (folder / "a").write_text("new a")
         (folder / "b").write_text("new b")
-    assert sorted(happened[:2]) == ["a", "b"]
-    assert happened[2:] == [".name.writing", "switch", bundle.parent.name]
+    assert happened[0] == bundle.parent.name  # the marker of the save
+    assert sorted(happened[1:3]) == ["a", "b"]
+    assert happened[3:] == [".name.writing", "switch", bundle.parent.name]
 
 
 def test_a_full_disk_during_training_costs_nothing_that_was_saved(
@@ -321,3 +323,33 @@ def test_too_little_room_is_refused_before_the_first_step(mypt: Mypt, monkeypatc
     result = mypt("train", "dante", "--input-file", "input.txt", *TINY, ok=False)
     assert result.exit_code == 1 and "1,000 are free" in result.stderr
     assert not Path("checkpoints/dante").exists() and not Path("logs").exists()
+
+
+@pytest.mark.parametrize("name", [".m.old", ".m.writing", ".other.old", ".bashrc.old"])
+def test_only_what_a_save_marked_as_its_own_is_tidied(name: str, mypt: Mypt, folder: Path) -> None:
+    """Files and folders of the user's own that look like leftovers stay, whatever verb is called."""
+    own = folder / "checkpoints" / name
+    own.mkdir(parents=True)
+    (own / "letter.txt").write_text("dear", encoding="utf-8")
+    call = ["--input-file", "input.txt", *TINY, "--max-iters", "2"]
+    mypt("inspect", ok=False)
+    mypt("inspect", "m", ok=False)
+    trained = mypt("train", "m", *call, ok=False)
+    mypt("resume", "m", "--max-iters", "4", ok=False)
+    mypt("verify", ok=False)
+    assert (own / "letter.txt").read_text(encoding="utf-8") == "dear"
+    assert not (own.parent / name[1:].removesuffix(".old")).is_dir() or name == ".m.old"
+    if name in (".m.old", ".m.writing"):
+        assert trained.exit_code == 1 and name in trained.stderr
+    else:
+        assert trained.exit_code == 0
+
+
+def test_a_save_leaves_no_marker_and_a_failed_one_leaves_nothing(tmp_path: Path) -> None:
+    bundle = tmp_path / "name"
+    with replacing(bundle) as new:
+        (new / "a.txt").write_text("one", encoding="utf-8")
+        assert (tmp_path / ".name.saving").exists()
+    with pytest.raises(ValueError, match="no"), replacing(bundle) as new:
+        raise ValueError("no")
+    assert [p.name for p in tmp_path.iterdir()] == ["name"]

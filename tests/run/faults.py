@@ -171,7 +171,8 @@ def check_and_go_on(wanted: dict[str, str]) -> str:
         return "the result differs"
     if any(got[n] != h for n, h in wanted.items() if "fp16" not in n):
         return "the weights differ"
-    left = [p.name for p in Path("checkpoints").iterdir() if p.name.endswith((".writing", ".old", ".owner.json"))]
+    leftover = (".writing", ".old", ".saving", ".owner.json")
+    left = [p.name for p in Path("checkpoints").iterdir() if p.name.endswith(leftover)]
     return f"left behind: {left}" if left else ""
 
 

@@ -262,10 +262,12 @@ def test_a_step_that_is_not_finite_is_never_taken(mypt: Mypt, monkeypatch: pytes
 def test_what_a_crash_leaves_behind_is_put_right_and_said(mypt: Mypt) -> None:
     mypt("train", "dante", *RUN)
     Path("checkpoints/.dante.writing").mkdir()
+    Path("checkpoints/.dante.saving").touch()
     out = mypt("resume", "dante").output
     assert "Removed the leftovers of an interrupted save of checkpoints/dante." in out
     assert not Path("checkpoints/.dante.writing").exists()
     Path("checkpoints/dante").rename(commit._old(Path("checkpoints/dante")))
+    Path("checkpoints/.dante.saving").touch()
     assert "Last recorded training step: 12" in mypt("inspect", "dante").output
 
 

@@ -199,6 +199,7 @@ def test_a_reader_puts_a_half_switched_bundle_back_and_says_so(mypt: Mypt) -> No
     mypt("train", "dante", "--input-file", "input.txt", *TINY, "--max-iters", "2")
     bundle = Path("checkpoints/dante")
     bundle.rename(bundle.with_name(".dante.old"))
+    bundle.with_name(".dante.saving").touch()
     result = mypt("inspect", "dante")
     assert flat(result.stderr) == f"Restored {bundle} after a crash in the middle of a save."
     assert bundle.is_dir() and mypt("inspect", "dante").stderr == ""

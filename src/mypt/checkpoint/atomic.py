@@ -47,16 +47,24 @@ def replacing(target: Path) -> Iterator[Path]:
 
     If the block raises, `target` is left as it was. Where the operating system can exchange two names (Linux,
     macOS), `target` exists at every instant; elsewhere it is missing between two renames, and `recover` repairs a
-    crash at that point.
+    crash at that point. A marker beside `target` says that a save is under way; without it, nothing of these names
+    is taken for a leftover.
 
     Raises:
-        StorageError: the folder cannot be written; `target` is untouched.
+        StorageError: the folder cannot be written, or something else has the name of a temporary folder; `target` is
+            untouched.
     """
-    writing, old = _writing(target), _old(target)
+    writing, old, marker = _writing(target), _old(target), _marker(target)
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in (writing, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        clean_up(target)
+        for taken in filter(Path.exists, (writing, old)):
+            raise StorageError(
+                f"{taken} is in the way of saving {target}, and no save of mypt has left it.",
+                "Give it another name, or choose another place with --out-dir.",
+            )
+        marker.touch()
+        _flush(target.parent)
         writing.mkdir()
         try:
             yield writing
@@ -67,6 +75,8 @@ def replacing(target: Path) -> Iterator[Path]:
             shutil.rmtree(writing, ignore_errors=True)
             if target.exists():
                 shutil.rmtree(old, ignore_errors=True)
+            if not (writing.exists() or old.exists()):
+                marker.unlink(missing_ok=True)
 
 
 def read_consistently(read: Callable[[Path], T], target: Path) -> T:
@@ -102,10 +112,13 @@ def _identity(target: Path) -> tuple[int, int] | None:
 def recover(target: Path) -> bool:
     """Restore `target` after a crash between the two renames of a replacement; True if it was restored."""
     for _ in range(RECOVER_TRIES):
-        if target.exists() or not _old(target).exists():
+        if target.exists() or not (_old(target).exists() and _marker(target).exists()):
             return False
         time.sleep(RECOVER_PAUSE_S)
-    _old(target).rename(target)
+    try:
+        _old(target).rename(target)
+    except OSError:  # a disk that is read-only: what is there can still be read
+        return False
     return True
 
 
@@ -117,15 +130,19 @@ def recover_all(folder: Path) -> list[str]:
 
 
 def clean_up(target: Path) -> str | None:
-    """Recover `target` and remove leftovers of an interrupted save; returns a message if anything was done.
+    """Recover `target` and remove what a save left that its marker says was interrupted; a message if there was any.
 
     Only the process that holds the lock on `target` may call it.
     """
-    if recover(target):
-        return _restored(target)
+    restored = recover(target)
+    if not _marker(target).exists():
+        return None
     leftovers = [p for p in (_writing(target), _old(target)) if p.exists()]
     for leftover in leftovers:
         shutil.rmtree(leftover, ignore_errors=True)
+    _marker(target).unlink(missing_ok=True)
+    if restored:
+        return _restored(target)
     return f"Removed the leftovers of an interrupted save of {target}." if leftovers else None
 
 
@@ -169,6 +186,10 @@ def _writing(target: Path) -> Path:
 
 def _old(target: Path) -> Path:
     return target.with_name(f".{target.name}.old")
+
+
+def _marker(target: Path) -> Path:
+    return target.with_name(f".{target.name}.saving")
 
 
 def _switch(new: Path, target: Path, old: Path) -> None:
