@@ -353,3 +353,18 @@ def test_a_save_leaves_no_marker_and_a_failed_one_leaves_nothing(tmp_path: Path)
     with pytest.raises(ValueError, match="no"), replacing(bundle) as new:
         raise ValueError("no")
     assert [p.name for p in tmp_path.iterdir()] == ["name"]
+
+
+def test_a_save_that_cannot_begin_leaves_no_marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A marker that stays would later prove too much."""
+    real = Path.mkdir
+
+    def full(path: Path, *args: object, **kwargs: object) -> None:
+        if path.name == ".name.writing":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(path, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(StorageError, match="the disk is full"), replacing(tmp_path / "name"):
+        pytest.fail("it began")
+    assert not list(tmp_path.iterdir())

@@ -64,9 +64,9 @@ def replacing(target: Path) -> Iterator[Path]:
                 "Give it another name, or choose another place with --out-dir.",
             )
         marker.touch()
-        _flush(target.parent)
-        writing.mkdir()
         try:
+            _flush(target.parent)
+            writing.mkdir()
             yield writing
             _flush_tree(writing)
             _switch(writing, target, old)
