@@ -101,7 +101,8 @@ class GPT(Network):
         training = settle_choices(self, training, settings)
         data = RunData(data_loader, dict(eval_data_loaders or {}))
         recorded_log = log_reference(log_file, checkpoint.path) if log_file and checkpoint else None
-        state = open_session(first_state(training, data, recorded_log), training, environment(device))
+        state = first_state(training, data, checkpoint.name if checkpoint else None, recorded_log)
+        state = open_session(state, training, environment(device))
         log = RunLog(log_file, state.run_id, state.attempt) if log_file else None
         observer = observer or PrintObserver()
         return assemble(self, data, state, observer, checkpoint=checkpoint, log=log, optimizer=optimizer).run()

@@ -11,8 +11,8 @@ from mypt.checkpoint.manifest import MANIFEST_FILE, file_hash, read_manifest, wr
 from mypt.errors import BundleError
 
 
-def copy_bundle(source: Path, target: Path, log: Path) -> None:
-    """Copy a bundle atomically; the copy's training state points to `log`.
+def copy_bundle(source: Path, target: Path, name: str, log: Path) -> None:
+    """Copy a bundle atomically; the copy's training state is that of a run called `name`, and points to `log`.
 
     Files are hard-linked where possible, since no file of a bundle is ever modified in place. Existing hashes are
     kept rather than recomputed, so that damage to the source is still detected in the copy.
@@ -26,19 +26,19 @@ def copy_bundle(source: Path, target: Path, log: Path) -> None:
         for path in source.iterdir():
             if path.name not in (STATE_FILE, MANIFEST_FILE):
                 _link_or_copy(path, folder / path.name)
-        write_json(folder / STATE_FILE, state.model_copy(update={"log_file": log_reference(log, target)}))
+        write_json(folder / STATE_FILE, state.model_copy(update={"name": name, "log_file": log_reference(log, target)}))
         files = {**manifest.files, STATE_FILE: file_hash(folder / STATE_FILE)}
         write_text(manifest.model_copy(update={"files": files}), folder)
 
 
-def move_bundle(source: Path, target: Path, log: Path) -> None:
-    """Rename a bundle and point its training state to `log`; an unreadable bundle is only renamed.
+def move_bundle(source: Path, target: Path, name: str, log: Path) -> None:
+    """Rename a bundle and let its training state tell `name` and `log`; an unreadable bundle is only renamed.
 
     Raises:
         StorageError: the disk refused; the bundle keeps its old name.
     """
     try:
-        copy_bundle(source, target, log)
+        copy_bundle(source, target, name, log)
     except BundleError:
         rename_noreplace(source, target)
         return

@@ -16,7 +16,7 @@ def move_run(manager: CheckpointManager, log: Path, observer: Observer) -> None:
     for old, new in zip((manager.path, *manager.family()), (kept.path, *kept.family()), strict=True):
         if old.exists():
             own_log = log_of_run(old) or log
-            move_bundle(old, new, kept_log if own_log.absolute() == log.absolute() else own_log)
+            move_bundle(old, new, kept.name, kept_log if own_log.absolute() == log.absolute() else own_log)
             observer.notice(f"Moved {old} aside to {new}.")
     if log.exists():
         rename_noreplace(log, kept_log)
@@ -29,7 +29,7 @@ def copy_run(manager: CheckpointManager, log: Path, observer: Observer) -> None:
     kept_log = archived_log_path(log, manager.name, kept.name)
     if log.exists():
         copy_file(log, kept_log)
-    copy_bundle(manager.path, kept.path, kept_log)
+    copy_bundle(manager.path, kept.path, kept.name, kept_log)
     observer.notice(f"Kept a copy of {manager.path} in {kept.path}.")
 
 

@@ -42,7 +42,7 @@ def start_session(
     if note := without_hardware(training, device):
         observer.notice(note)
     log_file = settings.output.log_file or log_path(manager.name)
-    state = first_state(training, data, log_reference(log_file, manager.path)).model_copy(
+    state = first_state(training, data, manager.name, log_reference(log_file, manager.path)).model_copy(
         update={
             "curriculum": phase_records(data, settings.data),
             "parent": parent.record if parent else None,

@@ -96,8 +96,8 @@ def check_freezing(config: GPTConfig, training: TrainingConfig) -> None:
         )
 
 
-def first_state(training: TrainingConfig, data: RunData, log_file: str | None) -> TrainingState:
-    """The state of a run before its first session."""
+def first_state(training: TrainingConfig, data: RunData, name: str | None, log_file: str | None) -> TrainingState:
+    """The state of a run before its first session; `name` is None where nothing is saved."""
     return TrainingState(
         step=0,
         optimizer_file=OPTIMIZER_FILE,
@@ -108,6 +108,7 @@ def first_state(training: TrainingConfig, data: RunData, log_file: str | None) -
         eval_sets={name: loader.record for name, loader in data.eval_sets.items()},
         log_file=log_file,
         run_id=uuid4().hex[:12],
+        name=name,
     )
 
 

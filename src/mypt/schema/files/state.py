@@ -194,6 +194,7 @@ class TrainingState(Record):
         environment: environment of the current session.
         saved_at: wall-clock time of the save, ISO 8601.
         run_id: id of the run, the same for all sessions and log events.
+        name: name of the run, which its gold and fp16 bundles have too; None in older records.
         attempt: number of the session, from 1.
         sessions: sessions that led to this state, in order; sessions discarded by a rewind are not listed.
     """
@@ -214,6 +215,7 @@ class TrainingState(Record):
     environment: Environment | None = None
     saved_at: str | None = None
     run_id: str | None = None
+    name: str | None = None
     attempt: int = 1
     sessions: tuple[SessionRecord, ...] = ()
 
