@@ -90,8 +90,8 @@ def untimed_plan(stepper: Stepper, name: str, *_: object) -> object:
     from mypt.train.plan import Plan
 
     return Plan(
-        name=name, data=stepper.data.primary.record, config=stepper.model.config, training=stepper.training,
-        first_step=stepper.session.step, parameters=1, precision="fp32", memory_estimate=1, memory_measured=None,
+        name=name, state=stepper.session, config=stepper.model.config,
+        parameters=1, precision="fp32", memory_estimate=1, memory_measured=None,
         disk_needed=1, disk_free=2, step_s=0.001, eval_s=0.001,
     )  # fmt: skip
 

@@ -21,10 +21,8 @@ def plan_run(stepper: Stepper, name: str, out_dir: Path, observer: Observer) -> 
     batches = stepper.data.eval_batch_count(training.eval_iters)
     return Plan(
         name=name,
-        data=stepper.data.primary.record,
+        state=stepper.session,
         config=config,
-        training=training,
-        first_step=stepper.session.step,
         parameters=parameter_count(config),
         precision=training.amp_dtype if stepper.precision.enabled else "fp32",
         memory_estimate=training_memory(config, training),

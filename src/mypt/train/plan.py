@@ -1,10 +1,28 @@
 """What a run is about to do and what it will take, gathered before its first step."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-from mypt.schema.files.state import DataRecord
+from mypt.schema.files.state import DataRecord, TrainingState
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.training import TrainingConfig
+from mypt.train.optim.schedule import learning_rate_at
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many times a run sees the training text of one phase.
+
+    Attributes:
+        phase: name of the phase; None without a curriculum.
+        tokens: of the training text.
+        times: over the whole run, with what earlier sessions saw by their own settings.
+    """
+
+    phase: str | None
+    tokens: int
+    times: float
 
 
 @dataclass(frozen=True)
@@ -13,10 +31,8 @@ class Plan:
 
     Attributes:
         name: the model's name.
-        data: the text and its tokens.
+        state: the record that the session begins with: settings, data, steps done, earlier sessions.
         config: the architecture.
-        training: the settings in force.
-        first_step: steps already done.
         parameters: of the model.
         precision: `fp32`, `bf16` or `fp16`, as computed in.
         memory_estimate: bytes that training is expected to need.
@@ -28,10 +44,8 @@ class Plan:
     """
 
     name: str
-    data: DataRecord
+    state: TrainingState
     config: GPTConfig
-    training: TrainingConfig
-    first_step: int
     parameters: int
     precision: str
     memory_estimate: int
@@ -40,6 +54,21 @@ class Plan:
     disk_free: int
     step_s: float
     eval_s: float
+
+    @property
+    def data(self) -> DataRecord | None:
+        """The text and its tokens; of a curriculum, what is measured."""
+        return self.state.data
+
+    @property
+    def training(self) -> TrainingConfig:
+        """The settings in force."""
+        return self.state.training_config
+
+    @property
+    def first_step(self) -> int:
+        """Steps already done."""
+        return self.state.step
 
     @property
     def steps(self) -> int:
@@ -52,9 +81,25 @@ class Plan:
         return self.config.batch_size * self.config.block_size * self.training.grad_accum_steps
 
     @property
-    def coverage(self) -> float:
-        """How many times the whole run sees the training text."""
-        return self.training.max_iters * self.tokens_per_step / self.data.train_tokens
+    def coverage(self) -> list[Coverage]:
+        """How many times the whole run sees its training text, phase by phase."""
+        state, last = self.state, self.training.max_iters
+        whole: list[tuple[str | None, int]] = [(None, state.data.train_tokens if state.data else 0)]
+        sizes = [(p.name, p.data.train_tokens) for p in state.curriculum] or whole
+        ends = [min(p.until_iter or last, last) for p in state.curriculum[:-1]]
+        tokens = self.config.batch_size * self.config.block_size
+        seen = [state.micro_batches(step) * tokens for step in (0, *ends, last)]
+        return [
+            Coverage(phase, size, (after - before) / size)
+            for (phase, size), (before, after) in zip(sizes, pairwise(seen), strict=True)
+            if size
+        ]
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations to go, with the one at the end."""
+        done, last = self.first_step // self.training.eval_interval, self.training.max_iters
+        return -(-last // self.training.eval_interval) - done
 
     @property
     def training_s(self) -> float:
@@ -64,6 +109,48 @@ class Plan:
     @property
     def evaluating_s(self) -> float:
         """Estimated seconds in evaluations."""
-        interval = self.training.eval_interval
-        done, last = self.first_step // interval, self.training.max_iters
-        return (-(-last // interval) - done) * self.eval_s
+        return self.evaluations * self.eval_s
+
+    @property
+    def notes(self) -> list[str]:
+        """What in the settings may not be meant."""
+        phases = [(p.name, p.until_iter) for p in self.state.curriculum]
+        return doubtful_settings(self.training, phases)
+
+
+def doubtful_settings(training: TrainingConfig, phases: Sequence[tuple[str, int | None]] = ()) -> list[str]:
+    """A sentence on each setting that is allowed but does not do in this run what its name says.
+
+    Args:
+        training: the settings of the run.
+        phases: of a curriculum, the name of each and the step at which it ends.
+    """
+    last, warmup, peak = training.max_iters, training.warmup_steps, training.learning_rate
+    notes = []
+    if warmup >= last:
+        top = learning_rate_at(last - 1, training)
+        notes.append(
+            f"the warm-up takes {warmup:,} steps and the run ends at step {last:,}: the learning rate rises to "
+            f"{top:.4g} and never reaches {peak:.4g}"
+        )
+    if training.min_lr is not None and training.lr_schedule == "constant":
+        notes.append(f"min_lr {training.min_lr:.4g} has no effect with lr_schedule constant")
+    for name, what in (
+        ("save_interval", "nothing is saved between evaluations"),
+        ("log_interval", "no step is logged"),
+    ):
+        interval = getattr(training, name)
+        if interval is not None and interval > last:
+            notes.append(f"{name} {interval:,} is longer than the run of {last:,} steps: {what}")
+    if training.gold_overfit_ratio < 1:
+        notes.append(
+            f"gold_overfit_ratio {training.gold_overfit_ratio:g} is below 1: no evaluation becomes gold unless its val "
+            "loss is that far below its train loss"
+        )
+    begins = [0, *(end or 0 for _, end in phases[:-1])]
+    notes += [
+        f"the phase {name} would begin after step {begin:,} and the run ends at step {last:,}"
+        for (name, _), begin in zip(phases, begins, strict=False)
+        if begin >= last
+    ]
+    return notes

@@ -8,7 +8,7 @@ from rich.table import Table
 from mypt import units
 from mypt.checkpoint.changes import Change
 from mypt.cli.render.tables import columns_table, data_size, pairs_table
-from mypt.train.plan import Plan
+from mypt.train.plan import Coverage, Plan
 
 _MEANING = {"harmless": "harmless", "trajectory": "changes the trajectory", "refused": "refused"}
 
@@ -18,9 +18,10 @@ def plan_table(plan: Plan) -> Table:
     data, config, training = plan.data, plan.config, plan.training
     measured = f", {units.size(plan.memory_measured)} measured" if plan.memory_measured else ""
     total = plan.training_s + plan.evaluating_s
+    at = "at the end" if plan.evaluations == 1 else f"every {training.eval_interval:,}"
     rows = [
-        ("data", data_size(data)),
-        ("coverage", f"the run sees the training text {plan.coverage:.3g} times"),
+        ("data", data_size(data) if data else "not recorded"),
+        ("coverage", _coverage(plan.coverage)),
         (
             "model",
             f"{units.parameters(plan.parameters)} parameters: {config.n_layer} layers, {config.n_head} heads, "
@@ -31,7 +32,7 @@ def plan_table(plan: Plan) -> Table:
         ("disk", f"{units.size(plan.disk_needed)} needed, {units.size(plan.disk_free)} free"),
         (
             "steps",
-            f"{plan.first_step:,} to {training.max_iters:,}; evaluates and saves every {training.eval_interval:,}",
+            f"{plan.first_step:,} to {training.max_iters:,}; evaluates and saves {at}",
         ),
         (
             "time",
@@ -41,7 +42,14 @@ def plan_table(plan: Plan) -> Table:
     ]
     if plan.evaluating_s > plan.training_s:
         rows.append(("hint", "evaluating takes longer than training: a smaller --eval-iters costs only precision"))
+    rows += [("note", note) for note in plan.notes]
     return pairs_table(f"Plan for {escape(plan.name)}", rows)
+
+
+def _coverage(phases: Sequence[Coverage]) -> str:
+    if [p.phase for p in phases] == [None]:
+        return f"the run sees the training text {phases[0].times:.3g} times"
+    return ", ".join(f"{p.phase} sees its {p.tokens:,} tokens {p.times:.3g} times" for p in phases)
 
 
 def changes_table(changes: Sequence[Change]) -> Table:

@@ -13,6 +13,7 @@ from mypt.schema.base import extra_of
 from mypt.schema.resolve import resolve_settings
 from mypt.schema.settings.presets import PRESETS
 from mypt.schema.settings.run import SECTIONS, RunSettings
+from mypt.train.plan import doubtful_settings
 
 
 def presets_table() -> Table:
@@ -73,4 +74,6 @@ def config_costs_table(settings: RunSettings) -> Table:
     ]
     if "vocab_size" not in settings.given and settings.data.tokenization != "gpt2":
         rows.append(("note", "the vocabulary follows the text, so these figures are too large"))
+    phases = [(p.name, p.until_iter) for p in settings.data.curriculum.phases] if settings.data.curriculum else ()
+    rows += [("note", note) for note in doubtful_settings(training, phases)]
     return pairs_table("What it comes to", rows)
