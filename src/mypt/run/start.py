@@ -45,6 +45,7 @@ def start_session(
     state = first_state(training, data, manager.name, log_reference(log_file, manager.path)).model_copy(
         update={
             "curriculum": phase_records(data, settings.data),
+            "curriculum_description": settings.data.curriculum.description if settings.data.curriculum else "",
             "parent": parent.record if parent else None,
             "preset": settings.preset,
             "config_file": str(settings.config_file) if settings.config_file else None,

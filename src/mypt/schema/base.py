@@ -1,7 +1,8 @@
 """Base classes of the schema's models, declaration of settings, and validation messages."""
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from copy import copy
 from typing import Any, Literal
 
@@ -87,6 +88,50 @@ def explain_validation(error: ValidationError, given: Mapping[str, str] | None =
 
 def _shown(value: object) -> str:
     return str(value) if isinstance(value, str) else json.dumps(value, default=str)
+
+
+class _Repeating(dict[str, Any]):
+    """An object of a JSON text in which a key stands more than once, with every value that it had."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.pairs = pairs
+
+
+def from_json_text(text: str) -> tuple[Any, list[str]]:
+    """Decode JSON that people write, and name the keys that an object has more than once.
+
+    Returns:
+        The content, in which the last value of such a key stands, and the path of each of them, such as
+        `curriculum.phases[0].name`.
+
+    Raises:
+        ValueError: it is not JSON.
+        RecursionError: it is nested too deeply.
+    """
+    repeating: list[_Repeating] = []
+
+    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(plain := dict(pairs)) == len(pairs):
+            return plain
+        repeating.append(_Repeating(pairs))
+        return repeating[-1]
+
+    content = json.loads(text, object_pairs_hook=build)
+    return content, list(dict.fromkeys(_repeated_keys(content, ""))) if repeating else []
+
+
+def _repeated_keys(value: object, path: str) -> Iterator[str]:
+    """Paths of the keys that stand more than once, those within earlier values of such a key too."""
+    if isinstance(value, dict):
+        pairs = value.pairs if isinstance(value, _Repeating) else list(value.items())
+        within = f"{path}." if path else ""
+        yield from (f"{within}{key}" for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+        for key, inner in pairs:
+            yield from _repeated_keys(inner, f"{within}{key}")
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _repeated_keys(inner, f"{path}[{number}]")
 
 
 def to_json_text(value: object, *, indent: bool = False) -> str:

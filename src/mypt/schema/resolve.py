@@ -1,6 +1,6 @@
 """Resolves settings: command line over config file over preset over default."""
 
-import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from mypt.errors import ConfigError, did_you_mean
-from mypt.schema.base import Section, explain_validation, extra_of
+from mypt.schema.base import Section, explain_validation, extra_of, from_json_text
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.data import DataConfig
 from mypt.schema.settings.output import OutputConfig
@@ -19,6 +19,8 @@ from mypt.schema.settings.training import TrainingConfig
 COMMAND_LINE = "command line"
 _ANNOTATIONS = ("name", "description")
 """Keys of a config file that are not settings."""
+_COMMENT = re.compile(r"_?comment(_|$)")
+"""How the keys begin that people write comments under, for which JSON has no place of their own."""
 
 
 def setting_names() -> list[str]:
@@ -47,7 +49,7 @@ def resolve_settings(
     Raises:
         ConfigError: settings are invalid; `details` lists every problem of every source.
     """
-    from_file = _read_config_file(config_file) if config_file else {}
+    from_file, repeated = _read_config_file(config_file) if config_file else ({}, [])
     described = {k: str(from_file.pop(k)) for k in _ANNOTATIONS if k in from_file}
     layers = [
         (f"preset {preset}", _preset_settings(preset) if preset else {}),
@@ -55,6 +57,7 @@ def resolve_settings(
         (COMMAND_LINE, dict(command_line)),
     ]
     merged, given, ignored, problems = _merge(layers, str(config_file) if ignore_unknown else None)
+    problems = [*(f"{config_file}: {key} is given more than once; give it once." for key in repeated), *problems]
     inherited = architecture(merged)
     built: dict[str, Section] = {}
     for heading, section in SECTIONS.items():
@@ -88,16 +91,17 @@ def _merge(
     problems: list[str] = []
     known, aliases = setting_names(), _aliases()
     for source, layer in layers:
+        spelled: dict[str, str] = {}
         for key, value in layer.items():
             name = aliases.get(key, key)
             if name not in known and source == ignore_unknown_in:
                 ignored.append(key)
             elif name not in known:
                 problems.append(f"{source}: {key} is not a setting{did_you_mean(key, known)}")
-            elif name != key and name in layer:
-                problems.append(f"{source}: {key} and {name} are the same setting; give one of them.")
+            elif name in spelled:
+                problems.append(f"{source}: {spelled[name]} and {key} are the same setting; give one of them.")
             else:
-                merged[name], given[name] = value, source
+                merged[name], given[name], spelled[name] = value, source, key
     return merged, given, ignored, problems
 
 
@@ -145,18 +149,19 @@ def _preset_settings(name: str) -> dict[str, Any]:
     return dict(PRESETS[name].settings)
 
 
-def _read_config_file(path: Path) -> dict[str, Any]:
+def _read_config_file(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """The content of a config file without comments, and the keys that stand in it more than once."""
     todo = "Give a flat JSON object of settings, such as {\"n_layer\": 6, \"max_iters\": 1000}."  # fmt: skip
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content, repeated = from_json_text(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(f"The config file {path} cannot be read: {reason}.", todo) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"The config file {path} is not JSON: {error}.", todo) from error
     if not isinstance(content, dict):
         raise ConfigError(f"The config file {path} holds a {type(content).__name__}, not an object.", todo)
-    return content
+    return {key: value for key, value in content.items() if not _COMMENT.match(key)}, repeated
 
 
 def _explain(

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from mypt.data.text import decode, input_errors
 from mypt.errors import InputError
+from mypt.schema.base import from_json_text
 from mypt.schema.files.prepare_plan import InputFile, Part
 from mypt.schema.files.tokenizer import END_OF_TEXT
 from mypt.schema.settings.prepare import PrepareConfig
@@ -144,15 +145,23 @@ def _read_jsonl(source: InputFile, part: Part, config: PrepareConfig) -> Iterato
             offset += len(line)
 
 
+def _parse_line(line: str, *used: str) -> Any:
+    """Decode a line, in which none of the `used` fields may have two values: one would be lost."""
+    content, repeated = from_json_text(line)
+    if lost := [key for key in repeated if key.rpartition(".")[2] in used or key in used]:
+        raise ValueError(f"{', '.join(lost)} is given more than once")
+    return content
+
+
 def _parse_text(line: str, name: str) -> tuple[Turn, ...]:
-    record = json.loads(line)
+    record = _parse_line(line, name)
     if not isinstance(record, dict) or not isinstance(record.get(name), str):
         raise ValueError(f"there is no text in a field {name!r}")
     return (_turn(record[name]),)
 
 
 def _parse_conversation(line: str, _: str) -> tuple[Turn, ...]:
-    record = json.loads(line)
+    record = _parse_line(line, "messages", "role", "content")
     messages = record.get("messages") if isinstance(record, dict) else None
     if not isinstance(messages, list) or not messages:
         raise ValueError("there is no list of messages in a field 'messages'")

@@ -187,6 +187,7 @@ class TrainingState(Record):
         data: training and validation data.
         eval_sets: additional eval sets, by name.
         curriculum: phases of a curriculum; `data` is then the data of the validation loss.
+        curriculum_description: description of the curriculum as a whole, from the config file.
         parent: bundle that the run started from; None for random weights.
         log_file: the run's log; relative paths start at the parent of the bundles' folder.
         preset: preset that the run was started with.
@@ -208,6 +209,7 @@ class TrainingState(Record):
     data: DataRecord | None = None
     eval_sets: dict[str, DataRecord] = {}
     curriculum: tuple[PhaseRecord, ...] = ()
+    curriculum_description: str = ""
     parent: ParentRecord | None = None
     log_file: str | None = None
     preset: str | None = None

@@ -1,6 +1,7 @@
 """Settings of the training and evaluation data."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Self
@@ -41,6 +42,7 @@ class Curriculum(Section):
         pydantic.ValidationError: phases overlap, go backwards, leave a gap, or share a name.
     """
 
+    description: str = Field("", description="Free-text description.")
     phases: tuple[PhaseConfig, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -119,11 +121,15 @@ class DataConfig(Section):
     @field_validator("eval_sets", mode="before")
     @classmethod
     def _parse_pairs(cls, value: object) -> object:
+        if value is None:
+            return {}
         if not isinstance(value, list | tuple):
             return value
-        unnamed = [pair for pair in value if "=" not in str(pair)]
-        if unnamed:
-            raise ValueError(f"{unnamed[0]} has no name; write it as NAME=PATH")
+        names = Counter(str(pair).split("=", 1)[0] for pair in value if "=" in str(pair))
+        problems = [f"{pair} has no name; write it as NAME=PATH" for pair in value if "=" not in str(pair)]
+        problems += [f"the set {name} is given more than once" for name, times in names.items() if times > 1]
+        if problems:
+            raise ValueError("; ".join(problems))
         return dict(str(pair).split("=", 1) for pair in value)
 
     @model_validator(mode="after")
@@ -133,7 +139,7 @@ class DataConfig(Section):
         if self.use_loss_mask and not (self.dataset_dir or self.curriculum):
             raise ValueError("use_loss_mask needs a dataset_dir, because a text has no loss masks")
         if wrong := wrong_eval_set_names(self.every_eval_set):
-            raise ValueError(wrong[0])
+            raise ValueError("; ".join(wrong))
         if self.eval_dataset_dir and "general" in self.eval_sets:
             raise ValueError("eval_sets has a set named general, which is the name of eval_dataset_dir")
         return self
