@@ -23,6 +23,7 @@ from mypt.train.device.choices import kept_elsewhere, settle_choices, without_ha
 from mypt.train.device.devices import environment, resolve_device
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
+from mypt.train.optim.schedule import LIFT, falling, find_lift, keeping
 from mypt.train.session import assemble, open_session
 
 
@@ -163,10 +164,28 @@ def _report(
     notes = [
         without_hardware(training, going_on.device),
         kept_elsewhere(training, [change.name for change in moved], going_on.asked),
+        _lift_note(state, training),
         None if state.exact_resume else f"The weights were saved as {state.model_dtype}, so this resume is not exact.",
     ]
     for note in filter(None, notes):
         observer.notice(note)
+
+
+def _lift_note(state: TrainingState, training: TrainingConfig) -> str | None:
+    """A sentence on a learning rate that rises again, and the options that let it stay or fall."""
+    step = state.step
+    lift = find_lift(state.training_config, training, step) if 0 < step < training.max_iters else None
+    if lift is None:
+        return None
+    top = f", up to {lift.highest:.4g} at step {lift.highest_step:,}" if lift.highest > LIFT * lift.next else ""
+    stay, fall = (
+        " ".join(f"--{name.replace('_', '-')} {value}" for name, value in settings.items())
+        for settings in (keeping(lift.last, training, step), falling(lift.last, training, step))
+    )
+    return (
+        f"The learning rate rises again: it was {lift.last:.4g} at step {step:,} and is {lift.next:.4g} at step "
+        f"{step + 1:,}{top}. To keep it where it was, add `{stay}`; to let it fall from there to 0, add `{fall}`."
+    )
 
 
 def _comparable(given: Mapping[str, Any], settings: RunSettings, bundle: Path) -> dict[str, Any]:
