@@ -157,6 +157,19 @@ def test_a_run_and_its_resumes_are_reproduced_to_the_bit(mypt: Mypt) -> None:
     assert out.splitlines()[-1] == "identical: the first 9 steps, 2 evaluations"
 
 
+def test_each_session_is_measured_again_on_the_windows_of_its_own_eval_seed(mypt: Mypt) -> None:
+    call = [*RUN, "--eval-iters", "1", "--eval-set", "more=input.txt"]
+    for name, seeds in {"dante": ["5", "6"], "other": ["2357", "7"]}.items():
+        mypt("train", name, *call)
+        for steps, seed in zip(("16", "20"), seeds, strict=True):
+            mypt("resume", name, "--max-iters", steps, "--eval-seed", seed)
+    logs = [live_evals(Path(f"logs/train/{name}_eval.jsonl"), None) for name in ("dante", "other")]
+    same = [a["val_loss"] == b["val_loss"] for a, b in zip(*logs, strict=True)]
+    assert same == [True, True, True, False, False], "the seeds choose other windows"
+    last = mypt("reproduce", "dante").output.splitlines()[-1]
+    assert last == "identical: all 20 steps and the weights, 5 evaluations"
+
+
 def test_a_record_that_is_not_what_was_run_is_told_with_the_first_step(mypt: Mypt) -> None:
     mypt("train", "dante", *RUN)
     log = Path("logs/train/dante_eval.jsonl")

@@ -22,6 +22,7 @@ from mypt.schema.settings.training import TrainingConfig
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
+DEFAULT_EVAL_SEED: int = TrainingConfig.model_fields["eval_seed"].default
 TRAIN_FRACTION = 0.9
 """Fraction of a text used for training; the rest is for validation."""
 
@@ -35,14 +36,12 @@ class LoaderOptions:
         seed: random seed of the training windows.
         sampling: `random` windows or shuffled `epoch`s; defaults to epochs for shards and random for a text.
         use_loss_mask: compute the loss only on tokens selected by the shards' masks.
-        eval_seed: random seed of the eval windows.
     """
 
     eval_only: bool = False
     seed: int = 1337
     sampling: Sampling | None = None
     use_loss_mask: bool = False
-    eval_seed: int = TrainingConfig.model_fields["eval_seed"].default
 
 
 class GPTDataLoader:
@@ -103,7 +102,7 @@ class GPTDataLoader:
         B, T = self.config.batch_size, self.config.block_size
         return starts(self.options.seed, index, B, len(self.splits["train"]), T)
 
-    def eval_batches(self, split: Split, eval_iters: int) -> Iterator[Batch]:
+    def eval_batches(self, split: Split, eval_iters: int, eval_seed: int = DEFAULT_EVAL_SEED) -> Iterator[Batch]:
         """The eval windows of a split, in batches of at most B; every evaluation uses the same windows.
 
         Windows do not overlap. If the split has more than eval_iters x B of them, that many are chosen at random;
@@ -112,7 +111,7 @@ class GPTDataLoader:
         B, T = self.config.batch_size, self.config.block_size
         count, wanted = self.eval_windows(split), eval_iters * B
         if count > wanted:
-            chosen = np.sort(np.random.default_rng(self.options.eval_seed).choice(count, size=wanted, replace=False))
+            chosen = np.sort(np.random.default_rng(eval_seed).choice(count, size=wanted, replace=False))
         else:
             chosen = np.arange(count)
         for i in range(0, len(chosen), B):
@@ -158,7 +157,7 @@ class GPTDataLoader:
         return splits, DataRecord(
             sources=source.sources, fingerprint=source.fingerprint, characters=len(source.content),
             tokenization=self.tokenizer.file.token_kind, train_tokens=cut, val_tokens=len(ids) - cut,
-            sampling=self.options.sampling or "random",
+            sampling=self.options.sampling or "random", seed=int(self.options.seed),
         )  # fmt: skip
 
     def _from_shards(self, folder: str | Path) -> tuple[dict[Split, Tokens], DataRecord]:
@@ -185,7 +184,7 @@ class GPTDataLoader:
         return splits, DataRecord(
             sources=(source,), fingerprint=shards.fingerprint, tokenization=shards.tokenizer.token_kind,
             train_tokens=len(splits["train"]), val_tokens=len(splits["val"]), dataset_dir=str(shards.folder),
-            sampling=self.options.sampling or "epoch", masked=use_mask,
+            sampling=self.options.sampling or "epoch", seed=int(self.options.seed), masked=use_mask,
         )  # fmt: skip
 
     def _windows(self, split: Split, starts: npt.NDArray[np.int64]) -> Batch:

@@ -53,9 +53,7 @@ def open_data(
 
 def loader_options(data: DataConfig, training: TrainingConfig) -> LoaderOptions:
     """How the settings want the data to be read."""
-    return LoaderOptions(
-        seed=training.seed, sampling=data.sampling, use_loss_mask=data.use_loss_mask, eval_seed=training.eval_seed
-    )
+    return LoaderOptions(seed=training.seed, sampling=data.sampling, use_loss_mask=data.use_loss_mask)
 
 
 def build_tokenizer(data: DataConfig, text: Text) -> Tokenizer:
@@ -110,7 +108,7 @@ def recorded_data(
     if state.data is None:
         raise InputError("The record does not say what this model was trained on.", "Train a new model.")
     first = state.sessions[0].training_config if state.sessions else state.training_config
-    options = LoaderOptions(seed=first.seed, eval_seed=state.training_config.eval_seed)
+    options = LoaderOptions(seed=first.seed)
     with observer.busy("Opening the data"):
         primary = recorded_loader(state.data, config, tokenizer, options, given)
         phases, start = [], 0
@@ -142,8 +140,11 @@ def recorded_loader(
         InputError: it is not to be found.
         ConflictError: it is not the recorded one.
     """
-    options = replace(
-        options, eval_only=record.train_tokens == 0, sampling=record.sampling, use_loss_mask=record.masked
+    options = LoaderOptions(
+        eval_only=record.train_tokens == 0,
+        seed=options.seed if record.seed is None else record.seed,
+        sampling=record.sampling,
+        use_loss_mask=record.masked,
     )
     if record.dataset_dir is None:
         if given is not None and given.dataset_dir:

@@ -73,8 +73,7 @@ def export_bundle(name: str, out_dir: Path, out: Path | None, observer: Observer
     loader = None
     try:
         if loaded.state.data is not None:
-            options = LoaderOptions(eval_seed=loaded.state.training_config.eval_seed)
-            loader = recorded_loader(loaded.state.data, loaded.model.config, loaded.tokenizer, options)
+            loader = recorded_loader(loaded.state.data, loaded.model.config, loaded.tokenizer, LoaderOptions())
     except (InputError, ConflictError) as error:
         observer.notice(f"The val loss is not measured: {error.what}")
     with observer.busy("Exporting fp16"), locked(target.path, observer.notice):

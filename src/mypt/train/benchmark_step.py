@@ -66,7 +66,7 @@ def _update(stepper: Stepper) -> None:
 
 
 def _eval_batch(stepper: Stepper) -> float:
-    x, y = next(stepper.data.primary.eval_batches("val", 1))
+    x, y = next(stepper.data.primary.eval_batches("val", 1, stepper.training.eval_seed))
     return float(losses_of(stepper.model, x, y, stepper.training, stepper.precision).sum())
 
 

@@ -50,14 +50,15 @@ def evaluate(
         model: the model; its training mode is restored afterwards.
         loader: gives the windows.
         split: `train` or `val`.
-        training: its `eval_iters` is the most batches to use, its `rows_at_once` bounds the windows taken together.
+        training: its `eval_iters` is the most batches to use, its `eval_seed` chooses them, its `rows_at_once` bounds
+            the windows taken together.
         precision: as in training.
         progress: called after each batch.
     """
     was_training = model.training
     model.eval()
     losses, tokens, text_bytes = [], [], 0
-    for x, y in loader.eval_batches(split, training.eval_iters):
+    for x, y in loader.eval_batches(split, training.eval_iters, training.eval_seed):
         of_tokens = losses_of(model, x, y, training, precision)  # (B, T)
         losses.append(of_tokens.double().sum(dim=1) if of_tokens.device.type != "mps" else of_tokens.sum(dim=1))
         tokens.append((y != IGNORED).sum(dim=1))

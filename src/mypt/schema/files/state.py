@@ -34,6 +34,7 @@ class DataRecord(Record):
         bpe_vocab_size: for bpe, the requested vocabulary size.
         dataset_dir: folder of the shards; None for a text.
         sampling: order of the training windows.
+        seed: random seed of the training windows; None in older records, which used that of the first session.
         masked: whether loss masks are applied.
     """
 
@@ -46,6 +47,7 @@ class DataRecord(Record):
     bpe_vocab_size: int | None = None
     dataset_dir: str | None = None
     sampling: Sampling = "random"
+    seed: int | None = None
     masked: bool = False
 
 
