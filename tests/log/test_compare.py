@@ -5,18 +5,22 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from rich.console import Console
 
+from mypt.checkpoint.changes import ValueFrom, changed_between
 from mypt.checkpoint.describe import BundleInfo, FileInfo, TensorInfo
 from mypt.checkpoint.lineage import Ancestor
 from mypt.checkpoint.overview import BundleSummary
 from mypt.cli.render.bundle import inspect_tables, lineage_tree, overview_table, state_lines, tensor_tables
 from mypt.cli.render.comparison import closing_lines, tables, verdict_lines
 from mypt.log.compare import Comparison, Difference, _at, compare
-from mypt.log.run_record import CurvePoint, RunRecord
+from mypt.log.run_record import CurvePoint, RunRecord, read_run
 from mypt.schema.files.state import DataRecord, Environment, Progress, SourceRecord, TrainingState
 from mypt.schema.files.tokenizer import TokenizerFile
 from mypt.schema.settings.config import GPTConfig
@@ -43,6 +47,72 @@ def test_only_what_differs_is_shown_and_the_rest_is_counted(mypt: Mypt) -> None:
     one = found.runs[0].results
     assert (one["final_val_loss"], one["final_val_se"]) == (pytest.approx(last["val_loss"], abs=1e-6), last["val_se"])
     assert [m[0] for m in found.matched] == ["tokens", "seconds"] or [m[0] for m in found.matched] == ["tokens"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 6), st.fixed_dictionaries({"a": st.integers(0, 2), "b": st.booleans()})), min_size=1
+    )
+)
+def test_what_changed_between_sessions_is_what_held_at_each_step(sessions: list[tuple[int, dict[str, Any]]]) -> None:
+    """Sessions may start anywhere up to where the run is, and supersede what lies beyond."""
+    course: list[int] = []
+    started: list[tuple[int, dict[str, Any]]] = []
+    for number, (start, facts) in enumerate(sessions):
+        start = min(start, len(course))
+        course = [*course[:start], *[number] * 3]
+        started.append((start, {**facts, "start_step": start}))
+    expected: dict[str, list[ValueFrom]] = {}
+    for name in ("a", "b"):
+        held = [sessions[number][1][name] for number in course]
+        values = [ValueFrom(i, v) for i, v in enumerate(held) if i == 0 or held[i - 1] != v]
+        expected |= {name: values} if len(values) > 1 else {}
+    assert changed_between(started) == expected
+
+
+def test_the_settings_of_all_sessions_are_told_where_they_changed(mypt: Mypt) -> None:
+    mypt("train", "one", *RUN)
+    mypt("train", "two", *RUN, "--eval-set", "poems=input.txt")
+    mypt("resume", "two", "--max-iters", "12", "--lr", "1e-3")
+    mypt("resume", "two", "--max-iters", "16", "--lr", "2e-2", "--eval-set", "more=input.txt")
+    mypt("resume", "two", "--max-iters", "20")
+    out = flat(mypt("compare", "one", "two").output)
+    assert "learning_rate 0.01 0.01, from step 8 0.001, from step 12 0.02" in out
+    assert "max_iters 8 8, from step 8 12, from step 12 16, from step 16 20" in out
+    assert "eval_sets none poems, from step 12 more" in out
+    found = json.loads(mypt("compare", "one", "two", "--json").output)
+    rates = [{"from_step": 0, "value": 0.01}, {"from_step": 8, "value": 0.001}, {"from_step": 12, "value": 0.02}]
+    (told,) = (d["values"] for d in found["training"] if d["field"] == "learning_rate")
+    assert told == [0.01, rates] and found["runs"][1]["changed"]["learning_rate"] == rates
+    assert found["runs"][1]["training"]["learning_rate"] == 0.02 and found["runs"][0]["changed"] == {}
+    log = read_run("logs/train/two_eval.jsonl", HERE)
+    assert log.changed["learning_rate"] == [ValueFrom(0, 0.01), ValueFrom(8, 0.001), ValueFrom(12, 0.02)]
+    assert "  learning_rate: 0.01, from step 8 0.001, from step 12 0.02" in mypt("inspect", "two").output
+    assert "Changed from session to session" not in mypt("inspect", "one").output
+    assert compare(["two", "two"], HERE).equal["training"]["learning_rate"] == log.changed["learning_rate"]
+    assert "learning_rate 0.01, from step 8" in flat(mypt("compare", "two", "two", "--all").output)
+
+
+def test_an_evaluation_setting_that_changed_on_the_way_is_remarked_upon(mypt: Mypt) -> None:
+    mypt("train", "one", *RUN)
+    mypt("train", "two", *RUN, "--eval-iters", "1")
+    mypt("resume", "two", "--max-iters", "12", "--eval-iters", "2")
+    assert compare(["one", "two"], HERE).reasons == ["eval_iters differs, so other windows were measured."]
+
+
+def test_the_figures_of_an_earlier_bundle_are_those_of_its_own_step(mypt: Mypt) -> None:
+    mypt("train", "m", *RUN, "--eval-set", "poems=input.txt")
+    mypt("resume", "m", "--max-iters", "16", "--lr", "3.0", "--warmup-iters", "0")
+    gold, last = (read_run(name, HERE) for name in ("m_gold", "m"))
+    assert last.results["step"] == 16 > gold.results["step"]
+    lines = map(json.loads, Path("logs/train/m_eval.jsonl").read_text(encoding="utf-8").splitlines())
+    evals = {e["iter"]: e for e in lines if e["event"] == "eval"}
+    for run in (gold, last):
+        e = evals[run.results["step"]]
+        assert run.results["final_val_loss"] == pytest.approx(e["val_loss"], abs=1e-6)
+        assert (run.results["final_val_se"], run.results["eval_poems"]) == (e["val_se"], e["eval_poems"])
+        assert run.results["tokens"] == e["tokens_processed"] == run.curve[-1].tokens
+        assert run.results["tokens_per_sec"] == e["tokens_per_sec"]
 
 
 def test_the_better_one_is_marked_only_beyond_the_noise(mypt: Mypt) -> None:

@@ -1,11 +1,11 @@
-"""Compares the settings and environment of a recorded run with those of a resume."""
+"""Compares the settings and environment of a recorded run with those of a resume, and its sessions with each other."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mypt.schema.base import OnResume, extra_of
-from mypt.schema.files.state import Environment
+from mypt.schema.files.state import Environment, TrainingState
 from mypt.schema.settings.run import SECTIONS
 
 _ENVIRONMENT: dict[str, OnResume] = {
@@ -13,6 +13,10 @@ _ENVIRONMENT: dict[str, OnResume] = {
     "torch": "trajectory", "numpy": "trajectory", "tiktoken": "trajectory",
     "device": "trajectory", "threads": "trajectory", "processor": "trajectory",
 }  # fmt: skip
+
+
+UNTOLD = ("start_step", "amp_reason", "torch_compile_reason")
+"""What a session records beside the settings that were chosen: where it began, and what it measured."""
 
 
 @dataclass(frozen=True)
@@ -45,3 +49,46 @@ def changed_environment(recorded: Environment | None, now: Environment) -> list[
         for name, meaning in _ENVIRONMENT.items()
         if before[name] is not None and before[name] != after[name]
     ]
+
+
+@dataclass(frozen=True)
+class ValueFrom:
+    """A value of a setting, and the step after which it held."""
+
+    from_step: int
+    value: Any
+
+
+def sessions_of(state: TrainingState) -> list[tuple[int, dict[str, Any]]]:
+    """The first step of each session that led to a state, with its settings, environment and eval sets."""
+    return [
+        (
+            session.start_step,
+            {
+                **session.training_config.model_dump(mode="json"),
+                **{name: value for name, value in session.environment.model_dump().items() if value is not None},
+                "eval_sets": {name: record.fingerprint for name, record in session.eval_sets.items()},
+            },
+        )
+        for session in state.sessions
+    ]
+
+
+def changed_between(sessions: Iterable[tuple[int, Mapping[str, Any]]]) -> dict[str, list[ValueFrom]]:
+    """Every value of what did not stay the same through the sessions of a run, in order.
+
+    Args:
+        sessions: the first step of each and what it records, in the order in which they were started; a session
+            supersedes those that had started at its own first step or later.
+    """
+    live: list[tuple[int, Mapping[str, Any]]] = []
+    for start, facts in sessions:
+        live = [(earlier, recorded) for earlier, recorded in live if earlier < start]
+        live.append((start, facts))
+    courses: dict[str, list[ValueFrom]] = {}
+    for start, facts in live:
+        for name, value in facts.items():
+            course = courses.setdefault(name, [])
+            if name not in UNTOLD and (not course or course[-1].value != value):
+                course.append(ValueFrom(start, value))
+    return {name: course for name, course in courses.items() if len(course) > 1}

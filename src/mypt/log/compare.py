@@ -17,7 +17,10 @@ Matched = tuple[Literal["tokens", "seconds"], float, list[float]]
 
 @dataclass(kw_only=True)
 class Difference:
-    """One field whose values are not all equal; None where a run does not tell."""
+    """One field whose values are not all equal; None where a run does not tell.
+
+    The value of a run whose sessions differ in it is a list of all its values, each with `from_step`.
+    """
 
     field: str
     values: list[Any]
@@ -60,7 +63,7 @@ def compare(names: Sequence[str], out_dir: Path) -> Comparison:
     """
     runs = [read_run(name, out_dir) for name in names]
     verdict, reasons = _verdict(runs)
-    split = {name: _differences([getattr(run, name) for run in runs]) for name in ("architecture", "training", "data")}
+    split = {name: _differences([run.facts(name) for run in runs]) for name in ("architecture", "training", "data")}
     return Comparison(
         verdict=verdict,
         reasons=reasons,
@@ -99,7 +102,8 @@ def _verdict(runs: Sequence[RunRecord]) -> tuple[Verdict, list[str]]:
         return "comparable in bits per byte only", [f"Their tokenizers are not the same ({shown})."]
     notes = []
     for name, of in (("block_size", "architecture"), ("batch_size", "architecture"), ("eval_iters", "training")):
-        if len({getattr(run, of).get(name) for run in runs}) > 1:
+        told = [run.facts(of).get(name) for run in runs]
+        if any(value != told[0] for value in told):
             notes.append(f"{name} differs, so other windows were measured.")
     return "comparable", notes
 

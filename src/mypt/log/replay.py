@@ -59,7 +59,7 @@ class Replay:
                 name = event["event"]
                 if name == "training_start":
                     limit = next(limits, limit)
-                yield event, _step_of(name, event) <= limit
+                yield event, step_of(event) <= limit
 
     def live(self) -> Iterator[dict[str, Any]]:
         """The events of the run that are live."""
@@ -92,7 +92,8 @@ def latest_session(path: Path, run_id: str | None) -> int:
     return max((number for number in found if number is not None), default=0)
 
 
-def _step_of(name: str, event: dict[str, Any]) -> int:
+def step_of(event: dict[str, Any]) -> int:
     """The step that an event belongs to; that a session starts belongs to none, and is never superseded."""
+    name = event["event"]
     step: int = event["total_steps"] if name == "training_complete" else event.get("iter", 0)
     return step + 1 if name == "phase_switch" else step  # a switch is written before the first step of its phase

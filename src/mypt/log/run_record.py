@@ -3,21 +3,20 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import isnan
+from math import inf, isnan
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from mypt.checkpoint.atomic import read_consistently
+from mypt.checkpoint.changes import UNTOLD, ValueFrom, changed_between, sessions_of
 from mypt.checkpoint.files import read_config, read_state, read_tokenizer
 from mypt.checkpoint.layout import bundle_path, log_of, log_path
 from mypt.errors import InputError, MyptError, UsageError
-from mypt.log.replay import Replay
+from mypt.log.replay import Replay, step_of
 from mypt.schema.files.events import eval_sets
 
 CURVE_POINTS = 20_000
 """Evaluations that a curve keeps at most; of a longer run every second, fourth, and so on, and the last."""
-_FIGURES = ("amp_reason",)
-"""What a record says of a setting beside its value; measured anew by each run, so no two are alike."""
 Facts = dict[str, Any]
 T = TypeVar("T")
 
@@ -52,6 +51,7 @@ class RunRecord:
         label: how the call names it.
         architecture: config.json, or what the log says of it.
         training: the settings in force at the end.
+        changed: settings and circumstances that did not stay the same through all sessions, with every value.
         data: what it was trained and measured on, and where it ran.
         results: figures, by name; None where they are unknown.
         curve: the evaluations of the live branch, thinned out where they are more than `CURVE_POINTS`.
@@ -65,6 +65,7 @@ class RunRecord:
     label: str
     architecture: Facts = field(default_factory=dict)
     training: Facts = field(default_factory=dict)
+    changed: dict[str, list[ValueFrom]] = field(default_factory=dict)
     data: Facts = field(default_factory=dict)
     results: Facts = field(default_factory=dict)
     curve: list[CurvePoint] = field(default_factory=list)
@@ -73,6 +74,10 @@ class RunRecord:
     phases: list[tuple[str, int]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     steps: list[StepPoint] = field(default_factory=list)
+
+    def facts(self, section: str) -> Facts:
+        """The facts of a section, each that changed with all its values and the steps from which they held."""
+        return {name: self.changed.get(name, value) for name, value in getattr(self, section).items()}
 
 
 def read_run(name: str, out_dir: Path) -> RunRecord:
@@ -94,7 +99,7 @@ def read_run(name: str, out_dir: Path) -> RunRecord:
     if not log.is_file():
         run.missing.append(f"The log {log} is not here.")
         return run
-    return _from_log(run, log, run_id)
+    return _from_log(run, log, run_id, run.results.get("step", inf))
 
 
 def _from_bundle(path: Path) -> tuple[RunRecord, Path | None, str | None]:
@@ -102,7 +107,8 @@ def _from_bundle(path: Path) -> tuple[RunRecord, Path | None, str | None]:
     run, log, run_id = RunRecord(label=path.name), None, None
     with _unreadable_noted(run):
         state = read_state(path)
-        run.training = {n: v for n, v in state.training_config.model_dump(mode="json").items() if n not in _FIGURES}
+        run.training = _chosen(state.training_config.model_dump(mode="json"))
+        run.changed = changed_between(sessions_of(state))
         run.data = _data_facts(state.model_dump(mode="json"))
         log, run_id = log_of(path, state), state.run_id
         progress = state.progress
@@ -117,6 +123,11 @@ def _from_bundle(path: Path) -> tuple[RunRecord, Path | None, str | None]:
         file = read_tokenizer(path)
         run.data |= {"tokenizer": file.token_kind, "tokenizer_size": file.vocab_size}
     return run, log, run_id
+
+
+def _chosen(settings: Facts) -> Facts:
+    """What was chosen, without what each run measures anew, of which no two are alike."""
+    return {n: v for n, v in settings.items() if n not in UNTOLD or n == "start_step"}
 
 
 @contextmanager
@@ -138,8 +149,8 @@ def _data_facts(state: Facts) -> Facts:
     return facts | environment
 
 
-def _from_log(run: RunRecord, path: Path, run_id: str | None) -> RunRecord:
-    """Add what the log knows: the curve, standard errors, eval sets, time, rates and blocks."""
+def _from_log(run: RunRecord, path: Path, run_id: str | None, until: float = inf) -> RunRecord:
+    """Add what the log knows up to a step: the curve, standard errors, eval sets, time, rates and blocks."""
     try:
         replay = Replay(path, run_id)
     except InputError as error:
@@ -147,11 +158,13 @@ def _from_log(run: RunRecord, path: Path, run_id: str | None) -> RunRecord:
         return run
     found = _LiveEvents()
     for event in replay.live():
-        found.add(event)
+        if step_of(event) <= until:
+            found.add(event)
     if replay.skipped.total:
         run.missing.append(f"{replay.skipped.total} lines of {path} could not be read.")
     if found.start and not run.architecture:
-        run.architecture, run.training = dict(found.start["model"]), dict(found.start["config"])
+        run.architecture, run.training = dict(found.start["model"]), _chosen(found.start["config"])
+        run.changed = changed_between(found.sessions)
     if found.last is None or found.best is None:
         run.missing.append(f"{path} has no evaluation of this run.")
         return run
@@ -165,7 +178,7 @@ def _from_log(run: RunRecord, path: Path, run_id: str | None) -> RunRecord:
         "best_val_bpb": best.get("val_bpb"), "final_val_bpb": last.get("val_bpb"), **told,
         **{key: last[key] for key in eval_sets(last)},
         "seconds": run.curve[-1].seconds,
-        "tokens_per_sec": found.complete["tokens_per_sec"] if found.complete else None,
+        "tokens_per_sec": last.get("tokens_per_sec") or (found.complete or {}).get("tokens_per_sec"),
         "gold_step": run.gold[-1] if run.gold else None,
         "gold_blocks": len(run.blocked),
     }  # fmt: skip
@@ -201,6 +214,7 @@ class _LiveEvents:
     def __init__(self) -> None:
         self.first_step = 0
         self.start: Facts | None = None
+        self.sessions: list[tuple[int, Facts]] = []
         self.best: Facts | None = None
         self.last: Facts | None = None
         self.complete: Facts | None = None
@@ -217,6 +231,7 @@ class _LiveEvents:
         if name == "training_start":
             self.first_step = self.first_step if self.start else event["config"]["start_step"]
             self.start = event
+            self.sessions.append((event["config"]["start_step"], event["config"]))
             self._before, self._elapsed = self._before + self._elapsed, 0.0
         self._elapsed = event.get("elapsed_s", self._elapsed)
         if name == "eval":

@@ -11,11 +11,12 @@ from rich.table import Table
 from rich.tree import Tree
 
 from mypt import units
+from mypt.checkpoint.changes import changed_between, sessions_of
 from mypt.checkpoint.describe import BundleInfo, TensorInfo
 from mypt.checkpoint.layout import display_path, log_of
 from mypt.checkpoint.lineage import Ancestor
 from mypt.checkpoint.overview import BundleSummary
-from mypt.cli.render.tables import columns_table, data_size, pairs_table, plain, rows_table
+from mypt.cli.render.tables import columns_table, course, data_size, pairs_table, plain, rows_table
 from mypt.model.cost import parameters_by_part
 
 
@@ -60,6 +61,9 @@ def state_lines(info: BundleInfo) -> list[str]:
     state, progress = info.state, info.state.progress
     lines = ["=== TRAINING STATE ===", f"Last recorded training step: {state.step}", "Training configuration:"]
     lines += [f"  {n}: {plain(v)}" for n, v in state.training_config.model_dump(mode="json").items()]
+    if changed := changed_between(sessions_of(state)):
+        lines.append("Changed from session to session:")
+        lines += [f"  {name}: {course(values, _named)}" for name, values in changed.items()]
     if progress.best_val_loss is not None:
         lines.append(f"Best val loss: {progress.best_val_loss:.4f} at step {progress.best_step}")
     if progress.last_val_loss is not None and progress.last_train_loss is not None:
@@ -74,6 +78,11 @@ def state_lines(info: BundleInfo) -> list[str]:
         e = state.environment
         lines.append(f"Made with: mypt {e.mypt}, torch {e.torch}, Python {e.python}, {e.device}, {e.threads} threads")
     return lines
+
+
+def _named(value: Any) -> str:
+    """A value as it stands in the JSON file; of eval sets their names."""
+    return (", ".join(value) or "none") if isinstance(value, dict) else plain(value)
 
 
 def next_commands(name: str, resumable: bool) -> list[str]:

@@ -8,8 +8,9 @@ from rich.table import Table
 
 from mypt import units
 from mypt.checkpoint.atomic import storage_errors
+from mypt.checkpoint.changes import ValueFrom
 from mypt.cli.render.curves import Axis, save_plot
-from mypt.cli.render.tables import columns_table
+from mypt.cli.render.tables import columns_table, course
 from mypt.log.compare import Comparison, Difference
 from mypt.schema.base import to_json_text
 
@@ -97,6 +98,8 @@ def _value(value: object, name: str = "") -> str:
         return f"{value:.4f}" if name else f"{value:g}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
+    if isinstance(value, list) and value and isinstance(value[0], ValueFrom):
+        return course(value, _value)
     if isinstance(value, dict | list):
         return ", ".join(map(str, value)) or "none"
     return str(value).lower() if isinstance(value, bool) else str(value)

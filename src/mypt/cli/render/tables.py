@@ -1,8 +1,8 @@
 """Tables that several pages are made of, and how values stand in them."""
 
 import json
-from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from mypt.checkpoint.changes import ValueFrom
     from mypt.schema.files.state import DataRecord
 
 
@@ -61,6 +62,12 @@ def columns_table(
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def course(values: Sequence["ValueFrom"], shown: Callable[[Any], str]) -> str:
+    """`0.0003, from step 500 0.0001`: every value that a setting had."""
+    first, *later = values
+    return ", ".join([shown(first.value), *(f"from step {v.from_step:,} {shown(v.value)}" for v in later)])
 
 
 def plain(value: object) -> str:
