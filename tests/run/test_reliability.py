@@ -18,7 +18,6 @@ from mypt.data.loader import Batch, GPTDataLoader
 from mypt.errors import BusyError, InputError
 from mypt.log.reader import SkippedLines, read_events
 from mypt.log.replay import live_evals
-from mypt.train.stop import Stop, stop_on_signals
 from tests.conftest import TINY, Mypt
 from tests.run.test_resume import assert_same_run
 
@@ -160,16 +159,6 @@ def test_a_signal_ends_after_the_step_with_everything_saved(
     end = str(step + 7)
     mypt("resume", "dante", "--max-iters", "100000", "--save-interval", "5", "--max-minutes", "0.02")
     assert CheckpointManager("dante").load().state.step > step, end
-
-
-def test_a_second_signal_ends_at_once() -> None:
-    stop, before = Stop(), signal.getsignal(signal.SIGINT)
-    with pytest.raises(SystemExit) as leave, stop_on_signals(stop):
-        signal.raise_signal(signal.SIGINT)
-        assert stop.reason(1, None, 0.0) == "SIGINT"
-        signal.raise_signal(signal.SIGINT)
-    assert leave.value.code == 130
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_stops_at_any_steps_and_resumes_equal_one_go(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,10 +97,16 @@ def test_the_notice_has_the_figures_and_options_that_work(case: str, mypt: Mypt)
     "words", [[], ["--max-iters", "12"], ["--lr", "1e-3"], ["--lr-schedule", "constant", "--lr", "1e-3"]]
 )
 def test_a_rate_that_goes_on_as_planned_or_lower_is_not_remarked_upon(words: list[str], mypt: Mypt) -> None:
-    from mypt.train.stop import Stop
+    from mypt.train.loop import FitResult, Trainer
+
+    real = Trainer.run
+
+    def run(trainer: Trainer) -> FitResult:
+        trainer.stop.at_step = 10
+        return real(trainer)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Stop, "reason", lambda _, step, *__: "at_step" if step == 10 else None)
+        patch.setattr(Trainer, "run", run)
         mypt("train", "m", *RUN, "--max-iters", "20", "--warmup-iters", "2")
     assert "rises again" not in mypt("resume", "m", *words).output
 

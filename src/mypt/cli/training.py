@@ -37,6 +37,5 @@ def run_and_show(call: "Call", ctx: typer.Context) -> None:
     finally:
         observer.close()
     say(out, *training_lines(call.name, outcome, call.dry_run))
-    stopped = outcome.result.stopped if outcome.result else None
-    if stopped and stopped.startswith("SIG"):
-        raise typer.Exit(128 + signal.Signals[stopped].value)
+    if outcome.stopped and outcome.stopped.startswith("SIG"):
+        raise typer.Exit(128 + signal.Signals[outcome.stopped].value)

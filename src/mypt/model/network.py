@@ -1,7 +1,8 @@
 """The GPT network."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,7 @@ class Network(nn.Module):
         super().__init__()
         self.config = config
         self.use_checkpoint = False
+        self._look: Callable[[], None] | None = None
         self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
         learned = config.pos_encoding == "learned"
         self.position_embedding = nn.Embedding(config.block_size, config.n_embd) if learned else None
@@ -80,8 +82,21 @@ class Network(nn.Module):
                 x = checkpoint(block, x, start, self.rope, use_reentrant=False)
             else:
                 x = block(x, start, self.rope, None if cache is None else cache.layers[i])
+            if not torch.compiler.is_compiling() and self._look is not None:
+                self._look()
+                if x.requires_grad and x.device.type == "cpu":  # elsewhere the host does not wait for the device
+                    x.register_hook(lambda _, look=self._look: look())
         out: Tensor = self.norm(x)
         return out
+
+    @contextmanager
+    def watched(self, look: Callable[[], None]) -> Iterator[None]:
+        """Call `look` after each layer, forward and backward, so that it can end a pass by raising."""
+        self._look = look
+        try:
+            yield
+        finally:
+            self._look = None
 
     def empty_cache(self) -> Cache:
         """A cache to pass to `forward` for incremental generation."""

@@ -112,10 +112,12 @@ def export_fp16(
         if val_loss_before is None:
             val_loss_before = evaluate(model, loader, "val", training, precision).loss
         exact = {n: w.clone() for n, w in weights.items()}
-        for weight in weights.values():
-            weight.copy_(weight.half())
-        after = evaluate(model, loader, "val", training, precision).loss
-        model.load_state_dict(exact)
+        try:
+            for weight in weights.values():
+                weight.copy_(weight.half())
+            after = evaluate(model, loader, "val", training, precision).loss
+        finally:
+            model.load_state_dict(exact)
     fp16 = state.model_copy(update={"optimizer_file": None, "exact_resume": False, "model_dtype": "fp16"})
     target.save(model, tokenizer, fp16)
     before = (source.path / MODEL_FILE).stat().st_size if source else sum(4 * p.numel() for p in model.parameters())

@@ -158,21 +158,23 @@ def _check_record(manager: CheckpointManager, state: TrainingState) -> None:
 def _run_sessions(model: Network, data: RunData, state: TrainingState, last: int, comparison: _Comparison) -> Progress:
     """Each session from where it took over to where the next one did, with its own settings."""
     ends = [s.start_step for s in state.sessions[1:]] + [state.step]
+    owed = [s.evaluation_owed for s in state.sessions[1:]] + [state.evaluation_pending]
     progress, restore = Progress(), None
-    for number, (session, end) in enumerate(zip(state.sessions, ends, strict=True), start=1):
-        if session.start_step >= last:
+    for number, (session, end, owing) in enumerate(zip(state.sessions, ends, owed, strict=True), start=1):
+        if session.start_step > last or (session.start_step == last and not session.evaluation_owed):
             break
         own = replace(data, eval_sets=recorded_eval_sets(session.eval_sets, data.primary))
         begun = TrainingState(
             step=session.start_step,
             training_config=session.training_config.model_copy(update={"max_minutes": None}),
             progress=progress,
+            evaluation_pending=session.evaluation_owed,
             sessions=state.sessions[:number],
         )
         trainer = assemble(model, own, begun, comparison, restore=restore)
         if session.training_config.torch_compile == "on":
             trainer.stepper.loss = CompiledLoss(model, comparison.notice)
-        trainer.stop.at_step = min(end, last)
+        trainer.stop.at_step, trainer.stop.owing = min(end, last), owing and end <= last
         comparison.to.begun(session.start_step, min(end, last), trainer.stepper.tokens_per_step)
         progress = trainer.run().state.progress
         restore = partial(_hand_over, trainer.stepper)

@@ -2,7 +2,7 @@
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mypt.checkpoint.files import read_state
@@ -20,7 +20,7 @@ from mypt.train.device.devices import keep_freed_memory
 from mypt.train.loop import FitResult, Trainer
 from mypt.train.observer import Observer
 from mypt.train.plan import Plan
-from mypt.train.stop import stop_on_signals
+from mypt.train.stop import StopNow, stop_on_signals
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Outcome:
         plan: what was planned; None if there was nothing left to do.
         result: the training; None after a dry run or if there was nothing left to do.
         export: the fp16 bundle; None if it was not made.
+        stopped: why the session or the export at its end was broken off; None if neither was.
     """
 
     path: Path
@@ -65,6 +66,7 @@ class Outcome:
     plan: Plan | None = None
     result: FitResult | None = None
     export: Export | None = None
+    stopped: str | None = None
 
 
 def train(call: Call, observer: Observer) -> Outcome:
@@ -82,7 +84,7 @@ def train(call: Call, observer: Observer) -> Outcome:
         if recorded and not call.dry_run:  # no other process may move the bundle while it is read and resumed
             held.enter_context(locked(manager.path, observer.notice, *manager.family()))
         trainer = _build(call, manager, recorded, observer)
-        if trainer.state.step >= trainer.training.max_iters:
+        if trainer.state.step >= trainer.training.max_iters and not trainer.state.evaluation_pending:
             return Outcome(manager.path, trainer.state.step)
         plan = plan_run(trainer.stepper, manager.name, manager.path.parent, observer)
         observer.planned(plan)
@@ -94,10 +96,11 @@ def train(call: Call, observer: Observer) -> Outcome:
         _keep_what_was_there(call, manager, trainer, recorded, observer)
         trainer.compile_for(plan.training_s)
         trainer.stop.began = call.began
+        trainer.expect(plan)
         with stop_on_signals(trainer.stop):
             result = trainer.run()
-        export = None if result.stopped else _export(trainer, manager, observer)
-        return Outcome(manager.path, result.state.step, plan, result, export)
+            outcome = Outcome(manager.path, result.state.step, plan, result, stopped=result.stopped)
+            return outcome if result.stopped else _export(outcome, trainer, manager, observer)
 
 
 def _manager(call: Call) -> CheckpointManager:
@@ -153,12 +156,17 @@ def _keep_what_was_there(
         copy_run(manager, log, observer)
 
 
-def _export(trainer: Trainer, manager: CheckpointManager, observer: Observer) -> Export | None:
-    """The fp16 bundle at the end of training; a refusal is reported and costs the run nothing."""
+def _export(outcome: Outcome, trainer: Trainer, manager: CheckpointManager, observer: Observer) -> Outcome:
+    """Make the fp16 bundle of a run that is complete; that it is refused or broken off costs the run nothing."""
     before, primary = trainer.state.progress.last_val_loss, trainer.stepper.data.primary
+    model = trainer.stepper.model
     try:
-        with observer.busy("Exporting fp16"):
-            return export_fp16(trainer.stepper.model, primary.tokenizer, trainer.state, manager.fp16(), primary, before)
+        with observer.busy("Exporting fp16"), model.watched(trainer.stop.look):
+            trainer.stop.look()
+            export = export_fp16(model, primary.tokenizer, trainer.state, manager.fp16(), primary, before)
+            return replace(outcome, export=export)
+    except StopNow as stop:
+        return replace(outcome, stopped=stop.reason)
     except ExportError as error:
         observer.notice(f"The fp16 bundle was not made: {error.what}")
-        return None
+        return outcome

@@ -58,13 +58,15 @@ def evaluate(
     was_training = model.training
     model.eval()
     losses, tokens, text_bytes = [], [], 0
-    for x, y in loader.eval_batches(split, training.eval_iters, training.eval_seed):
-        of_tokens = losses_of(model, x, y, training, precision)  # (B, T)
-        losses.append(of_tokens.double().sum(dim=1) if of_tokens.device.type != "mps" else of_tokens.sum(dim=1))
-        tokens.append((y != IGNORED).sum(dim=1))
-        text_bytes += int(loader.text_bytes(y))
-        progress()
-    model.train(was_training)
+    try:
+        for x, y in loader.eval_batches(split, training.eval_iters, training.eval_seed):
+            of_tokens = losses_of(model, x, y, training, precision)  # (B, T)
+            losses.append(of_tokens.double().sum(dim=1) if of_tokens.device.type != "mps" else of_tokens.sum(dim=1))
+            tokens.append((y != IGNORED).sum(dim=1))
+            text_bytes += int(loader.text_bytes(y))
+            progress()
+    finally:
+        model.train(was_training)
     return _summary(torch.cat(losses).double().cpu(), torch.cat(tokens).double(), text_bytes)
 
 

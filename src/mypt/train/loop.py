@@ -7,7 +7,8 @@ from mypt.checkpoint.files import read_state
 from mypt.checkpoint.manager import CheckpointManager, Content
 from mypt.errors import DivergedError
 from mypt.log.writer import RunLog
-from mypt.schema.files.events import Eval, Event, TrainingComplete, timestamp
+from mypt.model.cost import bundle_bytes
+from mypt.schema.files.events import Eval, Event, GoldBlocked, GoldCheckpoint, TrainingComplete, timestamp
 from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train import events
@@ -20,12 +21,15 @@ from mypt.train.evaluate import Measured, evaluate
 from mypt.train.gold import Losses, decide_gold
 from mypt.train.observer import Observer
 from mypt.train.optim.schedule import learning_rate_at
+from mypt.train.plan import Plan
 from mypt.train.step import Stepper
-from mypt.train.stop import Stop
+from mypt.train.stop import Stop, StopNow
 from mypt.train.throughput import Clock, Throughput, throughput
 
-UNKNOWN_SAVE_S = 2.0
-"""Assumed time of a save until one was measured."""
+SAVED_BYTES_PER_S = 200e6
+"""Assumed speed of a save until one was measured."""
+LEAVING_S = 0.5
+"""Seconds of a time limit that are kept for what comes after the last save."""
 
 
 @dataclass
@@ -56,11 +60,13 @@ class Trainer:
         checkpoint: where to save; None saves nothing.
         log: where events go; None logs nothing.
         saver: writes bundles, in turn or beside training.
-        stop: asked after every step.
+        stop: looked at between the parts of all that takes long.
         compiled: whether the loss is compiled, and why.
         clock: where the session's time goes.
         latest: the last step whose result is known.
         evals: every evaluation of this session.
+        done: steps that are done, through all sessions.
+        saved: the state that was last saved; None until this session has saved.
     """
 
     stepper: Stepper
@@ -74,32 +80,56 @@ class Trainer:
     clock: Clock = field(default_factory=Clock)
     latest: StepResult | None = None
     evals: list[Eval] = field(default_factory=list)
+    done: int = 0
+    saved: TrainingState | None = None
 
     def run(self) -> FitResult:
         """Train from the state's step to max_iters, evaluating, logging and saving on the way."""
-        self.clock, stopped = Clock(), None
+        self.clock, self.done, stopped = Clock(latest=self.clock.latest), self.state.step, None
         self._log(events.training_start(self.clock.started_at, self.stepper, self.state, self.compiled.reason))
         self.observer.started(self.state.step, self.training.max_iters, self.stepper.tokens_per_step)
         self.stepper.model.train()
-        with self.saver:
-            for step in range(self.state.step, self.training.max_iters):
-                done = step + 1
-                self._enter_phase(step)
-                with self.clock.measure("training"):
-                    results = self.stepper.step(step)
-                    if self._eval_due(done):
-                        results += self.stepper.catch_up()
-                self._accept(results)
-                if self.latest is not None:
-                    self.observer.stepped(done, self.latest.loss)
-                if self._eval_due(done):
-                    self._evaluate(done)
-                stopped = self._stop_reason(done)
-                if self._eval_due(done) or self._save_due(done) or stopped:
-                    self._save(done)
-                if stopped:
-                    break
+        with self.saver, self.stepper.watched(self.stop.look):
+            try:
+                self._go_on()
+            except StopNow as stop:
+                stopped = stop.reason
+                self._break_off()
         return self._close(stopped)
+
+    def _go_on(self) -> None:
+        """Make the evaluation that is owed, and then step after step up to max_iters.
+
+        Raises:
+            StopNow: the session is to end; what was begun is neither taken, nor logged, nor saved.
+        """
+        if self.state.evaluation_pending:
+            self._keep_time(self.done)
+            self._evaluate(self.done)
+        for step in range(self.done, self.training.max_iters):
+            self._look_ahead(step)
+            self._enter_phase(step)
+            self._step(step)
+            if self._eval_due(self.done):
+                self._evaluate(self.done)
+            elif self._save_due(self.done):
+                self._save(self.done)
+
+    def _step(self, step: int) -> None:
+        with self.clock.measure("training"):
+            results = self.stepper.step(step)
+            if self._eval_due(step + 1):
+                results += self.stepper.catch_up()
+        self.done = step + 1
+        self._accept(results)
+        if self.latest is not None:
+            self.observer.stepped(self.done, self.latest.loss)
+
+    def _break_off(self) -> None:
+        """Forget what was begun, and save what is whole, unless it is saved."""
+        self.stepper.forget()
+        if self.state is not self.saved or self.state.step != self.done:
+            self._save(self.done)
 
     @property
     def training(self) -> TrainingConfig:
@@ -110,8 +140,13 @@ class Trainer:
         """Decide whether to compile the loss, and record the decision."""
         model = self.stepper.model
         self.compiled = choose(self.training, str(model.device), training_s)
-        self.stepper.loss = CompiledLoss(model, self.observer.notice) if self.compiled.on else model.loss
+        if self.compiled.on:  # a compiled pass has no layers to look between, and compiling takes a while
+            self.stepper.loss, self.stepper.computing = CompiledLoss(model, self.observer.notice), self.stop.at_once
         self.state = self.state.with_settings(torch_compile="on" if self.compiled.on else "off")
+
+    def expect(self, plan: Plan) -> None:
+        """Reckon with the planned times until a step and an evaluation were measured."""
+        self.clock.latest = {"training": plan.step_s, "evaluating": plan.eval_s}
 
     def throughput(self) -> Throughput:
         """The session's own, up to the state's step."""
@@ -144,8 +179,8 @@ class Trainer:
                 "--on-nonfinite skip.",
                 [f"windows start at tokens {windows} of the training split", self._last_saved()],
             )
-        self.observer.notice(f"{result}; its batches are left out.")
         self._log(events.batch_skipped(result, windows))
+        self.observer.notice(f"{result}; its batches are left out.")
 
     def _last_saved(self) -> str:
         self.saver.wait()
@@ -168,30 +203,53 @@ class Trainer:
     def _save_due(self, step: int) -> bool:
         return self.training.save_interval is not None and step % self.training.save_interval == 0
 
-    def _stop_reason(self, step: int) -> str | None:
-        if step == self.training.max_iters:
-            return None
+    def _keep_time(self, done: int) -> None:
+        """Keep as much of a time limit as saving takes: after an evaluation gold may be saved too."""
+        estimated = bundle_bytes(self.stepper.model.config, self.training) / SAVED_BYTES_PER_S + LEAVING_S
+        save_s = max(self.saver.latest_s, self.clock.latest.get("saving", 0.0)) or estimated
+        saves = 2 if self._eval_due(done) or self.state.evaluation_pending else 1
+        self.stop.limit(self.training.max_minutes, saves * save_s + LEAVING_S)
+
+    def _look_ahead(self, step: int) -> None:
+        """End the session before a step that is not to be taken, or for which there is no time.
+
+        Raises:
+            StopNow: it ends.
+        """
+        if step == self.stop.at_step:
+            raise StopNow("at_step")
+        self._keep_time(step + 1)
         latest = self.clock.latest
-        needed = latest["training"] + latest.get("saving", UNKNOWN_SAVE_S)
-        if self._eval_due(step + 1):
-            needed += latest.get("evaluating", 0.0)
-        return self.stop.reason(step, self.training.max_minutes, needed)
+        evaluating = latest.get("evaluating", 0.0) if self._eval_due(step + 1) else 0.0
+        self.stop.look_ahead(latest.get("training", 0.0) + evaluating)
 
     def _evaluate(self, step: int) -> None:
-        """Measure every set, record and log it, and decide on gold."""
+        """Measure every set, log it, decide on gold, save; then tell.
+
+        Raises:
+            StopNow: it was broken off; the state says that it is owed.
+        """
+        self.state = self.state.at_step(step, self.stepper.tokens_per_step)
+        self.state = self.state.model_copy(update={"evaluation_pending": True})
+        if self.stop.owing and step == self.stop.at_step:
+            raise StopNow("at_step")
         with self.clock.measure("evaluating"):
             measured = self._measure()
         train, val = measured["train"], measured["val"]
-        state = self.state.at_step(step, self.stepper.tokens_per_step)
-        self.state = state.with_progress(state.progress.after_eval(step, train.loss, val.loss, val.bpb))
-        lr, phase = self.stepper.optimizer.param_groups[0]["lr"], self.stepper.data.phase_at(step - 1)
+        progress = self.state.progress.after_eval(step, train.loss, val.loss, val.bpb)
+        self.state = self.state.model_copy(update={"progress": progress, "evaluation_pending": False})
+        taken = max(0, step - 1)
+        lr, phase = learning_rate_at(taken, self.state.settings_at(taken)), self.stepper.data.phase_at(taken)
         event = events.evaluation(self.state, measured, self.clock, self.throughput(), lr, phase.name)
         self.evals.append(event)
         self._log(event)
-        self.observer.evaluated(event, self.training.max_iters, self._eta())
-        self._decide_gold(
+        gold = self._decide_gold(
             step, Losses(val.loss, train.loss, {name: measured[name].loss for name in self.stepper.data.eval_sets})
         )
+        self._save(step)
+        self.observer.evaluated(event, self.training.max_iters, self._eta())
+        if gold is not None:
+            self.observer.gold_decided(gold)
 
     def _measure(self) -> dict[str, Measured]:
         """Every set that an evaluation looks at, by name."""
@@ -208,7 +266,7 @@ class Trainer:
             for name, (loader, split) in stepper.data.measured_sets().items()
         }
 
-    def _decide_gold(self, step: int, losses: Losses) -> None:
+    def _decide_gold(self, step: int, losses: Losses) -> GoldCheckpoint | GoldBlocked | None:
         """Let the gold decision see this evaluation, and save and log the outcome."""
         decision = decide_gold(self.state.progress.gold, step, losses, self.training)
         self.state = self.state.with_progress(self.state.progress.model_copy(update={"gold": decision.state}))
@@ -217,13 +275,14 @@ class Trainer:
         event = events.gold_decided(decision, step, losses.val)
         if event is not None:
             self._log(event)
-            self.observer.gold_decided(event)
+        return event
 
     def _save(self, step: int) -> None:
         self._accept(self.stepper.catch_up())
         self.state = self.state.at_step(step, self.stepper.tokens_per_step)
         if self.checkpoint is not None:
             self._save_to(self.checkpoint, lambda: self.observer.saved(step))
+        self.saved = self.state
 
     def _save_to(self, checkpoint: CheckpointManager, done: Callable[[], None] = lambda: None) -> None:
         self.state = self.state.model_copy(update={"saved_at": timestamp()})
@@ -246,10 +305,10 @@ class Trainer:
 
     def _eta(self) -> float:
         """Seconds to max_iters at this session's own rate, evaluations and saves included."""
-        c, start = self.clock, self.training.start_step
+        c, taken = self.clock, self.state.step - self.training.start_step
         left = self.training.max_iters - self.state.step
         pauses = (c.evaluating + c.saving) / len(self.evals) * -(-left // self.training.eval_interval)
-        return left * c.training / (self.state.step - start) + pauses
+        return left * (c.training / taken if taken else c.latest.get("training", 0.0)) + pauses
 
     def _log(self, event: Event) -> None:
         if self.log is not None:

@@ -125,6 +125,7 @@ def open_session(
         started_at=timestamp(),
         git_commit=_git_commit(),
         eval_sets=state.eval_sets,
+        evaluation_owed=state.evaluation_pending,
     )
     return state.with_session(session).model_copy(
         update={

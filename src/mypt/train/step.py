@@ -1,7 +1,8 @@
 """One optimizer step, from batch to moved weights."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,8 @@ class Stepper:
         session: the state that the session began with; its settings and its count of batches hold for each step.
         loss: summed next-token loss of inputs and targets (B, T); the model's own, or compiled.
         check: where a GPU runs ahead, results on their way to the host; None where each step waits for its result.
+        look: called between the parts of a step, which it can end by raising.
+        computing: a context around the gradients of a step.
     """
 
     model: Network
@@ -47,6 +50,8 @@ class Stepper:
     session: TrainingState
     loss: Loss
     check: AsyncCheck | None = None
+    look: Callable[[], None] = lambda: None
+    computing: Callable[[], AbstractContextManager[None]] = nullcontext
 
     @property
     def training(self) -> TrainingConfig:
@@ -68,7 +73,8 @@ class Stepper:
             group["lr"] = learning_rate_at(step, self.training)
         batches = self.batches(step)
         counted = self.counted_tokens(batches)
-        losses = [self.micro_step(step, micro, batch, counted) for micro, batch in enumerate(batches)]
+        with self.computing():
+            losses = [self.micro_step(step, micro, batch, counted) for micro, batch in enumerate(batches)]
         loss, norm = torch.stack(losses).sum(), self.gradient_norm()
         if self.check is not None:
             self.update(norm, nonfinite=(~torch.isfinite(loss + norm)).float())
@@ -80,6 +86,20 @@ class Stepper:
             self.optimizer.zero_grad(set_to_none=True)
             self.precision.scaler.update()
         return [result]
+
+    @contextmanager
+    def watched(self, look: Callable[[], None]) -> Iterator[None]:
+        """Call `look` between the parts of steps and evaluations, any of which it can end by raising."""
+        self.look = look
+        try:
+            with self.model.watched(look):
+                yield
+        finally:
+            self.look = lambda: None
+
+    def forget(self) -> None:
+        """Forget the gradients of a step that was broken off; nothing else of it is left."""
+        self.optimizer.zero_grad(set_to_none=True)
 
     def catch_up(self) -> list[StepResult]:
         """The results that are still on their way, before the weights are measured or saved."""
@@ -105,6 +125,7 @@ class Stepper:
 
     def _backward(self, x: Tensor, y: Tensor, counted: int) -> Tensor:
         """Add the gradient of some windows (b, T), and return their share of the step's loss."""
+        self.look()
         with self.precision.autocast():
             loss = self.loss(x, y) / counted
         torch.autograd.backward(self.precision.scaler.scale(loss))

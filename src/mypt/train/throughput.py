@@ -18,6 +18,7 @@ class Clock:
     """Seconds of a session since it started: in steps, evaluations and saves, and the latest of each.
 
     Attributes:
+        latest: as planned until there was one.
         lap_began: `training` at the last call of `lap`.
     """
 

@@ -25,6 +25,8 @@ def training_lines(name: str, outcome: "Outcome", dry_run: bool) -> list[str]:
             f"  Go on with: mypt resume {name}",
         ]
     lines = ["Training finished!", f"  Resume training from: {outcome.path.as_posix()}"]
+    if outcome.stopped is not None:
+        lines.append(f"  The fp16 bundle was not made ({outcome.stopped}); make it with: mypt export-fp16 {name}")
     if outcome.export is not None:
         lines += [f"  Deploy inference from: {outcome.export.path.as_posix()}", *_rounding_notes(outcome.export)]
     gold = outcome.result.state.progress.gold

@@ -165,6 +165,7 @@ class SessionRecord(Record):
         started_at: wall-clock time, ISO 8601.
         git_commit: git commit of the working folder, with `+` if files were modified; None outside git.
         eval_sets: additional eval sets, by name.
+        evaluation_owed: True if it began with the evaluation of its first step that the session before it owed.
     """
 
     start_step: int
@@ -174,6 +175,7 @@ class SessionRecord(Record):
     started_at: str
     git_commit: str | None = None
     eval_sets: dict[str, DataRecord] = {}
+    evaluation_owed: bool = False
 
 
 class TrainingState(Record):
@@ -199,6 +201,7 @@ class TrainingState(Record):
         run_id: id of the run, the same for all sessions and log events.
         name: name of the run, which its gold and fp16 bundles have too; None in older records.
         attempt: number of the session, from 1.
+        evaluation_pending: the evaluation that is due at this step was broken off; a resume begins with it.
         sessions: sessions that led to this state, in order; sessions discarded by a rewind are not listed.
     """
 
@@ -221,6 +224,7 @@ class TrainingState(Record):
     run_id: str | None = None
     name: str | None = None
     attempt: int = 1
+    evaluation_pending: bool = False
     sessions: tuple[SessionRecord, ...] = ()
 
     def micro_batches(self, step: int) -> int:
@@ -232,6 +236,11 @@ class TrainingState(Record):
             max(0, min(end, step) - s.start_step) * s.training_config.grad_accum_steps
             for s, end in zip(self.sessions, ends, strict=True)
         )
+
+    def settings_at(self, step: int) -> TrainingConfig:
+        """The settings with which the step after `step` completed ones was or will be taken."""
+        begun = [s.training_config for s in self.sessions if s.start_step <= step]
+        return begun[-1] if begun else self.training_config
 
     def at_step(self, step: int, tokens_per_step: int) -> "TrainingState":
         """The state at a later step."""
@@ -251,8 +260,9 @@ class TrainingState(Record):
         return self.model_copy(update={"training_config": training, "sessions": sessions})
 
     def with_session(self, session: SessionRecord) -> "TrainingState":
-        """The state after a new session starts at this step."""
-        previous = tuple(s for s in self.sessions if s.start_step < self.step)
+        """The state after a new session starts at this step; an earlier one counts if it has trained or evaluated."""
+        made = not self.evaluation_pending
+        previous = tuple(s for s in self.sessions if s.start_step < self.step or (s.evaluation_owed and made))
         return self.model_copy(
             update={"sessions": (*previous, session), "attempt": self.attempt + 1 if self.sessions else 1}
         )

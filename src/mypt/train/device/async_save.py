@@ -1,5 +1,6 @@
 """Writes bundles in a thread of their own while a GPU trains."""
 
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,10 +18,14 @@ class AsyncSaver:
 
     Args:
         beside: write in a thread while training continues.
+
+    Attributes:
+        latest_s: seconds that the latest save took; 0 before the first.
     """
 
     def __init__(self, beside: bool) -> None:
         self.beside = beside
+        self.latest_s = 0.0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
         self._writing: deque[Future[None]] = deque()
 
@@ -40,7 +45,9 @@ class AsyncSaver:
         """
 
         def write() -> None:
+            began = time.perf_counter()
             to.write(content)
+            self.latest_s = time.perf_counter() - began
             done()
 
         if self.beside:
