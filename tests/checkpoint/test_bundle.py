@@ -5,17 +5,20 @@ import json
 import math
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from functools import partialmethod
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mypt import CheckpointManager, get_model_info
 from mypt.checkpoint import atomic as commit
 from mypt.checkpoint.atomic import recover, replacing
 from mypt.checkpoint.describe import read_bundle
-from mypt.checkpoint.files import read_config
+from mypt.checkpoint.files import read_config, read_state, write_json
 from mypt.checkpoint.manager import weights_sha256
 from mypt.checkpoint.overview import overview
 from mypt.errors import BundleError, StorageError, UsageError
@@ -24,9 +27,21 @@ from mypt.log.run_record import read_run
 from mypt.log.writer import RunLog
 from mypt.run.verify import verify_bundle
 from mypt.schema.files.events import EVENTS, Eval, timestamp
-from mypt.schema.files.state import TrainingState
+from mypt.schema.files.state import (
+    DataRecord,
+    Environment,
+    GoldState,
+    ParentRecord,
+    PhaseRecord,
+    Progress,
+    SessionRecord,
+    SourceRecord,
+    TrainingState,
+)
+from mypt.schema.settings.training import TrainingConfig
 from mypt.units import count, duration, parameters, size
 from tests.conftest import TINY, Mypt, fill_the_disk, flat, reseal
+from tests.strategies import built
 
 START_FIELDS = {
     "event": "training_start", "timestamp": "2026-02-09T14:30:00.123456",
@@ -368,3 +383,38 @@ def test_a_save_that_cannot_begin_leaves_no_marker(tmp_path: Path, monkeypatch: 
     with pytest.raises(StorageError, match="the disk is full"), replacing(tmp_path / "name"):
         pytest.fail("it began")
     assert not list(tmp_path.iterdir())
+
+
+for record in (SourceRecord, DataRecord, PhaseRecord, ParentRecord, Environment, GoldState, Progress):
+    st.register_type_strategy(record, built(record))
+st.register_type_strategy(SessionRecord, built(SessionRecord, training_config=st.just(TrainingConfig())))
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(state=built(TrainingState, training_config=st.just(TrainingConfig())))
+def test_every_state_that_is_written_is_read(state: TrainingState, tmp_path: Path) -> None:
+    write_json(tmp_path / "training_state.json", state)
+    reseal(tmp_path, state.step)
+    text = (tmp_path / "training_state.json").read_bytes()
+    json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+    assert repr(read_state(tmp_path)) == repr(state)  # as words: no nan equals another
+
+
+def test_a_state_of_an_earlier_version_with_a_bare_nan_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "training_state.json"
+    write_json(path, TrainingState(step=3, training_config=TrainingConfig(), progress=Progress(last_val_loss=math.nan)))
+    assert '"last_val_loss": "nan"' in path.read_text(encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8").replace('"nan"', "NaN"), encoding="utf-8")
+    reseal(tmp_path, 3)
+    assert math.isnan(read_state(tmp_path).progress.last_val_loss or 0.0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="paths of bytes that are no UTF-8")
+def test_a_text_whose_name_is_no_utf_8_is_trained_on_and_found_again(mypt: Mypt) -> None:
+    name = os.fsdecode(b"divina\xe0.txt")
+    Path("input.txt").rename(name)
+    mypt("train", "dante", "--input-file", name, *TINY, "--max-iters", "2")
+    mypt("resume", "dante", "--max-iters", "4")
+    assert "identical" in mypt("reproduce", "dante").output
+    line = mypt("logs", "show", "dante", "--event", "training_start", "--json").output.splitlines()[0]
+    assert json.loads(line)["config"]["input_file"] == [str(Path.cwd() / name)]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -19,8 +20,10 @@ from mypt.checkpoint.lineage import Ancestor
 from mypt.checkpoint.overview import BundleSummary
 from mypt.cli.render.bundle import inspect_tables, lineage_tree, overview_table, state_lines, tensor_tables
 from mypt.cli.render.comparison import closing_lines, tables, verdict_lines
-from mypt.log.compare import Comparison, Difference, _at, compare
-from mypt.log.run_record import CurvePoint, RunRecord, read_run
+from mypt.log.compare import Comparison, Difference, _at, _better, _matched, _verdict, compare
+from mypt.log.run_record import RunRecord, read_run
+from mypt.log.writer import RunLog
+from mypt.schema.files.events import Eval
 from mypt.schema.files.state import DataRecord, Environment, Progress, SourceRecord, TrainingState
 from mypt.schema.files.tokenizer import TokenizerFile
 from mypt.schema.settings.config import GPTConfig
@@ -183,9 +186,31 @@ def test_a_comparison_is_drawn_and_saved_in_every_form(mypt: Mypt, monkeypatch: 
 
 
 def test_losses_are_read_off_between_evaluations() -> None:
-    curve = [CurvePoint(step=s, tokens=100 * s, seconds=s, val_loss=v) for s, v in ((1, 4.0), (2, 3.0), (4, 2.0))]
-    assert [_at(curve, "tokens", t) for t in (100, 150, 300, 400)] == [4.0, 3.5, 2.5, 2.0]
-    assert RunRecord(label="x", curve=curve).curve[-1].step == 4
+    curve = [(100, 4.0), (200, 3.0), (400, 2.0), (400, 1.0)]
+    assert [_at(curve, t) for t in (100, 150, 300, 400)] == [4.0, 3.5, 2.5, 1.0]
+
+
+def test_a_loss_that_is_no_number_beats_nothing_and_is_told(tmp_path: Path) -> None:
+    def logged(name: str, *vals: float) -> str:
+        path = tmp_path / f"{name}.jsonl"
+        for i, val in enumerate(vals, 1):
+            se = 0.01 if math.isfinite(val) else None
+            RunLog(path, name).append(
+                Eval(iter=i, timestamp="2026-01-01T00:00:00", elapsed_s=i, tokens_processed=i, progress_pct=1, lr=0.1,
+                     phase="main", val_loss=val, train_loss=val, eval_duration_s=0.1, val_se=se)
+            )  # fmt: skip
+        return str(path)
+
+    for broken in (math.nan, math.inf):
+        runs = [read_run(logged(f"{broken}-{i}", *vals), tmp_path) for i, vals in enumerate(((2, 1), (2, broken)))]
+        assert runs[1].results["final_val_loss"] is None and runs[1].results["best_val_loss"] == 2
+        assert runs[1].missing == ["A loss was not finite at 1 of its evaluations."] and not runs[0].missing
+        assert [p.val_loss for p in runs[1].curve] == [2, None]
+        for run in runs:
+            run.data = {"fingerprint": "f", "tokenizer": "char", "tokenizer_size": 3}
+        verdict, _ = _verdict(runs)
+        assert _better(runs, verdict).get("final_val_loss") is None
+        assert [losses for _, _, losses in _matched(runs)] == [[2, 2], [2, 2]]
 
 
 def shown(*tables: object, width: int) -> str:

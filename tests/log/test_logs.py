@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 import platform
 import re
@@ -19,7 +20,7 @@ import pyarrow.parquet as parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
@@ -37,8 +38,9 @@ from mypt.log.run_record import read_run
 from mypt.log.summary import EVALUATE_GOLD, HEALTHY, summarize
 from mypt.log.writer import RunLog
 from mypt.schema.base import to_json_text
-from mypt.schema.files.events import EVENTS, Event
+from mypt.schema.files.events import EVENTS, Eval, Event, GoldCheckpoint
 from tests.conftest import Mypt, flat
+from tests.strategies import WORDS, built
 from tests.test_structure import HEAVY, run_python
 
 SUMMARY = TypeAdapter(Summary)
@@ -182,30 +184,25 @@ def test_foreign_lines_never_change_a_figure(junk: list[tuple[int, bytes | str]]
     assert replace(found, log=expected.log, passed_over=expected.passed_over) == expected
 
 
-def built(model: type[BaseModel]) -> st.SearchStrategy[Any]:
-    """A model with any values that it takes, whole numbers of 64 bits and losses that are no numbers among them."""
-    fields: dict[str, st.SearchStrategy[Any]] = {}
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        nested = isinstance(kind, type) and issubclass(kind, BaseModel)
-        fields[name] = built(kind) if nested else st.from_type(kind)  # type: ignore[arg-type]
-    return st.builds(model, **fields)
+def refused(constant: str) -> None:
+    raise AssertionError(f"{constant} is no JSON")
 
 
-st.register_type_strategy(int, st.integers(-(2**63), 2**63 - 1))
 ANY_EVENT = st.one_of([built(model) for model in EVENTS.values()])
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(event=ANY_EVENT, extra=st.floats() | st.none(), word=st.text(st.characters(), max_size=5))
+@given(event=ANY_EVENT, extra=st.floats() | st.none(), word=WORDS)
 def test_every_event_that_is_written_is_read(event: Event, extra: float | None, word: str, tmp_path: Path) -> None:
     path, skipped = tmp_path / "x.jsonl", SkippedLines()
     path.unlink(missing_ok=True)
     event = type(event).model_validate({**dict(event), "eval_general": extra, "general_se": extra, "note": word})
     RunLog(path, "r", 2).append(event)
     (found,) = read_events(path, skipped)
-    assert skipped.total == 0 and list(found.items())[-2:] == [("run_id", "r"), ("attempt", 2)]
-    assert repr(found) == repr(json.loads(path.read_bytes()))  # by their words, since nan is equal to nothing
+    line = json.loads(path.read_bytes(), parse_constant=refused)
+    assert skipped.total == 0 and list(line.items())[-2:] == [("run_id", "r"), ("attempt", 2)]
+    assert repr(found) == repr({**event.model_dump(), "run_id": "r", "attempt": 2})  # as words: no nan equals another
+    assert ("nonfinite" in line) == any(isinstance(v, float) and not math.isfinite(v) for v in found.values())
     read_back = type(event).model_validate(found, strict=True)
     assert {name: type(value) for name, value in read_back} == {name: type(value) for name, value in event} | {
         "run_id": str, "attempt": int,
@@ -268,7 +265,10 @@ def test_the_reader_takes_what_the_models_take(lines: list[tuple[str, dict[str, 
         (b'{"event": ["eval"]}', "foreign"),
         (b'{"event": "eval", "iter": "1"}', "foreign"),
         (evaluation(1, 2.0).replace('"r"', "{}").encode(), "foreign"),
-        (EXAMPLES.splitlines()[1].replace("4.123456", "null").encode(), "foreign"),
+        (EXAMPLES.splitlines()[1].replace("4.123456", '"low"').encode(), "foreign"),
+        (evaluation(1, 2.0, nonfinite={"val_loss": "nan"}).encode(), "foreign"),
+        (evaluation(1, 2.0, train_loss=None, nonfinite={"train_loss": "big"}).encode(), "foreign"),
+        (evaluation(1, 2.0, train_loss=None, nonfinite=["train_loss"]).encode(), "foreign"),
         (EXAMPLES.splitlines()[0].replace('"start_step": 0', '"start_step": null').encode(), "foreign"),
         (evaluation(1, 2.0).replace('"r"', '"r", "attempt": true').replace(', "attempt": 1', "").encode(), "foreign"),
         (evaluation(1, 2.0, eval_general="low").encode(), "foreign"),
@@ -277,7 +277,7 @@ def test_the_reader_takes_what_the_models_take(lines: list[tuple[str, dict[str, 
         (b'{"event": "eval", "iter": ' + b"1" * 10_000 + b"}", "torn"),
         (b'{"event": ' + b"[" * 100_000, "torn"),
         (b"[" * 100_000, "foreign"),
-        (b'{"event": "\\ud800"}', "torn"),
+        (b'{"event": "\\ud800"}', "foreign"),
         (b"\xff\xfe", "binary"),
         (b"\x00" * 100, "binary"),
     ],
@@ -287,6 +287,45 @@ def test_lines_that_are_no_events_are_told_apart(line: bytes, kind: str, tmp_pat
     path.write_bytes(line + b"\n\n" + evaluation(1, 2.0).encode())
     assert [e["iter"] for e in read_events(path, passed)] == [1]
     assert passed == SkippedLines(**{kind: 1})
+
+
+def test_a_val_loss_that_an_earlier_version_wrote_as_null_is_no_number(tmp_path: Path) -> None:
+    lines = [evaluation(1, 2.0), evaluation(2, 3.5).replace("3.5", "null"), evaluation(3, 3.5).replace("3.5", "NaN")]
+    path, passed = written(tmp_path / "x.jsonl", *lines), SkippedLines()
+    assert [math.isnan(e["val_loss"]) for e in read_events(path, passed)] == [False, True, True]
+    assert passed.total == 0 and summarize(path).signs.losses_not_finite == 2
+
+
+@pytest.mark.parametrize("broken", ["val_loss", "train_loss", "eval_poems"])
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_no_number_is_shown_by_every_reader(broken: str, number: float, mypt: Mypt) -> None:
+    log = RunLog(Path("logs/train/x_eval.jsonl"), "r")
+    for step, loss in ((1, 2.0), (2, 1.5), (3, number)):
+        losses = {"val_loss": 2.0 / step, "train_loss": 2.0, "eval_poems": 2.0, broken: loss}
+        log.append(Eval.model_validate(json.loads(evaluation(step, 2.0, attempt=None)) | losses))
+        best = GoldCheckpoint(iter=step, timestamp="2026-02-09T14:45:12", val_loss=2.0 / step, prev_best=None)
+        log.append(best)
+    summary = json.loads(mypt("logs", "summarize", "x", "--json").output)
+    assert summary["passed_over"] == {"torn": 0, "foreign": 0, "binary": 0} and summary["evaluations"] == 3
+    assert summary["signs"]["losses_not_finite"] == 1
+    page = flat(mypt("logs", "summarize", "x").output)
+    assert "no number once a loss was not finite" in page and "Losses are not finite from step 3 on" in page
+    assert "healthy" not in page
+    shown = mypt("logs", "show", "x", "--event", "eval").output
+    assert f"{broken} {number}" in flat(shown)
+    line = json.loads(mypt("logs", "show", "x", "--event", "eval", "--json").output.splitlines()[-1])
+    assert line[broken] is None and line["nonfinite"] == {broken: str(number)} and [*line][-2:] == ["run_id", "attempt"]
+    told = mypt("logs", "tail", "x", "--no-follow").output.splitlines()
+    assert any(f"{number}" in line for line in told)
+    mypt("logs", "export", "x", "--csv", "x.csv", "--parquet", "x.parquet", "--tensorboard", "tb")
+    assert repr(
+        float(list(csv.DictReader(Path("x.csv").read_text(encoding="utf-8").splitlines()))[-1][broken])
+    ) == repr(number)
+    assert repr(parquet.read_table("x.parquet")[broken].to_pylist()[-1]) == repr(number)
+    mypt("logs", "plot", "x")
+    mypt("logs", "plot", "x", "--out", "x.svg")
+    compared = json.loads(mypt("compare", "x", "x", "--json").output)
+    assert compared["runs"][0]["missing"][-1] == "A loss was not finite at 1 of its evaluations."
 
 
 def logged_step(step: int, run: str | None = "r", **more: object) -> str:

@@ -1,8 +1,9 @@
 """Reads and writes the JSON files of a bundle; docs/files.md describes them."""
 
 import json
+from math import isfinite
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -33,10 +34,22 @@ def read_state(bundle: Path) -> TrainingState:
 
 
 def write_json(path: Path, content: BaseModel) -> None:
-    """Write a model as UTF-8 JSON in field order, indented by 2, with a final newline."""
-    exclude_none = isinstance(content, TokenizerFile)
-    text = json.dumps(content.model_dump(mode="json", exclude_none=exclude_none), indent=2, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8", newline="\n")
+    """Write a model as UTF-8 JSON in field order, indented by 2, with a final newline.
+
+    A number that is not finite is written as the text `nan`, `inf` or `-inf`, and a byte of a path that is no UTF-8,
+    which Python keeps as a surrogate, as the escape of that.
+    """
+    values = content.model_dump(mode="json", exclude_none=isinstance(content, TokenizerFile))
+    text = json.dumps(_spelled(values), indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_bytes((text + "\n").encode("utf-8", "backslashreplace"))
+
+
+def _spelled(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _spelled(v) for name, v in value.items()}
+    if isinstance(value, list):
+        return [_spelled(v) for v in value]
+    return str(value) if isinstance(value, float) and not isfinite(value) else value
 
 
 def _read_state(bundle: Path) -> TrainingState:
@@ -50,8 +63,8 @@ def _read(path: Path, model: type[_Model]) -> _Model:
     """Read a JSON file of a bundle, after checking its hash."""
     check_file(path)
     try:
-        return model.model_validate_json(path.read_bytes())
+        return model.model_validate(json.loads(path.read_bytes()))
     except ValidationError as error:
         raise damaged(path, "is damaged: " + " ".join(explain_validation(error))) from error
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise damaged(path, f"is damaged: {error}") from error

@@ -19,11 +19,17 @@ MEDIAN_OF = 10_000
 """Gaps to take the median of; more of them, evenly chosen, would not move it."""
 
 
-def find_anomalies(evals: EvalColumns, skipped_batches: int) -> Anomalies:
-    """Find all of them in the evaluations of a run; `skipped_batches` are steps that were left out."""
+def find_anomalies(evals: EvalColumns, skipped_batches: int, not_finite: int) -> Anomalies:
+    """Find all of them in the evaluations of a run.
+
+    Args:
+        evals: the evaluations.
+        skipped_batches: steps that were left out.
+        not_finite: evaluations of which a loss was no number.
+    """
     return Anomalies(
         batches_skipped=skipped_batches,
-        losses_not_finite=len(evals) - len(finite(evals.val)),
+        losses_not_finite=not_finite,
         spikes=Few.of(_spikes(evals)),
         stalls=Few.of(_stalls(evals)),
         rising=_rising(evals.val),

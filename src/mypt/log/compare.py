@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mypt.log.run_record import CurvePoint, Facts, RunRecord, read_run
+from mypt.log.run_record import Facts, RunRecord, read_run
 
 NOISE = 2.0
 """Standard errors by which two losses have to differ before one is called better."""
@@ -143,22 +143,19 @@ def _not_beaten(values: Sequence[tuple[str, float | None, float | None]]) -> lis
 
 def _matched(runs: Sequence[RunRecord]) -> list[Matched]:
     """The losses where the shortest run ends, read off the curves between their evaluations."""
-    if any(len(run.curve) < 1 for run in runs):
-        return []
     matched: list[Matched] = []
     for measure in ("tokens", "seconds"):
-        end = min(getattr(run.curve[-1], measure) for run in runs)
-        if all(getattr(run.curve[0], measure) <= end for run in runs):
-            matched.append((measure, end, [_at(run.curve, measure, end) for run in runs]))
+        curves = [[(getattr(p, measure), p.val_loss) for p in r.curve if p.val_loss is not None] for r in runs]
+        if not all(curves):
+            return []
+        end = min(curve[-1][0] for curve in curves)
+        if all(curve[0][0] <= end for curve in curves):
+            matched.append((measure, end, [_at(curve, end) for curve in curves]))
     return matched
 
 
-def _at(curve: Sequence[CurvePoint], measure: str, where: float) -> float:
+def _at(curve: Sequence[tuple[float, float]], where: float) -> float:
     """The loss at a place of the curve, on the line between its neighbours."""
-    before = [p for p in curve if getattr(p, measure) <= where][-1]
-    after = next((p for p in curve if getattr(p, measure) > where), None)
-    if after is None:
-        return before.val_loss
-    x0, x1 = getattr(before, measure), getattr(after, measure)
-    share = (where - x0) / (x1 - x0)
-    return float(before.val_loss + (after.val_loss - before.val_loss) * share)
+    x0, before = [point for point in curve if point[0] <= where][-1]
+    x1, after = next((point for point in curve if point[0] > where), (x0, before))
+    return before + (after - before) * (where - x0) / (x1 - x0) if x1 > x0 else before

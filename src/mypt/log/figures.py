@@ -49,7 +49,7 @@ class LossFigures:
     """The course of one loss; None where it was no number.
 
     Attributes:
-        se: standard error of `last`, where it was logged.
+        se: standard error of `last`, where that is a number and it was logged.
         change_pct: from `start` to `last`.
     """
 
@@ -90,10 +90,10 @@ class Phase:
 
 @dataclass(kw_only=True)
 class Blocked:
-    """A better val loss that a guard kept from becoming gold."""
+    """A val loss that a guard kept from becoming gold; None where it was no number."""
 
     step: int
-    loss: float
+    loss: float | None
     reason: str
 
 
@@ -161,7 +161,7 @@ class Anomalies:
 
     Attributes:
         batches_skipped: steps left out because of a loss or gradient that was not finite.
-        losses_not_finite: evaluations whose val loss was no number.
+        losses_not_finite: evaluations of which a loss was no number.
         rising: how many evaluations at the end are each above the one before.
         overfit_after: the step of the best val loss, if it rises from there on while the train loss falls.
     """

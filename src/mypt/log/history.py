@@ -10,7 +10,7 @@ from typing import Any
 from mypt.log.figures import Blocked, Few, GoldFigures, LossPoint, Phase, SessionFigures, StepFigures
 from mypt.schema.files.events import eval_sets
 
-GUARDS = ("overfit", "trend", "eval regression", "other")
+GUARDS = ("overfit", "trend", "eval regression", "not finite", "other")
 """What can keep a val loss from becoming gold, as the reason of the event begins."""
 _ROW = Struct("7d")
 """One evaluation: its figures in the order of `EvalColumns`."""
@@ -68,6 +68,8 @@ class RunHistory:
         rewinds: sessions that started before what the run had reached.
         highest: the step that the run had reached at its end.
         skipped_batches: steps that were left out.
+        not_finite: live evaluations of which a loss was no number.
+        not_finite_since: the step of the first of those that the run ends with; None where its last one is finite.
     """
 
     sessions: list[SessionFigures] = field(default_factory=list)
@@ -81,6 +83,8 @@ class RunHistory:
     steps: StepFigures | None = None
     gold: GoldFigures = field(default_factory=_no_gold)
     skipped_batches: int = 0
+    not_finite: int = 0
+    not_finite_since: int | None = None
     _rows: "array[float]" = field(default_factory=_column)
     """Figures of the live evaluations, one evaluation after another."""
     _last_eval: int | None = None
@@ -143,10 +147,17 @@ class RunHistory:
         if (keys := [*event]) != self._keys:
             self._keys = keys
             self._sets = [(key, self.sets.setdefault(key, LossColumns())) for key in eval_sets(keys)]
+        total = event["val_loss"] + (0.0 if event.get("train_loss") is None else train)
         for key, columns in self._sets:
             if (loss := event[key]) is not None:
                 columns.step.append(step)
                 columns.loss.append(loss)
+                total += loss
+        if isfinite(total):
+            self.not_finite_since = None
+        else:
+            self.not_finite += 1
+            self.not_finite_since = step if self.not_finite_since is None else self.not_finite_since
 
     def _live(self, name: str, event: dict[str, Any], step: int) -> None:
         """Take in what is live of an event, but for evaluations."""
@@ -161,7 +172,8 @@ class RunHistory:
         elif name == "gold_blocked":
             guard = event["reason"].partition(":")[0]
             self.gold.blocked_by[guard if guard in GUARDS else "other"] += 1
-            self.gold.blocked.add(Blocked(step=step, loss=event["val_loss"], reason=event["reason"]))
+            loss = event["val_loss"] if isfinite(event["val_loss"]) else None
+            self.gold.blocked.add(Blocked(step=step, loss=loss, reason=event["reason"]))
         elif name == "batch_skipped":
             self.skipped_batches += 1
 

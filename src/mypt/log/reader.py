@@ -1,5 +1,6 @@
 """Reads a log: line after line becomes an event that fits its model, or is counted as skipped."""
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from mypt.errors import InputError
-from mypt.schema.files.events import EVENTS
+from mypt.schema.files.events import EVENTS, unspelled
 
 SHAPES = 1024
 """Shapes of lines to remember; a log has about one for each event, and one more where a loss is missing."""
@@ -135,7 +136,7 @@ class LineParser:
     def parse(self, line: bytes) -> dict[str, Any] | None:
         """The event of one line; None for a blank line, and for one that is no event, which is counted."""
         try:
-            content = from_json(line)
+            content = _decoded(line)
         except ValueError:
             if line.strip():
                 self.skipped.count(line)
@@ -149,9 +150,10 @@ class LineParser:
                     return content
                 except StructError:
                     pass  # a whole number of more than 64 bits
-            elif _fits(name, content):
-                self._remember(shape, content)
-                return content
+            elif _fits(name, whole := unspelled(content)):
+                if whole is content:
+                    self._remember(shape, content)
+                return whole
         self.skipped.foreign += 1
         return None
 
@@ -163,6 +165,20 @@ class LineParser:
             self._fitting.clear()
         pick = itemgetter(wholes[0], *wholes)  # of one key alone it would not pick a tuple
         self._fitting[shape] = pick, Struct(f"{len(wholes) + 1}q").pack
+
+
+def _decoded(line: bytes) -> Any:
+    """The JSON value of a line.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return from_json(line)
+    except ValueError:
+        if b"\\ud" not in line:
+            raise
+        return json.loads(line)  # takes the escape of a lone surrogate, as the writer has it
 
 
 def _fits(name: str, content: dict[str, Any]) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import inf, isnan
+from math import inf, isfinite, isnan
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -23,12 +23,12 @@ T = TypeVar("T")
 
 @dataclass(kw_only=True)
 class CurvePoint:
-    """One evaluation: where it was made, in three measures, and what it found."""
+    """One evaluation: where it was made, in three measures, and what it found; None for a loss that is no number."""
 
     step: int
     tokens: int
     seconds: float
-    val_loss: float
+    val_loss: float | None
     train_loss: float | None = None
     lr: float | None = None
 
@@ -168,6 +168,8 @@ def _from_log(run: RunRecord, path: Path, run_id: str | None, until: float = inf
     if found.last is None or found.best is None:
         run.missing.append(f"{path} has no evaluation of this run.")
         return run
+    if found.not_finite:
+        run.missing.append(f"A loss was not finite at {found.not_finite} of its evaluations.")
     run.gold, run.blocked, run.phases, run.curve = found.gold, found.blocked, found.phases, found.curve.all()
     run.steps = _placed(found.steps.all(), found.first_step, run.curve)
     told = {name: value for name, value in run.results.items() if value is not None}
@@ -182,7 +184,13 @@ def _from_log(run: RunRecord, path: Path, run_id: str | None, until: float = inf
         "gold_step": run.gold[-1] if run.gold else None,
         "gold_blocks": len(run.blocked),
     }  # fmt: skip
+    run.results = {name: _finite(value) for name, value in run.results.items()}
     return run
+
+
+def _finite(value: T) -> T | None:
+    """None in place of a number that is not finite."""
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 class _Thinned(Generic[T]):
@@ -221,6 +229,7 @@ class _LiveEvents:
         self.gold: list[int] = []
         self.blocked: list[int] = []
         self.phases: list[tuple[str, int]] = []
+        self.not_finite = 0
         self.curve = _Thinned[CurvePoint]()
         self.steps = _Thinned[tuple[int, float]]()
         self._before = self._elapsed = 0.0
@@ -249,6 +258,8 @@ class _LiveEvents:
 
     def _eval(self, event: Facts) -> None:
         self.last = event
+        losses = (event["val_loss"], event.get("train_loss"), *(event[key] for key in eval_sets(event)))
+        self.not_finite += not all(loss is None or isfinite(loss) for loss in losses)
         if self.best is None or event["val_loss"] < self.best["val_loss"] or isnan(self.best["val_loss"]):
             self.best = event
         self.curve.add(
@@ -256,8 +267,8 @@ class _LiveEvents:
                 step=event["iter"],
                 tokens=event["tokens_processed"],
                 seconds=self._before + self._elapsed,  # `elapsed_s` counts from the start of its session
-                val_loss=event["val_loss"],
-                train_loss=event.get("train_loss"),
+                val_loss=_finite(event["val_loss"]),
+                train_loss=_finite(event.get("train_loss")),
                 lr=event.get("lr"),
             )
         )

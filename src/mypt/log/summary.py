@@ -19,6 +19,7 @@ EARLY = 0.5
 """Share of a run up to which a blocked gold is early."""
 HEALTHY = "Gold was never blocked, so gold = final: healthy training, no overfitting detected."
 TOO_HIGH = "Gold was blocked early, at step {}: LR is too high or dataset coverage is too high: reduce and re-run."
+NOT_FINITE = "Losses are not finite from step {} on: go on from the last good bundle with a lower learning rate."
 EVALUATE_GOLD = "Always evaluate gold, not just the final checkpoint."
 
 
@@ -64,7 +65,7 @@ def summarize(path: Path, run_id: str | None = None, bundle: Path | None = None)
         eval_sets={key.removeprefix("eval_"): _losses(s.step, s.loss) for key, s in history.sets.items() if s.step},
         phases=history.phases,
         gold=replace(gold, blocked_by={guard: times for guard, times in gold.blocked_by.items() if times}),
-        signs=find_anomalies(evals, history.skipped_batches),
+        signs=find_anomalies(evals, history.skipped_batches, history.not_finite),
         passed_over=replay.skipped,
         advice=[*_advice(history, evals), *_going_on(state, bundle)],
         curve=_curve(evals),
@@ -88,7 +89,7 @@ def _losses(steps: Sequence[float], losses: Sequence[float], errors: Sequence[fl
         best=best,
         best_step=None if best is None else int(steps[losses.index(best)]),
         last=last,
-        se=_number(errors[-1]) if errors else None,
+        se=_number(errors[-1]) if errors and last is not None else None,
         change_pct=round(100 * (last / start - 1), 2) if start and last is not None else None,
     )
 
@@ -126,12 +127,14 @@ def _rate(columns: Sequence[Sequence[float]], fresh: set[int]) -> float | None:
 def _advice(history: RunHistory, evals: EvalColumns) -> list[str]:
     """What docs/logs.md says about gold, as far as it applies."""
     gold, blocked = history.gold.last, history.gold.blocked
+    if history.not_finite_since is not None:
+        return [NOT_FINITE.format(history.not_finite_since), *([EVALUATE_GOLD] if gold else [])]
     if gold is None and not blocked.count:
         return []
     if blocked.first and blocked.first[0].step <= EARLY * (history.max_iters or history.highest):
         return [TOO_HIGH.format(blocked.first[0].step), EVALUATE_GOLD]
     final = int(evals.step[-1]) if evals else None
-    if gold is not None and not blocked.count and gold.step == final:
+    if gold is not None and not blocked.count and not history.not_finite and gold.step == final:
         return [HEALTHY]
     return [EVALUATE_GOLD]
 

@@ -1,11 +1,10 @@
 """Writes the log of a run: JSON events, one a line, appended and flushed, never rewritten."""
 
-import json
 import os
 from pathlib import Path
 
 from mypt.checkpoint.atomic import storage_errors
-from mypt.schema.files.events import Event
+from mypt.schema.files.events import Event, json_line
 
 
 class RunLog:
@@ -28,9 +27,7 @@ class RunLog:
         Raises:
             StorageError: the disk refused.
         """
-        content = {**event.model_dump(), "run_id": self.run_id, "attempt": self.attempt}
-        # a path whose bytes are no UTF-8 would make a line that no JSON reader takes, so such bytes become "?"
-        line = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
+        line = json_line({**event.model_dump(), "run_id": self.run_id, "attempt": self.attempt}).encode("utf-8")
         with storage_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab+") as log:

@@ -8,6 +8,7 @@ import torch
 
 from mypt.data.loader import GPTDataLoader
 from mypt.data.shards import Split
+from mypt.errors import InputError
 from mypt.model.cost import rows_at_once
 from mypt.model.losses import IGNORED
 from mypt.model.network import Network
@@ -21,9 +22,9 @@ class Measured:
 
     Attributes:
         loss: mean next-token loss, nats per token.
-        se: standard error of the loss; None where a single window was measured.
+        se: standard error of the loss; None where a single window was measured, or the loss is not finite.
         bpb: the loss in bits per byte of text, by which runs with other tokenizers compare; None where the targets
-            stand for no text.
+            stand for no text, or the loss is not finite.
     """
 
     loss: float
@@ -54,6 +55,9 @@ def evaluate(
             the windows taken together.
         precision: as in training.
         progress: called after each batch.
+
+    Raises:
+        InputError: a loss mask leaves out every token.
     """
     was_training = model.training
     model.eval()
@@ -67,6 +71,11 @@ def evaluate(
             progress()
     finally:
         model.train(was_training)
+    if not any(int(counted.sum()) for counted in tokens):
+        raise InputError(
+            f"No token of the {split} windows of {loader.record.dataset_dir} counts: its loss mask leaves out all.",
+            "Make the dataset again with texts that have something to learn, or train without --use-loss-mask.",
+        )
     return _summary(torch.cat(losses).double().cpu(), torch.cat(tokens).double(), text_bytes)
 
 
@@ -87,9 +96,9 @@ def _summary(losses: torch.Tensor, tokens: torch.Tensor, text_bytes: int) -> Mea
     The standard error is that of a ratio of two sums over n independent windows (Cochran 1977, section 6.3): tokens
     of one window depend on each other, so they cannot be counted as a sample each.
     """
-    n, total = len(losses), float(losses.sum())
-    mean = total / max(float(tokens.sum()), 1.0)
-    se = None
-    if n > 1 and float(tokens.sum()) > 0:
-        se = math.sqrt(n / (n - 1) * float(((losses - mean * tokens) ** 2).sum())) / float(tokens.sum())
-    return Measured(mean, se, total / math.log(2) / text_bytes if text_bytes else None)
+    n, total, counted = len(losses), float(losses.sum()), float(tokens.sum())
+    mean, se = total / counted, math.nan
+    if n > 1 and math.isfinite(mean):
+        se = math.sqrt(n / (n - 1) * float(((losses - mean * tokens) ** 2).sum())) / counted
+    bpb = total / math.log(2) / text_bytes if text_bytes else math.nan
+    return Measured(mean, se if math.isfinite(se) else None, bpb if math.isfinite(bpb) else None)

@@ -115,9 +115,9 @@ def _draw(above: Any, below: Any, run: "RunRecord", axis: Axis, colour: str) -> 
     if run.steps:
         at, losses = [_X[axis](p) for p in run.steps], [p.loss for p in run.steps]
         above.plot(at, losses, color=colour, alpha=0.3, linewidth=0.5, label=f"{run.label} steps")
-    above.plot(x, [p.val_loss for p in run.curve], color=colour, label=f"{run.label} val")
+    above.plot(x, _gaps(p.val_loss for p in run.curve), color=colour, label=f"{run.label} val")
     if any(p.train_loss is not None for p in run.curve):
-        train = [float("nan") if p.train_loss is None else p.train_loss for p in run.curve]
+        train = _gaps(p.train_loss for p in run.curve)
         above.plot(x, train, color=colour, alpha=0.5, linestyle="--", linewidth=1, label=f"{run.label} train")
     marks = (("gold", run.gold[-1:], "*", 130), ("gold blocked", run.blocked, "x", 40))
     for title, steps, marker, size in marks:
@@ -126,11 +126,16 @@ def _draw(above: Any, below: Any, run: "RunRecord", axis: Axis, colour: str) -> 
         if points:
             at = [_X[axis](p) for p in points]
             above.scatter(
-                at, [p.val_loss for p in points], marker=marker, s=size, color=colour, zorder=3,
+                at, _gaps(p.val_loss for p in points), marker=marker, s=size, color=colour, zorder=3,
                 label=f"{run.label} {title}",
             )  # fmt: skip
     if any(p.lr is not None for p in run.curve):
-        below.plot(x, [float("nan") if p.lr is None else p.lr for p in run.curve], color=colour)
+        below.plot(x, _gaps(p.lr for p in run.curve), color=colour)
+
+
+def _gaps(values: Iterable[float | None]) -> list[float]:
+    """Values to draw, with a gap where one is missing."""
+    return [float("nan") if value is None else value for value in values]
 
 
 def _draw_phases(above: Any, run: "RunRecord", axis: Axis) -> None:

@@ -1,6 +1,5 @@
 """`mypt logs summarize|show|tail|plot|export`."""
 
-import json
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from mypt.cli.verb import Verb, group
 from mypt.errors import InputError, UsageError, did_you_mean
 from mypt.log.locate import LOG_FOLDER, all_logs, find_log
 from mypt.schema.base import to_json_text
-from mypt.schema.files.events import EVENTS, TableEvent
+from mypt.schema.files.events import EVENTS, TableEvent, json_line
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
 
 _LAST_EVALS = 5
@@ -77,7 +76,7 @@ def show(
     chosen: Iterator[dict[str, Any]] = iter(deque(found, last)) if last else found
     if as_json:
         for e in chosen:
-            typer.echo(json.dumps(e, ensure_ascii=False))
+            typer.echo(json_line(e))
         return
     from mypt.cli.render.events import events_table
 

@@ -1,7 +1,9 @@
 """The events of a run's log, one JSON object a line. Fields are written in the order in which they stand here."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from math import isfinite
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, PlainSerializer, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -18,6 +20,8 @@ LearningRate = Annotated[float, PlainSerializer(lambda x: float(f"{x:.6g}"), whe
 Seconds = Annotated[float, _rounded(3)]
 WHOLE_NUMBERS = range(-(2**63), 2**63)
 """No run counts further than 64 bits; a longer number would be too large for a float."""
+NONFINITE = ("nan", "inf", "-inf")
+"""The numbers that JSON has no word for."""
 
 
 def timestamp() -> str:
@@ -45,7 +49,36 @@ class Event(Model):
         attempt = extra.get("attempt")
         if not isinstance(attempt, int | None) or isinstance(attempt, bool):
             raise ValueError("attempt is no whole number")
+        if "nonfinite" in extra:
+            raise ValueError("nonfinite names no number of this event")
         return self
+
+
+def json_line(content: Mapping[str, Any]) -> str:
+    """An event as a line of JSON: a number that is not finite is null, and `nonfinite` says what it is.
+
+    Of a path whose bytes are no UTF-8 Python keeps those bytes as surrogates, which JSON knows by their escapes alone.
+    """
+    names = {k: str(v) for k, v in content.items() if isinstance(v, float) and not isfinite(v)}
+    if names:
+        last = {k: content[k] for k in ("run_id", "attempt") if k in content}
+        first = {k: None if k in names else v for k, v in content.items() if k not in last}
+        content = {**first, "nonfinite": names, **last}
+    line = json.dumps(content, ensure_ascii=False, allow_nan=False)
+    return line.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def unspelled(content: dict[str, Any]) -> dict[str, Any]:
+    """The event of a `json_line`, with its numbers in their places again."""
+    names = content.get("nonfinite")
+    if names is None and content.get("event") == "eval" and content.get("val_loss", 0.0) is None:
+        names = {"val_loss": "nan"}  # an earlier version did not say what it was
+    if not isinstance(names, dict) or any(content.get(k, v) is not None for k, v in names.items()):
+        return content
+    if any(v not in NONFINITE for v in names.values()):
+        return content
+    numbers = {k: float(v) for k, v in names.items()}
+    return {k: numbers.get(k, v) for k, v in content.items() if k != "nonfinite"}
 
 
 def _has_long_number(value: object) -> bool:
@@ -58,6 +91,8 @@ def _has_long_number(value: object) -> bool:
 
 class RunConfigRecord(Model):
     """`config` of `training_start`: the settings in force; `warmup_iters` as a count, `use_amp` as in effect."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     max_iters: int
     start_step: int
