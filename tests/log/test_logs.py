@@ -5,7 +5,6 @@ import io
 import json
 import math
 import os
-import platform
 import re
 import signal
 import subprocess
@@ -26,6 +25,7 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from tensorboard.util.tensor_util import make_ndarray  # type: ignore[import-untyped]
 
+from mypt.checkpoint.lock import locked
 from mypt.cli.render.curves import Axis, terminal_plot
 from mypt.cli.render.events import CRASHED, Follower, events_table
 from mypt.cli.render.summary import sparkline, summary_page
@@ -507,13 +507,11 @@ def test_losses_that_are_no_numbers_are_counted(tmp_path: Path) -> None:
 def test_a_run_is_running_while_its_folder_is_held_and_crashed_when_its_process_died(mypt: Mypt) -> None:
     written(Path("logs/train/dante_eval.jsonl"), start(), evaluation(10, 3.0))
     assert json.loads(mypt("logs", "summarize", "dante", "--json").output)["state"] == "unfinished"
+    with locked(Path("checkpoints/dante"), print):
+        assert json.loads(mypt("logs", "summarize", "dante", "--json").output)["state"] == "running"
+        owner = Path("checkpoints/.dante.owner.json").read_text(encoding="utf-8")
     Path("checkpoints").mkdir()
-    owner = {"pid": os.getpid(), "host": platform.node(), "since": "x"}
-    Path("checkpoints/.dante.owner.json").write_text(json.dumps(owner), encoding="utf-8")
-    assert json.loads(mypt("logs", "summarize", "dante", "--json").output)["state"] == "running"
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    Path("checkpoints/.dante.owner.json").write_text(json.dumps(owner | {"pid": gone.pid}), encoding="utf-8")
+    Path("checkpoints/.dante.owner.json").write_text(owner, encoding="utf-8")  # as a kill would have left it
     assert "crashed, the last word at step 10" in mypt("logs", "summarize", "dante").output
     assert "mypt resume" not in mypt("logs", "summarize", "dante").output  # nothing was saved
     Path("checkpoints/dante").mkdir()

@@ -25,6 +25,9 @@ _REASONS = {
     errno.EPERM: "writing there is not permitted",
     errno.ENOTDIR: "a part of the path is a file, not a folder",
     errno.EEXIST: "a file of that name is in the way",
+    errno.EXDEV: "this file system cannot rename the folder that is there, such as one of a container's image",
+    errno.EBUSY: "the folder is mounted there, or in use",
+    errno.ENAMETOOLONG: "the name is too long for this file system",
 }
 
 
@@ -54,6 +57,7 @@ def replacing(target: Path) -> Iterator[Path]:
         StorageError: the folder cannot be written, or something else has the name of a temporary folder; `target` is
             untouched.
     """
+    target = real_path(target)
     writing, old, marker = _writing(target), _old(target), _marker(target)
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -77,6 +81,37 @@ def replacing(target: Path) -> Iterator[Path]:
                 shutil.rmtree(old, ignore_errors=True)
             if not (writing.exists() or old.exists()):
                 marker.unlink(missing_ok=True)
+
+
+def real_path(target: Path) -> Path:
+    """Where a bundle lies; another place than its name where that is a link, such as one to another disk."""
+    return target.resolve() if target.is_symlink() else target
+
+
+def rehearse(target: Path) -> None:
+    """Replace a folder by a copy of itself, to learn before any work is done whether a save will be able to.
+
+    Raises:
+        StorageError: the folder cannot be replaced, and is untouched.
+    """
+    if target.exists():
+        with replacing(target) as folder:
+            copy_tree(target, folder)
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy a file, or what is in a folder, which is never changed in place: as second names where there are links."""
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=_link_or_copy, dirs_exist_ok=True)
+    else:
+        _link_or_copy(source, target)
+
+
+def _link_or_copy(source: str | Path, target: str | Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def read_consistently(read: Callable[[Path], T], target: Path) -> T:
@@ -111,6 +146,7 @@ def _identity(target: Path) -> tuple[int, int] | None:
 
 def recover(target: Path) -> bool:
     """Restore `target` after a crash between the two renames of a replacement; True if it was restored."""
+    target = real_path(target)
     for _ in range(RECOVER_TRIES):
         if target.exists() or not (_old(target).exists() and _marker(target).exists()):
             return False
@@ -124,9 +160,13 @@ def recover(target: Path) -> bool:
 
 def recover_all(folder: Path) -> list[str]:
     """Recover every bundle of a folder; returns a message for each one restored."""
-    hidden = sorted(folder.glob(".*.old")) if folder.is_dir() else []
-    targets = [path.with_name(path.name[1:].removesuffix(".old")) for path in hidden]
-    return [_restored(target) for target in targets if recover(target)]
+    return [_restored(target) for target in marked(folder) if recover(target)]
+
+
+def marked(folder: Path) -> list[Path]:
+    """The bundles of a folder that a save was, or still is, under way for."""
+    markers = sorted(folder.glob(".*.saving")) if folder.is_dir() else []
+    return [path.with_name(path.name[1:].removesuffix(".saving")) for path in markers]
 
 
 def clean_up(target: Path) -> str | None:
@@ -135,6 +175,7 @@ def clean_up(target: Path) -> str | None:
     Only the process that holds the lock on `target` may call it.
     """
     restored = recover(target)
+    target = real_path(target)
     if not _marker(target).exists():
         return None
     leftovers = [p for p in (_writing(target), _old(target)) if p.exists()]

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from mypt.checkpoint.atomic import recover
-from mypt.errors import UsageError, did_you_mean
+from mypt.errors import ConflictError, UsageError, did_you_mean
 from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
 
@@ -14,21 +14,67 @@ CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
 STATE_FILE = "training_state.json"
 
-_NAME = re.compile(r"^(?!\.)[^\x00-\x1f/\\:*?\"<>|]{1,100}(?<![ .])$")
+GOLD, FP16 = "_gold", "_fp16"
+"""What follows the name of a run in the names of its gold and of its fp16 bundle."""
+
+_FORM = re.compile(r"^(?!\.)[^/\\:*?\"<>|]+(?<![ .])$")
+_DEVICES = re.compile(r"^(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
+"""Names that Windows keeps for devices, with any ending."""
+_LONGEST = 100
+_LONGEST_BYTES = 200
+"""File systems end at 255 bytes, and what a run adds to its name, such as in `.NAME_20261126-101530_gold.saving`, needs
+the rest."""
 
 
 def check_name(name: str) -> str:
-    """Return `name` if it is a valid folder name on every platform.
+    """Return `name` if it can be the name of a model on every platform.
 
     Raises:
-        UsageError: it is empty, too long, starts or ends with a dot, or has a character such as `/`.
+        UsageError: it is empty or too long, starts or ends with a dot or a space, is kept for a device, or has a
+            character such as `/` or one that does not show.
     """
-    if not _NAME.match(name) or name.strip() != name:
+    if reason := _wrong_with(name):
         raise UsageError(
-            f"{name!r} cannot be the name of a model.",
+            f"{name!r} cannot be the name of a model: {reason}.",
             "Use up to 100 letters, digits, dashes, underscores and dots, with no slash and no leading dot.",
         )
     return name
+
+
+def _wrong_with(name: str) -> str | None:
+    if not _FORM.match(name) or name.strip() != name or not name.isprintable():
+        return "it is no folder name on every system"
+    if _DEVICES.match(name):
+        return "Windows keeps it for a device"
+    if len(name) > _LONGEST:
+        return f"it has {len(name)} characters"
+    if (size := len(name.encode("utf-8", "surrogatepass"))) > _LONGEST_BYTES:
+        return f"it takes {size} bytes, more than the {_LONGEST_BYTES} that leave room for what a run adds to it"
+    return None
+
+
+def base_name(name: str) -> str:
+    """What the names of all bundles that one run may write have in common: the name without `_gold` and `_fp16`.
+
+    Example:
+        >>> base_name("dante_gold_fp16")
+        'dante'
+    """
+    for ending in (GOLD, FP16):
+        if name.endswith(ending) and name != ending:
+            return base_name(name.removesuffix(ending))
+    return name
+
+
+def check_spelling(path: Path) -> None:
+    """Make sure that no folder of another spelling answers to this path, as on systems that ignore case.
+
+    Raises:
+        ConflictError: one does.
+    """
+    if path.exists() and path.name not in (names := [p.name for p in path.parent.iterdir()]):
+        same = next((n for n in names if (path.parent / n).samefile(path)), "another folder")
+        raise ConflictError(f"On this file system, {path} is the same folder as {same}.", f"Call it {same}.")
 
 
 def bundle_path(name: str, out_dir: Path = DEFAULT_OUT_DIR) -> Path:
@@ -40,8 +86,11 @@ def bundle_path(name: str, out_dir: Path = DEFAULT_OUT_DIR) -> Path:
     as_path = Path(name)
     if (as_path / CONFIG_FILE).is_file() and as_path.name != name:
         return as_path
-    path = out_dir / check_name(as_path.name if as_path.parent == out_dir else name)
-    recover(path)
+    path = as_path if as_path.parent == out_dir else out_dir / name
+    if not (path / CONFIG_FILE).is_file():
+        check_name(path.name if as_path.parent == out_dir else name)
+        recover(path)
+    check_spelling(path)
     if path.is_dir():
         return path
     names = bundle_names(out_dir)

@@ -4,12 +4,13 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
 
-from mypt.checkpoint.atomic import read_consistently, recover, replacing
+from mypt.checkpoint.atomic import copy_tree, read_consistently, recover, replacing
+from mypt.checkpoint.family import Family, added, check_bundle
 from mypt.checkpoint.files import read_config, read_state, read_tokenizer, write_json
 from mypt.checkpoint.layout import (
     CONFIG_FILE,
@@ -108,30 +109,39 @@ class CheckpointManager:
     """
 
     def __init__(self, name: str, out_dir: str | Path = DEFAULT_OUT_DIR) -> None:
-        self.name = check_name(name)
-        self.path = Path(out_dir) / name
+        self._set(Path(out_dir) / check_name(name))
+
+    def _set(self, path: Path) -> None:
+        self.name, self.path = path.name, path
 
     @classmethod
-    def find(cls, name: str, out_dir: str | Path = DEFAULT_OUT_DIR) -> "CheckpointManager":
+    def at(cls, path: Path) -> Self:
+        """The manager of a folder whose name nobody chose, such as that of a gold bundle, or that is there already."""
+        manager = cls.__new__(cls)
+        manager._set(path)
+        return manager
+
+    @classmethod
+    def find(cls, name: str, out_dir: str | Path = DEFAULT_OUT_DIR) -> Self:
         """The manager of an existing bundle, given by name or path.
 
         Raises:
             UsageError: there is no such bundle.
         """
-        path = bundle_path(name, Path(out_dir))
-        return cls(path.name, path.parent)
+        return cls.at(bundle_path(name, Path(out_dir)))
 
-    def gold(self) -> "CheckpointManager":
+    @property
+    def family(self) -> Family:
+        """The bundles that a run of this name writes."""
+        return Family(self.path)
+
+    def gold(self) -> Self:
         """The manager of this run's gold bundle, NAME_gold."""
-        return CheckpointManager(f"{self.name}_gold", self.path.parent)
+        return self.at(self.family.gold)
 
-    def fp16(self) -> "CheckpointManager":
+    def fp16(self) -> Self:
         """The manager of this run's fp16 export, NAME_fp16."""
-        return CheckpointManager(f"{self.name}_fp16", self.path.parent)
-
-    def family(self) -> tuple[Path, ...]:
-        """Paths of the other bundles that a run of this name writes."""
-        return (self.gold().path, self.fp16().path)
+        return self.at(self.family.fp16)
 
     def exists(self) -> bool:
         """True if the bundle exists; recovers it first if a save was interrupted."""
@@ -161,11 +171,13 @@ class CheckpointManager:
         self.write(Content.of(model, tokenizer, state, optimizer, scaler))
 
     def write(self, content: Content) -> None:
-        """Replace the bundle by `content` atomically.
+        """Replace the bundle by `content` atomically; what someone has laid into the folder meanwhile stays in it.
 
         Raises:
             StorageError: the bundle cannot be written; the previous one is kept.
+            ConflictError: something that is no bundle has its name.
         """
+        check_bundle(self.path)
         with replacing(self.path) as folder:
             save_tensors(content.weights, folder / MODEL_FILE)
             write_json(folder / CONFIG_FILE, content.config)
@@ -174,6 +186,8 @@ class CheckpointManager:
             if content.optimizer is not None:
                 save_tensors(content.optimizer, folder / OPTIMIZER_FILE)
             write_manifest(folder, content.state.step)
+            for name in added(self.path) if self.path.exists() else ():
+                copy_tree(self.path / name, folder / name)
 
     def load(self, device: str = "cpu") -> Loaded[Network]:
         """Load network, tokenizer and state.

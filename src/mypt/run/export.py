@@ -5,13 +5,14 @@ from pathlib import Path
 
 import torch
 
-from mypt.checkpoint.files import read_state
-from mypt.checkpoint.layout import CONFIG_FILE, MODEL_FILE
+from mypt.checkpoint.atomic import rehearse
+from mypt.checkpoint.family import check_nothing_added, is_bundle, record_of, run_name
+from mypt.checkpoint.layout import GOLD, MODEL_FILE, base_name
 from mypt.checkpoint.lock import locked
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.data.loader import GPTDataLoader, LoaderOptions
 from mypt.data.tokenizer import Tokenizer
-from mypt.errors import ConflictError, ExportError, InputError, UsageError
+from mypt.errors import ConflictError, ExportError, InputError
 from mypt.model.network import Network
 from mypt.run.data import recorded_loader
 from mypt.schema.files.state import TrainingState
@@ -61,23 +62,25 @@ def export_bundle(name: str, out_dir: Path, out: Path | None, observer: Observer
 
     Raises:
         UsageError: there is no such bundle, or `out` is taken by something else.
+        BusyError: another process writes there.
         ExportError: a weight does not fit into fp16.
     """
     source = CheckpointManager.find(name, out_dir)
-    out = out or source.path.with_name(f"{source.name}_fp16")
-    target = CheckpointManager(out.name, out.parent)
-    _check_target(source, target)
-    device = resolve_device("auto")
-    with observer.busy("Loading the model"):
-        loaded = source.load(device)
-    loader = None
-    try:
-        if loaded.state.data is not None:
-            loader = recorded_loader(loaded.state.data, loaded.model.config, loaded.tokenizer, LoaderOptions())
-    except (InputError, ConflictError) as error:
-        observer.notice(f"The val loss is not measured: {error.what}")
-    with observer.busy("Exporting fp16"), locked(target.path, observer.notice):
-        return export_fp16(loaded.model, loaded.tokenizer, loaded.state, target, loader, source=source)
+    target = source.fp16() if out is None else CheckpointManager(out.name, out.parent)
+    with locked(target.path, observer.notice):
+        _check_target(source, target)
+        rehearse(target.path)
+        device = resolve_device("auto")
+        with observer.busy("Loading the model"):
+            loaded = source.load(device)
+        loader = None
+        try:
+            if loaded.state.data is not None:
+                loader = recorded_loader(loaded.state.data, loaded.model.config, loaded.tokenizer, LoaderOptions())
+        except (InputError, ConflictError) as error:
+            observer.notice(f"The val loss is not measured: {error.what}")
+        with observer.busy("Exporting fp16"):
+            return export_fp16(loaded.model, loaded.tokenizer, loaded.state, target, loader, source=source)
 
 
 def export_fp16(
@@ -144,11 +147,22 @@ def _largest_rounding(weights: dict[str, torch.Tensor]) -> Rounding:
 
 
 def _check_target(source: CheckpointManager, target: CheckpointManager) -> None:
-    """An export replaces nothing but an earlier export."""
-    if not target.exists():
-        return
+    """An export replaces nothing but an earlier export of the same run, and takes no place that a run needs.
+
+    Raises:
+        ConflictError: it would.
+    """
     todo = "Choose another place with --out."
-    if not (target.path / CONFIG_FILE).is_file():
-        raise UsageError(f"{target.path} exists and is not a bundle.", todo)
-    if target.path.resolve() == source.path.resolve() or read_state(target.path).optimizer_file is not None:
-        raise UsageError(f"{target.path} is a bundle that training goes on from; an export would replace it.", todo)
+    there, own = record_of(target.path), record_of(source.path)
+    if not target.exists():
+        place = target.path.with_name(base_name(target.name))
+        if target.name.endswith(GOLD) and is_bundle(place):
+            raise ConflictError(f"{target.path} is where {place.name} keeps its gold bundle.", todo)
+        return
+    if not is_bundle(target.path):
+        raise ConflictError(f"{target.path} exists and is not a bundle.", todo)
+    if target.path.resolve() == source.path.resolve() or there is None or there.optimizer_file is not None:
+        raise ConflictError(f"{target.path} is a bundle that training goes on from; an export would replace it.", todo)
+    if own is not None and there.run_id != own.run_id:
+        raise ConflictError(f"{target.path} is an export of another run, {run_name(target.path)}.", todo)
+    check_nothing_added(target.path)

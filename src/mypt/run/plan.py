@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from mypt.checkpoint.atomic import storage_errors
+from mypt.checkpoint.atomic import rehearse, storage_errors
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.errors import StorageError
 from mypt.model.cost import disk_needed, parameter_count, training_memory
@@ -35,10 +35,10 @@ def plan_run(stepper: Stepper, name: str, out_dir: Path, observer: Observer) -> 
 
 
 def check_room(plan: Plan, manager: CheckpointManager) -> None:
-    """Make sure, before the first step, that the bundles can be written.
+    """Make sure, before the first step, that the bundles can be written, and those that are there replaced.
 
     Raises:
-        StorageError: the folder cannot be written, or the disk has too little room.
+        StorageError: the folder cannot be written, a bundle cannot be replaced, or the disk has too little room.
     """
     with storage_errors(manager.path):
         manager.path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +51,8 @@ def check_room(plan: Plan, manager: CheckpointManager) -> None:
             f"and {plan.disk_free:,} are free.",
             "Make room, or choose another disk with --out-dir.",
         )
+    for path in manager.family.paths:
+        rehearse(path)
 
 
 def _free_bytes(folder: Path) -> int:

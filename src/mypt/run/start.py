@@ -67,7 +67,7 @@ def _parent(manager: CheckpointManager, settings: RunSettings, observer: Observe
         return None
     with observer.busy(f"Loading {name}"):
         parent = load_parent(name, manager.path.parent)
-    if Path(parent.record.path) in (p.absolute() for p in (manager.path, *manager.family())):
+    if Path(parent.record.path) in (p.absolute() for p in manager.family.paths):
         raise ConflictError(
             f"{parent.record.path} would be set aside or replaced by the run that is to start from it.",
             "Give the new run a name of its own.",

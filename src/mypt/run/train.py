@@ -5,16 +5,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from mypt.checkpoint.family import Family, check_bundle, check_nothing_added, record_of, run_name
 from mypt.checkpoint.files import read_state
-from mypt.checkpoint.layout import log_path
+from mypt.checkpoint.layout import check_spelling
 from mypt.checkpoint.lock import locked
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.errors import ConflictError, ExportError
-from mypt.run.archive import copy_run, move_run
+from mypt.run.archive import keep_copy, move_aside
 from mypt.run.export import Export, export_fp16
 from mypt.run.plan import check_room, plan_run
 from mypt.run.resume import resume_session
 from mypt.run.start import start_session
+from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.run import RunSettings
 from mypt.train.device.devices import keep_freed_memory
 from mypt.train.loop import FitResult, Trainer
@@ -79,10 +81,11 @@ def train(call: Call, observer: Observer) -> Outcome:
     """
     keep_freed_memory()
     manager = _manager(call)
-    recorded = manager.exists() and not call.fresh
     with ExitStack() as held:
-        if recorded and not call.dry_run:  # no other process may move the bundle while it is read and resumed
-            held.enter_context(locked(manager.path, observer.notice, *manager.family()))
+        if not call.dry_run:
+            held.enter_context(locked(manager.path, observer.notice))
+        recorded = manager.exists() and not call.fresh
+        in_the_way = _in_the_way(call, manager, recorded)
         trainer = _build(call, manager, recorded, observer)
         if trainer.state.step >= trainer.training.max_iters and not trainer.state.evaluation_pending:
             return Outcome(manager.path, trainer.state.step)
@@ -91,9 +94,10 @@ def train(call: Call, observer: Observer) -> Outcome:
         if call.dry_run:
             return Outcome(manager.path, trainer.state.step, plan)
         check_room(plan, manager)
-        if not recorded:
-            held.enter_context(locked(manager.path, observer.notice, *manager.family()))
-        _keep_what_was_there(call, manager, trainer, recorded, observer)
+        if in_the_way:
+            move_aside(manager.family, in_the_way, observer)
+        if call.from_gold and manager.exists():
+            keep_copy(manager.family, observer)
         trainer.compile_for(plan.training_s)
         trainer.stop.began = call.began
         trainer.expect(plan)
@@ -104,56 +108,60 @@ def train(call: Call, observer: Observer) -> Outcome:
 
 
 def _manager(call: Call) -> CheckpointManager:
-    """The bundle of the call's name; a gold bundle belongs to its run, and training would replace the best model.
+    """The bundle of the call's name.
 
     Raises:
         UsageError: it has to be there and is not.
-        ConflictError: the name is that of another run's gold bundle.
+        ConflictError: another run keeps its gold or fp16 bundle under this name.
     """
-    find = CheckpointManager.find if call.must_exist else CheckpointManager
-    manager = find(call.name, call.settings.output.out_dir)
-    run = manager.name.removesuffix("_gold")
-    if run != manager.name and manager.path.with_name(run).is_dir():
-        raise ConflictError(
-            f"{manager.path} is the gold bundle of {run}, and training would replace it.",
-            f"Rewind the run with `mypt resume {run} --from gold`, or choose another name.",
-        )
+    out_dir = call.settings.output.out_dir
+    if call.must_exist and not (call.from_gold and Family(out_dir / call.name).gold.exists()):
+        manager = CheckpointManager.find(call.name, out_dir)
+    else:
+        manager = CheckpointManager(call.name, out_dir)
+    check_spelling(manager.path)
+    manager.family.check_free_for_a_run(fresh=call.fresh)
     return manager
+
+
+def _in_the_way(call: Call, manager: CheckpointManager, recorded: bool) -> list[Path]:
+    """What is at the places that the run writes and is not its own, but an earlier one's of this name.
+
+    Raises:
+        ConflictError: something else is there.
+    """
+    family = manager.family
+    check_bundle(family.path)
+    if call.from_gold:
+        return family.check_own(_gold_of(manager).run_id)
+    if recorded:
+        check_nothing_added(family.path)
+        return family.check_own(read_state(family.path).run_id)
+    return [*filter(Path.exists, [family.path]), *family.check_own(None)]
 
 
 def _build(call: Call, manager: CheckpointManager, recorded: bool, observer: Observer) -> Trainer:
     """The session of the call: the first of a new run, or one that resumes the last or the gold bundle."""
-    if not recorded:
+    if not recorded and not call.from_gold:
         return start_session(manager, call.settings, call.command, observer)
-    source = _gold_of(manager) if call.from_gold else manager
+    source = manager.gold() if call.from_gold else manager
     return resume_session(manager, source, call.settings, call.command, observer)
 
 
-def _gold_of(manager: CheckpointManager) -> CheckpointManager:
-    """The gold bundle of a run.
+def _gold_of(manager: CheckpointManager) -> TrainingState:
+    """The record of a run's gold bundle, which may be all that is left of the run.
 
     Raises:
-        ConflictError: the name's bundle and its gold are not of the same run.
+        UsageError: there is none.
+        ConflictError: it is of another run.
     """
-    gold = CheckpointManager.find(f"{manager.name}_gold", manager.path.parent)
-    if read_state(gold.path).run_id != read_state(manager.path).run_id:
+    gold = CheckpointManager.find(manager.gold().name, manager.path.parent)
+    state, last = read_state(gold.path), record_of(manager.path)
+    if run_name(gold.path) != manager.name if last is None else state.run_id != last.run_id:
         raise ConflictError(
             f"{gold.path} is not of the run that {manager.path} is of.", "Resume it under its own name instead."
         )
-    return gold
-
-
-def _keep_what_was_there(
-    call: Call, manager: CheckpointManager, trainer: Trainer, recorded: bool, observer: Observer
-) -> None:
-    """Set the name's earlier run aside for a fresh start, and keep a copy of the last step before a rewind."""
-    log = trainer.log.path if trainer.log else log_path(manager.name)
-    if call.fresh:
-        move_run(manager, log, observer)
-    elif not recorded and manager.exists():
-        raise ConflictError(f"Another process has made {manager.path} meanwhile.", "Choose another name.")
-    if call.from_gold:
-        copy_run(manager, log, observer)
+    return state
 
 
 def _export(outcome: Outcome, trainer: Trainer, manager: CheckpointManager, observer: Observer) -> Outcome:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from mypt import units
+from mypt.checkpoint.family import Family
 
 if TYPE_CHECKING:
     from mypt.run.export import Export
@@ -29,9 +30,9 @@ def training_lines(name: str, outcome: "Outcome", dry_run: bool) -> list[str]:
         lines.append(f"  The fp16 bundle was not made ({outcome.stopped}); make it with: mypt export-fp16 {name}")
     if outcome.export is not None:
         lines += [f"  Deploy inference from: {outcome.export.path.as_posix()}", *_rounding_notes(outcome.export)]
-    gold = outcome.result.state.progress.gold
-    if gold.step is not None:
-        where = f"{outcome.path.as_posix()}_gold (step {gold.step}, val_loss={gold.val_loss:.4f})"
+    gold, path = outcome.result.state.progress.gold, Family(outcome.path).gold
+    if gold.step is not None and path.exists():
+        where = f"{path.as_posix()} (step {gold.step}, val_loss={gold.val_loss:.4f})"
         lines.append(f"  🏆 Best (GOLD) checkpoint: {where}")
     return lines
 

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from mypt.checkpoint.layout import GOLD
 from mypt.cli.arguments import ConfigFile, DryRun, IgnoreUnknown, ModelName, RunName, chosen_name
 from mypt.cli.options import given_settings
 from mypt.cli.training import run_and_show
@@ -32,7 +33,8 @@ def resume(
     Settings that are not given stay as recorded. Those of the architecture are refused if they differ.
     """
     chosen = chosen_name(name, model_name)
-    settings = settings_of_call(chosen, given_settings(ctx), config_file, ignore_unknown=ignore_unknown)
+    source = chosen + GOLD if rewind else chosen
+    settings = settings_of_call(source, given_settings(ctx), config_file, ignore_unknown=ignore_unknown)
     from mypt.run.train import Call
 
     run_and_show(Call(chosen, settings, dry_run=dry_run, must_exist=True, from_gold=rewind == "gold"), ctx)
