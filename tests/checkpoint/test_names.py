@@ -107,7 +107,7 @@ def test_a_killed_process_is_told_from_a_living_one(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), 1, 2**22 + 1])
+@pytest.mark.parametrize("pid", [os.getpid(), 1, 2**22 + 1], ids=["our own", "the first", "none"])
 def test_a_number_that_a_process_of_another_namespace_left_proves_nothing(pid: int, tmp_path: Path) -> None:
     since = "2026-11-26T10:00:00"
     owner = {"name": "a", "pid": pid, "host": platform.node(), "since": since}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mypt.checkpoint.atomic import copy_tree, real_path, rename_noreplace, replacing, storage_errors
 from mypt.checkpoint.files import read_state, write_json
-from mypt.checkpoint.layout import CONFIG_FILE, FP16, GOLD, STATE_FILE, log_of, log_path, log_reference
+from mypt.checkpoint.layout import CONFIG_FILE, FP16, GOLD, STATE_FILE, command, log_of, log_path, log_reference
 from mypt.checkpoint.manifest import MANIFEST_FILE, file_hash, read_manifest, write_text
 from mypt.errors import BundleError, ConflictError
 from mypt.schema.files.state import TrainingState
@@ -52,7 +52,8 @@ class Family:
                 continue
             if there and (run_name(self.path) not in (None, run) or (ending == FP16 and not fresh)):
                 continue
-            rewind = f"Rewind the run with `mypt resume {run} --from gold`, or choose another name."
+            again = command("resume", self.path.with_name(run), "--from", "gold")
+            rewind = f"Rewind the run with `{again}`, or choose another name."
             raise ConflictError(
                 f"{self.path} is where {run} keeps its {ending[1:]} bundle, and training would replace it.",
                 rewind if there and ending == GOLD else "Choose another name.",

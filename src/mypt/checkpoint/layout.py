@@ -1,6 +1,7 @@
 """File names of a bundle and paths of bundles and logs."""
 
 import re
+import shlex
 from pathlib import Path
 
 from mypt.checkpoint.atomic import recover
@@ -94,10 +95,10 @@ def bundle_path(name: str, out_dir: Path = DEFAULT_OUT_DIR) -> Path:
     if path.is_dir():
         return path
     names = bundle_names(out_dir)
-    raise UsageError(
-        f"There is no model {name!r} in {out_dir}{did_you_mean(name, names)}",
-        f"Those present: {', '.join(names)}." if names else f"Start one with `mypt train {name}`.",
-    )
+    todo = f"Those present: {', '.join(names)}." if names else f"Start one with `{command('train', path)}`."
+    if path.name + GOLD in names:
+        todo = f"{todo[:-1]}; `{command('resume', path, '--from', 'gold')}` goes on from its gold bundle."
+    raise UsageError(f"There is no model {name!r} in {out_dir}{did_you_mean(name, names)}", todo)
 
 
 def bundle_names(out_dir: Path) -> list[str]:
@@ -124,6 +125,13 @@ def log_reference(log: Path, bundle: Path) -> str:
     """
     base, path = bundle.absolute().parent.parent, log.absolute()
     return (path.relative_to(base) if path.is_relative_to(base) else path).as_posix()
+
+
+def command(verb: str, bundle: Path, *options: str) -> str:
+    """A command on a bundle that works in this folder, such as `mypt resume dante --out-dir elsewhere`."""
+    folder = bundle.parent
+    place = () if folder.absolute() == DEFAULT_OUT_DIR.absolute() else ("--out-dir", folder.as_posix())
+    return shlex.join(["mypt", verb, bundle.name, *options, *place])
 
 
 def display_path(path: Path) -> str:

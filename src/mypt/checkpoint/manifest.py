@@ -4,7 +4,9 @@ import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+from mypt.checkpoint.layout import FP16, GOLD, STATE_FILE, base_name, command
 from mypt.errors import BundleError
 from mypt.schema.files.manifest import FileHash, Manifest
 
@@ -12,10 +14,52 @@ MANIFEST_FILE = "manifest.json"
 
 
 def damaged(path: Path, why: str) -> BundleError:
-    """The error for an unusable file of a bundle."""
-    return BundleError(
-        f"{path} {why}.", "Restore the file from a copy, or use another bundle of the same run, such as its _fp16."
-    )
+    """The error for an unusable file of a bundle; says which other bundles of the run are whole."""
+    return BundleError(f"{path} {why}.", _way_on(path.parent))
+
+
+def _way_on(bundle: Path) -> str:
+    """What can be done without a bundle: with a copy of its file, or with those of its run that lie beside it."""
+    own = _record(bundle)
+    run = bundle.with_name(own.get("name") or base_name(bundle.name))
+    family = [run, run.with_name(run.name + GOLD), run.with_name(run.name + FP16)]
+    whole = [p for p in family if p != bundle and _is_whole(p) and _is_of(p, run.name, own.get("run_id"))]
+    exported = bundle.with_name(bundle.name.removesuffix(FP16))
+    ways = ["Restore the file from a copy"]
+    if bundle == run and family[1] in whole:
+        ways.append(f"go on from the run's best evaluation with `{command('resume', run, '--from', 'gold')}`")
+    if exported in whole:
+        ways.append(f"remove it and make it again with `{command('export-fp16', exported)}`")
+    if whole:
+        ways.append(f"use {' or '.join(p.name for p in whole)} of the same run in its place")
+    return ", or ".join(ways) + "."
+
+
+def _is_whole(bundle: Path) -> bool:
+    """Whether every file has the size that it was saved with, and every JSON file the content."""
+    try:
+        files = _manifest((bundle / MANIFEST_FILE).read_bytes()).files.items()
+        return all(
+            (bundle / name).stat().st_size == saved.bytes
+            and (name.endswith(".pt") or file_hash(bundle / name) == saved)
+            for name, saved in files
+        )
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def _is_of(bundle: Path, name: str, run_id: str | None) -> bool:
+    record = _record(bundle)
+    return record.get("name") in (None, name) and run_id in (None, record.get("run_id"))
+
+
+def _record(bundle: Path) -> dict[str, Any]:
+    """A training state as it stands in the file, for what can be read of one that may be damaged."""
+    try:
+        state = json.loads((bundle / STATE_FILE).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return state if isinstance(state, dict) else {}
 
 
 def write_manifest(folder: Path, step: int) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from mypt.checkpoint.layout import bundle_path, command
 from mypt.cli.console import console, say
 
 if TYPE_CHECKING:
@@ -32,7 +33,10 @@ def run_and_show(call: "Call", ctx: typer.Context) -> None:
         outcome = train(replace(call, command=("mypt", *sys.argv[1:])), observer)
     except KeyboardInterrupt as interrupt:
         saved = observer.saved_step
-        todo = f"Step {saved} is saved; go on with `mypt resume {call.name}`." if saved else "Nothing was saved yet."
+        todo = "Nothing was saved yet."
+        if saved:
+            again = command("resume", bundle_path(call.name, call.settings.output.out_dir))
+            todo = f"Step {saved} is saved; go on with `{again}`."
         raise KeyboardInterrupt(todo) from interrupt
     finally:
         observer.close()

@@ -201,17 +201,17 @@ class GPTDataLoader:
 
     def _check_lengths(self) -> None:
         needed = self.config.block_size + 1
-        splits = {n: t for n, t in self.splits.items() if n == "val" or not self.options.eval_only}
-        short = {name: needed - len(tokens) for name, tokens in splits.items() if len(tokens) < needed}
+        splits = {n: len(t) for n, t in self.splits.items() if n == "val" or not self.options.eval_only}
+        short = {name: needed - length for name, length in splits.items() if length < needed}
         if not short:
             return
-        total = sum(len(tokens) for tokens in splits.values())
         missing = " and ".join(f"{n} tokens in the {name} split" for name, n in short.items())
-        fraction = 1.0 if self.options.eval_only else 1 - TRAIN_FRACTION
-        block_size = int(total * fraction) - 1
+        folder, longest = self.record.dataset_dir, min(splits.values()) - 1
+        share = 1.0 if self.options.eval_only or folder else 1 - TRAIN_FRACTION
+        more = f"{round(max(short.values()) / share)} tokens more"
         raise InputError(
-            f"The text is too short for one window of {self.config.block_size} tokens: it has {total}, and "
-            f"{missing} are missing.",
-            f"Give about {int(max(short.values()) / fraction)} tokens more text"
-            + (f", or a --block-size of at most {block_size}." if block_size > 0 else "."),
+            f"The {'text' if folder is None else f'dataset {folder}'} is too short for one window of "
+            f"{self.config.block_size} tokens: it has {sum(splits.values())}, and {missing} are missing.",
+            (f"Give shards with at least {more} in each short split" if folder else f"Give about {more} text")
+            + (f", or train with a --block-size of at most {longest}." if longest > 0 else "."),
         )

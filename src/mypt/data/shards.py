@@ -152,8 +152,9 @@ def _plain_part(path: Path) -> Part:
 def _llmc_tokens(path: Path) -> int | None:
     """Number of tokens according to llm.c's header; None without such a header."""
     with path.open("rb") as file:
-        head = np.frombuffer(file.read(12), dtype="<i4")
-    return int(head[2]) if len(head) == 3 and head[0] == LLMC_MAGIC else None
+        start = file.read(12)
+    head = np.frombuffer(start, dtype="<i4") if len(start) == 12 else (0, 0, 0)
+    return int(head[2]) if head[0] == LLMC_MAGIC else None
 
 
 def _map(path: Path, dtype: np.dtype[Any], tokens: int, header: int = 0) -> Any:

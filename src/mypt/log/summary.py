@@ -1,6 +1,5 @@
 """A log in one page of figures."""
 
-import shlex
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,6 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from mypt.checkpoint.layout import command
 from mypt.checkpoint.lock import is_abandoned, is_held
 from mypt.log.anomalies import find_anomalies
 from mypt.log.figures import LossFigures, LossPoint, Rates, State, Summary, Time
@@ -141,7 +141,7 @@ def _advice(history: RunHistory, evals: EvalColumns) -> list[str]:
 
 def _going_on(state: State, bundle: Path | None) -> list[str]:
     if state in ("stopped", "crashed") and bundle is not None and bundle.is_dir():
-        return [f"Go on with it: mypt resume {shlex.quote(bundle.name)}"]
+        return [f"Go on with it: {command('resume', bundle)}"]
     return []
 
 

@@ -148,7 +148,7 @@ def _logged(log: Path | None, state: TrainingState) -> dict[int, dict[str, Any]]
 
 def _check_record(manager: CheckpointManager, state: TrainingState) -> None:
     """Make sure that the record holds all that running again takes."""
-    todo = "Only bundles of `mypt train`, `mypt resume` and `Network.fit`, saved in fp32, can be reproduced."
+    todo = "Only bundles of `mypt train`, `mypt resume` and `GPT.fit`, saved in fp32, can be reproduced."
     if not state.sessions or state.sessions[0].start_step != 0:
         raise BundleError(f"{manager.path} does not record the sessions that led to it from step 0.", todo)
     if state.model_dtype != "fp32" or any(s.training_config.save_dtype != "fp32" for s in state.sessions):

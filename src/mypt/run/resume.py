@@ -1,5 +1,6 @@
 """Going on with a recorded run: what may change, what may not, and everything rebuilt from the record."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from mypt.checkpoint.changes import Change, changed_environment, changed_settings
 from mypt.checkpoint.files import read_config, read_state
-from mypt.checkpoint.layout import log_of, log_path, log_reference
+from mypt.checkpoint.layout import command, log_of, log_path, log_reference
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.data.text import source_path
 from mypt.errors import BundleError, ConflictError, DeviceError, UsageError
@@ -122,10 +123,11 @@ def resume_session(
 def _read(manager: CheckpointManager, source: CheckpointManager) -> Recorded:
     recorded = Recorded(manager.path, read_config(source.path), read_state(source.path))
     if recorded.state.optimizer_file is None:
-        raise BundleError(
-            f"{source.path} holds no optimizer state, so training cannot go on from it.",
-            "Resume the bundle that it was exported from.",
-        )
+        run = source.path.with_name(recorded.state.name or source.name.removesuffix("_fp16"))
+        todo = f"Start a new run from its weights: `mypt train NEW --init-from-model {shlex.quote(str(source.path))}`."
+        if run != source.path and run.is_dir():
+            todo = f"Resume the run itself: `{command('resume', run)}`."
+        raise BundleError(f"{source.path} holds no optimizer state, so training cannot go on from it.", todo)
     return recorded
 
 
@@ -142,7 +144,7 @@ def _resolve(recorded: Recorded, settings: RunSettings) -> Resumption:
         raise ConflictError(
             f"{path} exists and this call contradicts its record.",
             f"Leave these out to go on with it, choose another name, or start over with "
-            f"`mypt train {path.name} --fresh`, which keeps the old bundle.",
+            f"`{command('train', path, '--fresh')}`, which keeps the old bundle.",
             [
                 *(f"{c.name}: recorded {c.recorded}, given {c.now} ({settings.given[c.name]})." for c in refused),
                 *_other_text(settings, state),
@@ -174,7 +176,7 @@ def _report(
 def _lift_note(state: TrainingState, training: TrainingConfig) -> str | None:
     """A sentence on a learning rate that rises again, and the options that let it stay or fall."""
     step = state.step
-    lift = find_lift(state.training_config, training, step) if 0 < step < training.max_iters else None
+    lift = find_lift(state.settings_at(step - 1), training, step) if 0 < step < training.max_iters else None
     if lift is None:
         return None
     top = f", up to {lift.highest:.4g} at step {lift.highest_step:,}" if lift.highest > LIFT * lift.next else ""

@@ -1,8 +1,8 @@
 """Bundles: one with all that it records, all of a folder side by side, and what a check of them found."""
 
-import shlex
 from collections.abc import Callable, Sequence
 from math import prod
+from pathlib import Path
 from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
@@ -13,7 +13,7 @@ from rich.tree import Tree
 from mypt import units
 from mypt.checkpoint.changes import changed_between, sessions_of
 from mypt.checkpoint.describe import BundleInfo, TensorInfo
-from mypt.checkpoint.layout import display_path, log_of
+from mypt.checkpoint.layout import command, display_path, log_of
 from mypt.checkpoint.lineage import Ancestor
 from mypt.checkpoint.overview import BundleSummary
 from mypt.cli.render.tables import columns_table, course, data_size, pairs_table, plain, rows_table
@@ -85,11 +85,12 @@ def _named(value: Any) -> str:
     return (", ".join(value) or "none") if isinstance(value, dict) else plain(value)
 
 
-def next_commands(name: str, resumable: bool) -> list[str]:
-    """What can be done with a bundle."""
-    name = shlex.quote(name)
-    lines = [f"  mypt generate {name}", f"  mypt verify {name}"]
-    return ["Next:", *([f"  mypt resume {name}"] if resumable else []), *lines]
+def next_commands(bundle: Path, resumable: bool) -> list[str]:
+    """What can be done with a bundle; training goes on from a run's gold under the name of the run."""
+    run = bundle.with_name(bundle.name.removesuffix("_gold"))
+    resume = command("resume", run, "--from", "gold") if run != bundle and run.is_dir() else command("resume", bundle)
+    lines = [*([resume] if resumable else []), command("generate", bundle), command("verify", bundle)]
+    return ["Next:", *(f"  {line}" for line in lines)]
 
 
 def _tensor_row(tensor: TensorInfo) -> tuple[str, ...]:
@@ -135,8 +136,8 @@ def lineage_tree(line: Sequence[Ancestor], gold_step: int | None) -> Tree:
     for ancestor in line:
         note = f" ({ancestor.note})" if ancestor.note else ""
         node = node.add(escape(f"{ancestor.name}, step {ancestor.step}{note}"))
-        for command in ancestor.commands:
-            node.add(f"[dim]{escape(command)}[/dim]")
+        for typed in ancestor.commands:
+            node.add(f"[dim]{escape(typed)}[/dim]")
     if gold_step is not None:
         node.add(f"gold at step {gold_step}")
     return tree

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from mypt import units
 from mypt.checkpoint.family import Family
+from mypt.checkpoint.layout import command
 
 if TYPE_CHECKING:
     from mypt.run.export import Export
@@ -13,21 +14,23 @@ if TYPE_CHECKING:
 
 def training_lines(name: str, outcome: "Outcome", dry_run: bool) -> list[str]:
     """What was trained and what to do with it, or why nothing was trained."""
+    further = str(outcome.step * 2)
     if outcome.plan is None:
         return [
             f"Nothing left to do: {name} is at step {outcome.step} already.",
-            f"Give a larger number of steps, for example: mypt resume {name} --max-iters {outcome.step * 2}",
+            f"Give a larger number of steps, for example: {command('resume', outcome.path, '--max-iters', further)}",
         ]
     if outcome.result is None:
         return ["Dry run: nothing was written."] if dry_run else []
     if outcome.result.stopped:
         return [
             f"Stopped after step {outcome.step} ({outcome.result.stopped}); everything is saved.",
-            f"  Go on with: mypt resume {name}",
+            f"  Go on with: {command('resume', outcome.path)}",
         ]
     lines = ["Training finished!", f"  Resume training from: {outcome.path.as_posix()}"]
     if outcome.stopped is not None:
-        lines.append(f"  The fp16 bundle was not made ({outcome.stopped}); make it with: mypt export-fp16 {name}")
+        again = command("export-fp16", outcome.path)
+        lines.append(f"  The fp16 bundle was not made ({outcome.stopped}); make it with: {again}")
     if outcome.export is not None:
         lines += [f"  Deploy inference from: {outcome.export.path.as_posix()}", *_rounding_notes(outcome.export)]
     gold, path = outcome.result.state.progress.gold, Family(outcome.path).gold

@@ -55,7 +55,7 @@ def inspect(
         out.print(table)
     say(out, *state_lines(info))
     out.print(lineage_tree(lineage(info.path, info.state), info.state.progress.gold.step))
-    say(out, *next_commands(info.path.name, info.state.optimizer_file is not None))
+    say(out, *next_commands(info.path, info.state.optimizer_file is not None))
 
 
 def _show_all(ctx: typer.Context, out_dir: Path, sort: SortKey, as_json: bool) -> None:
