@@ -196,5 +196,6 @@ def test_modules_that_readers_are_made_of_import_nothing_heavy(tmp_path: Path) -
 def test_the_public_names_are_these() -> None:
     assert sorted(mypt.__all__) == [
         "CheckpointManager", "GPT", "GPTConfig", "GPTDataLoader", "Tokenizer", "TrainingConfig", "get_model_info",
+        "resume",
     ]  # fmt: skip
     assert all(getattr(mypt, name).__name__ == name for name in mypt.__all__)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mypt.checkpoint.manager import CheckpointManager
     from mypt.data.loader import GPTDataLoader
     from mypt.data.tokenizer import Tokenizer
+    from mypt.run.from_python import resume
     from mypt.schema.settings.config import GPTConfig
     from mypt.schema.settings.training import TrainingConfig
 
@@ -25,6 +26,7 @@ __all__ = [
     "Tokenizer",
     "TrainingConfig",
     "get_model_info",
+    "resume",
 ]
 
 _MODULES = {
@@ -35,6 +37,7 @@ _MODULES = {
     "Tokenizer": "mypt.data.tokenizer",
     "TrainingConfig": "mypt.schema.settings.training",
     "get_model_info": "mypt.checkpoint.describe",
+    "resume": "mypt.run.from_python",
 }
 
 

@@ -1,28 +1,35 @@
 """`GPT`, the public class: the network that trains, and that is loaded from a bundle by its name."""
 
+import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 
-from mypt.checkpoint.layout import log_path, log_reference
+from mypt.checkpoint.family import check_bundle
+from mypt.checkpoint.layout import check_spelling, log_path, log_reference
+from mypt.checkpoint.lock import locked
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.data.loader import GPTDataLoader
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import ConflictError
 from mypt.log.writer import RunLog
 from mypt.model.network import Network
-from mypt.schema.resolve import resolve_section, wrong_settings
-from mypt.schema.settings.data import wrong_eval_set_names
+from mypt.schema.files.state import ParentRecord
+from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
 from mypt.schema.settings.training import TrainingConfig
-from mypt.train.device.choices import settle_choices
+from mypt.train.brought import check_recordable, checked_data, left_as_it_was, start_record, training_settings
+from mypt.train.device.choices import settle_choices, without_hardware
 from mypt.train.device.devices import environment, resolve_device
-from mypt.train.loop import FitResult
+from mypt.train.loop import FitResult, Trainer
 from mypt.train.observer import Observer, PrintObserver
+from mypt.train.planning import check_room, plan_run
 from mypt.train.run_data import RunData
-from mypt.train.session import assemble, first_state, open_session
+from mypt.train.session import assemble, check_freezing, first_state, open_session
+from mypt.train.stop import stop_on_signals
 
 
 class GPT(Network):
@@ -34,6 +41,7 @@ class GPT(Network):
 
     Attributes:
         tokenizer: the one that the weights were trained with; None until they are loaded or trained.
+        origin: where the weights come from: the seed, or the bundle that they were loaded from or saved as.
 
     Example:
         >>> model = GPT.load("dante")  # doctest: +SKIP
@@ -41,6 +49,10 @@ class GPT(Network):
     """
 
     tokenizer: Tokenizer | None = None
+
+    def __init__(self, config: GPTConfig, seed: int = 1337) -> None:
+        super().__init__(config, seed)
+        self.origin: int | ParentRecord = seed
 
     @classmethod
     def load(cls, name: str, out_dir: str | Path = DEFAULT_OUT_DIR, device: str = "auto") -> Self:
@@ -55,26 +67,32 @@ class GPT(Network):
             UsageError: there is no such bundle, or no such device.
             BundleError: a file of it is missing or damaged.
         """
-        loaded = CheckpointManager.find(name, out_dir).load_as(cls, resolve_device(device))
+        manager = CheckpointManager.find(name, out_dir)
+        loaded = manager.load_as(cls, resolve_device(device))
         loaded.model.tokenizer = loaded.tokenizer
+        loaded.model.origin = manager.parent_record(loaded.model, loaded.state)
         return loaded.model
 
     def fit(
         self,
         data_loader: GPTDataLoader,
-        optimizer: torch.optim.Optimizer | None = None,
+        optimizer: torch.optim.Optimizer | str | None = None,
         *,
         eval_data_loaders: Mapping[str, GPTDataLoader] | None = None,
         checkpoint: CheckpointManager | None = None,
-        log_file: Path | None = None,
+        log_file: str | Path | None = None,
         observer: Observer | None = None,
         **settings: Any,
     ) -> FitResult:
         """Train this model, on the device it is on, as `mypt train` does.
 
+        With a checkpoint, a run is saved that `mypt.resume` and `mypt resume` go on with as if it had never stopped.
+        Ctrl-C and SIGTERM stop after the step that is running, and all is saved; a second one ends the process.
+
         Args:
             data_loader: the training and validation data.
-            optimizer: by default AdamW; its learning rate is the peak unless `learning_rate` is given.
+            optimizer: `adamw`, the default, or `muon`, as mypt has them, or one of torch. Each group of that keeps the
+                share of its own learning rate in the largest one, which is the peak unless `learning_rate` is given.
             eval_data_loaders: further sets to evaluate on, by name.
             checkpoint: where to save at each evaluation and at the end; nothing is saved without it.
             log_file: the run's log; with a checkpoint it defaults to logs/train/NAME_eval.jsonl.
@@ -82,27 +100,100 @@ class GPT(Network):
             **settings: fields of `TrainingConfig`, such as `max_iters=200`.
 
         Raises:
-            ConfigError: a setting is unknown or out of bounds.
-            ConflictError: the checkpoint's name is taken.
+            ConfigError: a setting is unknown, out of bounds or without effect, or what is given cannot be recorded.
+            ConflictError: the checkpoint's name is taken, or the data are not the model's.
+            BusyError: another process writes under this name.
+            StorageError: the disk refused, or has too little room.
+            DivergedError: a loss or gradient is not finite.
         """
-        if optimizer is not None:
-            settings.setdefault("learning_rate", optimizer.param_groups[0]["lr"])
-        training = resolve_section(TrainingConfig, settings)
-        if wrong := wrong_eval_set_names(eval_data_loaders or ()):
-            raise wrong_settings([f"{clause}." for clause in wrong])
-        if checkpoint is not None and checkpoint.exists():
-            raise ConflictError(
-                f"The model {checkpoint.path} exists already.", "Choose another name, or go on with `mypt resume`."
-            )
-        if log_file is None and checkpoint is not None:
-            log_file = log_path(checkpoint.name)
-        device = str(self.device)
-        self.tokenizer, self.config = data_loader.tokenizer, self.config.model_copy(update={"device": device})
-        training = settle_choices(self, training, settings)
+        began = time.perf_counter()
+        if isinstance(optimizer, str):
+            settings, optimizer = {**settings, "optimizer": optimizer}, None
+        training, observer = training_settings(settings, optimizer), observer or PrintObserver()
         data = RunData(data_loader, dict(eval_data_loaders or {}))
-        recorded_log = log_reference(log_file, checkpoint.path) if log_file and checkpoint else None
-        state = first_state(training, data, checkpoint.name if checkpoint else None, recorded_log)
+        config = checked_data(self, self.tokenizer, data)
+        check_freezing(config, training)
+        with ExitStack() as held:
+            if checkpoint is not None:
+                check_recordable(self, data)
+                held.enter_context(locked(checkpoint.path, observer.notice))
+                _check_free(checkpoint)
+            held.enter_context(left_as_it_was(self, optimizer))
+            self.config = config
+            training = settle_choices(self, training, settings)
+            trainer = self._trainer(training, data, observer, optimizer, checkpoint, log_file)
+            self.tokenizer = data_loader.tokenizer
+            trainer.stop.began = began
+            with stop_on_signals(trainer.stop):
+                result = trainer.run()
+            if checkpoint is not None and result.state.model_dtype == "fp32":
+                self.origin = checkpoint.parent_record(self, result.state)
+        if result.stopped:
+            observer.notice(_stopped(result, checkpoint))
+        return result
+
+    def _trainer(
+        self,
+        training: TrainingConfig,
+        data: RunData,
+        observer: Observer,
+        optimizer: torch.optim.Optimizer | None,
+        checkpoint: CheckpointManager | None,
+        log_file: str | Path | None,
+    ) -> Trainer:
+        """The one session of a call, planned and with room on the disk."""
+        device = str(self.device)
+        if note := without_hardware(training, device):
+            observer.notice(note)
+        log = Path(log_file) if log_file else log_path(checkpoint.name) if checkpoint else None
+        state = first_state(training, data, checkpoint.name if checkpoint else None, None)
+        if checkpoint is not None:
+            update = start_record(self, self.origin, optimizer)
+            update["log_file"] = log_reference(log, checkpoint.path) if log else None
+            state = state.model_copy(update=update)
+        if state.unrecorded_start:
+            observer.notice(f"`mypt reproduce` cannot repeat this run from its start: {state.unrecorded_start}.")
         state = open_session(state, training, environment(device))
-        log = RunLog(log_file, state.run_id, state.attempt) if log_file else None
-        observer = observer or PrintObserver()
-        return assemble(self, data, state, observer, checkpoint=checkpoint, log=log, optimizer=optimizer).run()
+        writer = RunLog(log, state.run_id, state.attempt) if log else None
+        trainer = assemble(self, data, state, observer, checkpoint=checkpoint, log=writer, optimizer=optimizer)
+        name, folder = (checkpoint.name, checkpoint.path.parent) if checkpoint else (type(self).__name__, Path())
+        plan = plan_run(trainer.stepper, name, folder, observer)
+        observer.planned(plan)
+        if checkpoint is not None:
+            check_room(plan, checkpoint)
+        trainer.compile_for(plan.training_s)
+        trainer.expect(plan)
+        return trainer
+
+
+def _check_free(checkpoint: CheckpointManager) -> None:
+    """Make sure that no run has the checkpoint's name, and that nothing is where its bundles go.
+
+    Raises:
+        ConflictError: something is there.
+    """
+    check_spelling(checkpoint.path)
+    family = checkpoint.family
+    family.check_free_for_a_run(fresh=False)
+    check_bundle(family.path)
+    if checkpoint.exists():
+        name = checkpoint.name
+        raise ConflictError(
+            f"The model {checkpoint.path} exists already, and fit begins a new run.",
+            f"Go on with it by mypt.resume({name!r}) or `mypt resume {name}`, or give CheckpointManager another name.",
+        )
+    if left := family.check_own(None):
+        raise ConflictError(
+            f"{left[0]} is left of an earlier run of this name.",
+            "Give it another name, or give CheckpointManager another one.",
+        )
+
+
+def _stopped(result: FitResult, checkpoint: CheckpointManager | None) -> str:
+    """The line on a session that ended early."""
+    said = f"Stopped after step {result.state.step} ({result.stopped})"
+    if checkpoint is None:
+        return f"{said}; nothing is saved without a checkpoint, but the model has its weights."
+    return (
+        f"{said}; everything is saved. Go on with mypt.resume({checkpoint.name!r}) or `mypt resume {checkpoint.name}`."
+    )

@@ -300,7 +300,7 @@ def test_a_resume_with_another_accumulation_takes_the_next_batches(mypt: Mypt, m
         return real(loader, index)
 
     monkeypatch.setattr(GPTDataLoader, "batch", batch)
-    monkeypatch.setattr("mypt.run.plan.time_step", lambda _: Timing(0.01, 0.01, None))
+    monkeypatch.setattr("mypt.train.planning.time_step", lambda _: Timing(0.01, 0.01, None))
     mypt("train", "x", "--config-file", curriculum(Path()), "--max-iters", "12", "--max-minutes", "600")
     assert used == [("first", i) for i in range(6)] + [("second", i) for i in range(6)]
     used.clear()

@@ -8,6 +8,10 @@ from mypt.schema.base import OnResume, extra_of
 from mypt.schema.files.state import Environment, TrainingState
 from mypt.schema.settings.run import SECTIONS
 
+MEANINGS: dict[OnResume, str] = {
+    "harmless": "harmless", "trajectory": "changes the trajectory", "refused": "refused",
+}  # fmt: skip
+"""The effect of a change, for people."""
 _ENVIRONMENT: dict[str, OnResume] = {
     "mypt": "harmless", "python": "harmless", "platform": "harmless",
     "torch": "trajectory", "numpy": "trajectory", "tiktoken": "trajectory",

@@ -25,7 +25,7 @@ from mypt.checkpoint.manifest import damaged, write_manifest
 from mypt.checkpoint.tensors import copy_to_cpu, load_tensors, save_tensors, torch_dtype
 from mypt.data.tokenizer import Tokenizer
 from mypt.model.network import Network
-from mypt.schema.files.state import TrainingState
+from mypt.schema.files.state import ParentRecord, TrainingState
 from mypt.schema.files.tokenizer import TokenizerFile
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
@@ -200,6 +200,16 @@ class CheckpointManager:
     def load_as(self, build: Callable[[GPTConfig], N], device: str = "cpu") -> Loaded[N]:
         """Like `load`, with a network that `build` constructs from config.json."""
         return read_consistently(lambda path: _load(path, build, device), self.path)
+
+    def parent_record(self, model: Network, state: TrainingState) -> ParentRecord:
+        """What a run that starts from this bundle, of this state and with this model's weights, records of it."""
+        return ParentRecord(
+            name=self.name,
+            path=str(self.path.absolute()),
+            step=state.step,
+            run_id=state.run_id,
+            weights_sha256=weights_sha256(model),
+        )
 
     def load_optimizer(self, optimizer: AnyOptimizer) -> dict[str, Any]:
         """Load the saved state into an optimizer of the same model; its hyperparameters are kept.

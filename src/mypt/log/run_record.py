@@ -107,9 +107,12 @@ def _from_bundle(path: Path) -> tuple[RunRecord, Path | None, str | None]:
     run, log, run_id = RunRecord(label=path.name), None, None
     with _unreadable_noted(run):
         state = read_state(path)
-        run.training = _chosen(state.training_config.model_dump(mode="json"))
+        content = state.model_dump(mode="json")
+        run.training = _chosen(content["training_config"])
+        if state.optimizer is not None:
+            run.training["optimizer"] = "; ".join(state.optimizer.lines())
         run.changed = changed_between(sessions_of(state))
-        run.data = _data_facts(state.model_dump(mode="json"))
+        run.data = _data_facts(content)
         log, run_id = log_of(path, state), state.run_id
         progress = state.progress
         run.results = {

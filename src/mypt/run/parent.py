@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mypt.checkpoint.manager import CheckpointManager, Loaded, weights_sha256
+from mypt.checkpoint.manager import CheckpointManager, Loaded
 from mypt.errors import ConflictError, MyptError
 from mypt.model.network import Network
 from mypt.schema.files.state import ParentRecord
@@ -36,14 +36,7 @@ def load_parent(name: str, out_dir: Path) -> Parent:
     """
     manager = CheckpointManager.find(name, out_dir)
     loaded = manager.load()
-    record = ParentRecord(
-        name=manager.name,
-        path=str(manager.path.absolute()),
-        step=loaded.state.step,
-        run_id=loaded.state.run_id,
-        weights_sha256=weights_sha256(loaded.model),
-    )
-    return Parent(loaded, record)
+    return Parent(loaded, manager.parent_record(loaded.model, loaded.state))
 
 
 def recorded_parent(record: ParentRecord) -> Parent:

@@ -126,7 +126,8 @@ def reproduce(name: str, out_dir: Path, steps: int | None, observer: ReproduceOb
     data = recorded_data(state, loaded.model.config, loaded.tokenizer, None, observer)
     last = min(steps or state.step, state.step)
     comparison = _Comparison(_logged(log_of(manager.path, state), state), observer)
-    model = Network(loaded.model.config, state.sessions[0].training_config.seed)
+    seed = state.sessions[0].training_config.seed if state.init_seed is None else state.init_seed
+    model = Network(loaded.model.config, seed)
     if state.parent is not None:
         recorded_parent(state.parent).give_weights(model)
     model.to(device)
@@ -149,6 +150,8 @@ def _logged(log: Path | None, state: TrainingState) -> dict[int, dict[str, Any]]
 def _check_record(manager: CheckpointManager, state: TrainingState) -> None:
     """Make sure that the record holds all that running again takes."""
     todo = "Only bundles of `mypt train`, `mypt resume` and `GPT.fit`, saved in fp32, can be reproduced."
+    if state.unrecorded_start is not None:
+        raise BundleError(f"{manager.path} cannot be started again: {state.unrecorded_start}.", todo)
     if not state.sessions or state.sessions[0].start_step != 0:
         raise BundleError(f"{manager.path} does not record the sessions that led to it from step 0.", todo)
     if state.model_dtype != "fp32" or any(s.training_config.save_dtype != "fp32" for s in state.sessions):
@@ -169,6 +172,8 @@ def _run_sessions(model: Network, data: RunData, state: TrainingState, last: int
             training_config=session.training_config.model_copy(update={"max_minutes": None}),
             progress=progress,
             evaluation_pending=session.evaluation_owed,
+            frozen=state.frozen,
+            optimizer=state.optimizer,
             sessions=state.sessions[:number],
         )
         trainer = assemble(model, own, begun, comparison, restore=restore)

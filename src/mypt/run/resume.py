@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from mypt.errors import BundleError, ConflictError, DeviceError, UsageError
 from mypt.log.replay import latest_session
 from mypt.log.writer import RunLog
 from mypt.run.data import recorded_data, recorded_text
-from mypt.schema.files.state import TrainingState
+from mypt.schema.files.optimizer import REPLACED_SETTINGS
+from mypt.schema.files.state import DataRecord, TrainingState
 from mypt.schema.resolve import resolve_section
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.run import RunSettings
@@ -46,13 +47,15 @@ class Recorded:
         """Every recorded setting by its field name."""
         config, state = self.config, self.state
         values: dict[str, Any] = {**config.model_dump(), **state.training_config.model_dump()}
+        if state.optimizer is not None:
+            values |= dict.fromkeys(REPLACED_SETTINGS, f"that of torch.optim.{state.optimizer.kind}")
         if state.data is not None:
             values["tokenization"] = state.data.tokenization
             if state.data.tokenization == "bpe":
                 values["bpe_vocab_size"] = state.data.bpe_vocab_size
             values |= {"sampling": state.data.sampling, "use_loss_mask": state.data.masked}
             values["curriculum"] = [(p.name, p.until_iter, p.data.dataset_dir) for p in state.curriculum] or None
-            values["eval_sets"] = {name: record.sources[0].path for name, record in state.eval_sets.items()}
+            values["eval_sets"] = {name: _place(record) for name, record in state.eval_sets.items()}
         if state.log_file:
             values["log_file"] = state.log_file
         return values
@@ -140,6 +143,8 @@ def _resolve(recorded: Recorded, settings: RunSettings) -> Resumption:
     state, path = recorded.state, recorded.path
     given = {n: v for n, v in settings.values().items() if n in settings.given and (n, v) != ("device", "auto")}
     changes = changed_settings(recorded.values(), _comparable(given, settings, path))
+    if state.optimizer is not None:
+        changes = [replace(c, meaning="refused") if c.name in REPLACED_SETTINGS else c for c in changes]
     if refused := [c for c in changes if c.meaning == "refused"]:
         raise ConflictError(
             f"{path} exists and this call contradicts its record.",
@@ -201,6 +206,11 @@ def _comparable(given: Mapping[str, Any], settings: RunSettings, bundle: Path) -
     if settings.data.every_eval_set:
         values["eval_sets"] = {name: source_path(path) for name, path in settings.data.every_eval_set.items()}
     return values
+
+
+def _place(record: DataRecord) -> str:
+    """Where a recorded set was read from."""
+    return ", ".join(source.path for source in record.sources) or "memory"
 
 
 def _other_text(settings: RunSettings, state: TrainingState) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from mypt.checkpoint.files import read_config
 from mypt.checkpoint.layout import CONFIG_FILE, bundle_path
-from mypt.schema.resolve import resolve_settings
+from mypt.schema.resolve import COMMAND_LINE, resolve_settings
 from mypt.schema.settings.output import OutputConfig
 from mypt.schema.settings.run import RunSettings
 
@@ -19,6 +19,7 @@ def settings_of_call(
     *,
     fresh: bool = False,
     ignore_unknown: bool = False,
+    source: str = COMMAND_LINE,
 ) -> RunSettings:
     """Resolve the settings of a call of `mypt train` or `mypt resume`.
 
@@ -29,6 +30,7 @@ def settings_of_call(
         preset: a shipped preset.
         fresh: whether a bundle of this name is to be started over.
         ignore_unknown: leave out what the config file has and mypt does not.
+        source: where the given settings stand, for messages.
 
     Raises:
         UsageError: a setting is wrong, or the model to start from is not there.
@@ -40,4 +42,6 @@ def settings_of_call(
         source = name if (out_dir / name / CONFIG_FILE).is_file() and not fresh else given.get("init_from_model")
         return read_config(bundle_path(str(source), out_dir)).model_dump(exclude={"device"}) if source else {}
 
-    return resolve_settings(command_line, config_file, preset, architecture, ignore_unknown=ignore_unknown)
+    return resolve_settings(
+        command_line, config_file, preset, architecture, ignore_unknown=ignore_unknown, source=source
+    )

@@ -47,6 +47,7 @@ def start_session(
             "curriculum": phase_records(data, settings.data),
             "curriculum_description": settings.data.curriculum.description if settings.data.curriculum else "",
             "parent": parent.record if parent else None,
+            "init_seed": None if parent else training.seed,
             "preset": settings.preset,
             "config_file": str(settings.config_file) if settings.config_file else None,
         }

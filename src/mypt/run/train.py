@@ -13,7 +13,6 @@ from mypt.checkpoint.manager import CheckpointManager
 from mypt.errors import ConflictError, ExportError
 from mypt.run.archive import keep_copy, move_aside
 from mypt.run.export import Export, export_fp16
-from mypt.run.plan import check_room, plan_run
 from mypt.run.resume import resume_session
 from mypt.run.start import start_session
 from mypt.schema.files.state import TrainingState
@@ -22,6 +21,7 @@ from mypt.train.device.devices import keep_freed_memory
 from mypt.train.loop import FitResult, Trainer
 from mypt.train.observer import Observer
 from mypt.train.plan import Plan
+from mypt.train.planning import check_room, plan_run
 from mypt.train.stop import StopNow, stop_on_signals
 
 

@@ -19,8 +19,8 @@ from mypt.model.network import Network
 from mypt.schema.files.state import TrainingState
 from mypt.schema.files.tokenizer import TokenizerFile
 from mypt.schema.settings.config import GPTConfig
-from mypt.train.optim.optimizer import build_optimizer
-from mypt.train.session import apply_settings
+from mypt.train.optim.given import misfits
+from mypt.train.session import apply_settings, optimizer_of
 
 
 @dataclass(frozen=True)
@@ -171,13 +171,17 @@ def _tokenizer(bundle: _Bundle) -> str:
 def _optimizer(bundle: _Bundle) -> str:
     if bundle.state.optimizer_file is None:
         raise _UncheckedError("an export has none")
-    model, training = bundle.network(), bundle.state.training_config
-    apply_settings(model, training)
-    states = bundle.optimizer["optimizer"]
+    model, states = bundle.network(), bundle.optimizer["optimizer"]
+    if bundle.state.optimizer is not None:  # torch's classes look at the device, and take none without memory
+        model.to_empty(device="cpu")
+    apply_settings(model, bundle.state)
+    optimizer = optimizer_of(model, bundle.state)
     try:
-        build_optimizer(model, training).load_state_dict(states)
+        optimizer.load_state_dict(states)
     except (KeyError, TypeError, ValueError) as error:
         raise _FaultError(str(error)) from error
+    if isinstance(optimizer, torch.optim.Optimizer) and (wrong := misfits(optimizer)):
+        raise _FaultError("; ".join(wrong[:5]))
     return f"{len(states['state'])} states"
 
 

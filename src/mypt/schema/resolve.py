@@ -35,6 +35,7 @@ def resolve_settings(
     architecture: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _: {},
     *,
     ignore_unknown: bool = False,
+    source: str = COMMAND_LINE,
 ) -> RunSettings:
     """Merge the sources of settings and validate the result.
 
@@ -45,6 +46,7 @@ def resolve_settings(
         architecture: maps the given settings to the architecture of an existing model, used for fields that were
             not given; returns nothing by default.
         ignore_unknown: ignore unknown keys of the config file.
+        source: where the given settings stand, for messages.
 
     Raises:
         ConfigError: settings are invalid; `details` lists every problem of every source.
@@ -54,7 +56,7 @@ def resolve_settings(
     layers = [
         (f"preset {preset}", _preset_settings(preset) if preset else {}),
         (str(config_file), from_file),
-        (COMMAND_LINE, dict(command_line)),
+        (source, dict(command_line)),
     ]
     merged, given, ignored, problems = _merge(layers, str(config_file) if ignore_unknown else None)
     problems = [*(f"{config_file}: {key} is given more than once; give it once." for key in repeated), *problems]

@@ -18,8 +18,10 @@ from mypt.schema.files.events import (
     TrainingStopped,
     timestamp,
 )
+from mypt.schema.files.optimizer import REPLACED_SETTINGS
 from mypt.schema.files.state import TrainingState
 from mypt.train.gold import Decision
+from mypt.train.optim.optimizer import Optimizer
 from mypt.train.throughput import Clock, Throughput
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ def training_start(at: str, stepper: "Stepper", state: TrainingState, compile_re
     config, training, data = stepper.model.config, state.training_config, state.data
     as_in_effect = {"warmup_iters", "use_amp", "rows_at_once"}
     settings = training.model_dump(include=set(RunConfigRecord.model_fields) - as_in_effect)
+    if not isinstance(stepper.optimizer, Optimizer):
+        cls = type(stepper.optimizer)
+        settings |= dict.fromkeys(REPLACED_SETTINGS) | {"optimizer": f"{cls.__module__}.{cls.__qualname__}"}
     from_text = data is not None and data.dataset_dir is None
     return TrainingStart(
         timestamp=at,

@@ -1,9 +1,10 @@
 """What a run reports while it goes on. The command line draws it; scripts may ignore or print it."""
 
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from mypt.checkpoint.changes import Change
+from mypt.checkpoint.changes import MEANINGS, Change
 from mypt.log.messages import eval_lines, gold_line
 from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint
 from mypt.train.plan import Plan
@@ -46,11 +47,27 @@ class Observer:
 
 
 class PrintObserver(Observer):
-    """Prints the two-line summary of each evaluation."""
+    """Prints what is resumed, the two-line summary of each evaluation, and notices.
+
+    What the encoding of the output lacks is printed as `?`.
+    """
 
     def notice(self, text: str) -> None:
         """Print the line."""
-        print(text)  # noqa: T201 - printing is what this observer is for
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        shown = text.encode(encoding, "replace").decode(encoding)
+        print(shown, flush=True)  # noqa: T201 - printing is what this observer is for
+
+    def planned(self, plan: Plan) -> None:
+        """Print what a setting will not do."""
+        for note in plan.notes:
+            self.notice(note)
+
+    def resuming(self, step: int, changes: Sequence[Change]) -> None:
+        """Print the step, and a line for each difference."""
+        self.notice(f"Resuming from step {step}.")
+        for change in changes:
+            self.notice(f"  {change.name}: {change.recorded} -> {change.now} ({MEANINGS[change.meaning]})")
 
     def gold_decided(self, event: GoldCheckpoint | GoldBlocked) -> None:
         """Print the line."""
@@ -58,4 +75,4 @@ class PrintObserver(Observer):
 
     def evaluated(self, event: Eval, max_iters: int, eta_seconds: float) -> None:
         """Print the two lines."""
-        print("\n".join(eval_lines(event, max_iters, eta_seconds)), flush=True)  # noqa: T201
+        self.notice("\n".join(eval_lines(event, max_iters, eta_seconds)))

@@ -20,6 +20,7 @@ from mypt.train.device.async_save import AsyncSaver
 from mypt.train.device.precision import Precision
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
+from mypt.train.optim.given import build_given
 from mypt.train.optim.optimizer import Optimizer, build_optimizer
 from mypt.train.run_data import RunData
 from mypt.train.step import Stepper
@@ -48,12 +49,18 @@ def assemble(
         observer: who watches.
         checkpoint: where to save; None saves nothing.
         log: where events go; None logs nothing.
-        optimizer: the caller's own; by default the one that the settings name.
+        optimizer: the caller's own; by default the one that the state names.
         restore: gives the optimizer what an earlier session left; None starts without moments.
+
+    Raises:
+        ConfigError: nothing is left to train.
+        BundleError: the recorded optimizer cannot be built here.
     """
     training = state.training_config
-    apply_settings(model, training)
-    optimizer = optimizer or build_optimizer(model, training)
+    apply_settings(model, state)
+    optimizer = optimizer or optimizer_of(model, state)
+    if not any(p.requires_grad for group in optimizer.param_groups for p in group["params"]):
+        raise ConfigError("Every weight that the optimizer would move is frozen.", "Freeze less.")
     precision = Precision.of(training, str(model.device))
     if restore is not None and (scaler := restore(optimizer)):
         precision.scaler.load_state_dict(scaler)
@@ -70,17 +77,31 @@ def may_run_ahead(device: str, precision: Precision, optimizer: AnyOptimizer) ->
     return device == "cuda" and isinstance(optimizer, Optimizer) and not precision.scaler.is_enabled()
 
 
-def apply_settings(model: Network, training: TrainingConfig) -> None:
-    """Freeze what the settings freeze, and let the model recompute activations if they ask for it.
+def optimizer_of(model: Network, state: TrainingState) -> AnyOptimizer:
+    """The optimizer of a run, without moments: the recorded one of a caller, or the one that the settings name.
+
+    Raises:
+        BundleError: the recorded one cannot be built here.
+    """
+    if state.optimizer is None:
+        return build_optimizer(model, state.training_config)
+    return build_given(model, state.optimizer)
+
+
+def apply_settings(model: Network, state: TrainingState) -> None:
+    """Freeze what the state freezes, and let the model recompute activations if the settings ask for it.
 
     A token embedding that is tied to the output layer freezes that too.
     """
+    training = state.training_config
     model.use_checkpoint = training.use_checkpoint
     frozen = [*model.blocks[: training.freeze_layers]]
     if training.freeze_embeddings:
         frozen += [m for m in (model.token_embedding, model.position_embedding) if m is not None]
     for module in frozen:
         module.requires_grad_(False)
+    for name in state.frozen:
+        model.get_parameter(name).requires_grad_(False)
 
 
 def check_freezing(config: GPTConfig, training: TrainingConfig) -> None:

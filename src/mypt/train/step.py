@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from mypt.train.device.async_check import AsyncCheck, StepResult
 from mypt.train.device.devices import on_device
 from mypt.train.device.precision import Precision
 from mypt.train.optim.optimizer import Optimizer
-from mypt.train.optim.schedule import learning_rate_at
+from mypt.train.optim.schedule import learning_rate_at, lr_scales
 from mypt.train.run_data import RunData
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -41,6 +41,7 @@ class Stepper:
         check: where a GPU runs ahead, results on their way to the host; None where each step waits for its result.
         look: called between the parts of a step, which it can end by raising.
         computing: a context around the gradients of a step.
+        lr_scales: share of each group of the optimizer in the learning rate of a step.
     """
 
     model: Network
@@ -52,6 +53,10 @@ class Stepper:
     check: AsyncCheck | None = None
     look: Callable[[], None] = lambda: None
     computing: Callable[[], AbstractContextManager[None]] = nullcontext
+    lr_scales: tuple[float, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lr_scales = lr_scales([group["lr"] for group in self.optimizer.param_groups])
 
     @property
     def training(self) -> TrainingConfig:
@@ -69,8 +74,8 @@ class Stepper:
         Returns:
             The results that are known by now: this step's own, or, where a GPU runs ahead, those of earlier steps.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate_at(step, self.training)
+        for group, scale in zip(self.optimizer.param_groups, self.lr_scales, strict=True):
+            group["lr"] = learning_rate_at(step, self.training) * scale
         batches = self.batches(step)
         counted = self.counted_tokens(batches)
         with self.computing():

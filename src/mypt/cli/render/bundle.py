@@ -60,7 +60,14 @@ def state_lines(info: BundleInfo) -> list[str]:
     """The training state, in the lines that docs/inspect.md shows, then what the record holds beyond them."""
     state, progress = info.state, info.state.progress
     lines = ["=== TRAINING STATE ===", f"Last recorded training step: {state.step}", "Training configuration:"]
-    lines += [f"  {n}: {plain(v)}" for n, v in state.training_config.model_dump(mode="json").items()]
+    lines += [f"  {n}: {plain(v)}" for n, v in state.model_dump(mode="json")["training_config"].items()]
+    if state.optimizer is not None:
+        first, *groups = state.optimizer.lines()
+        lines += [f"Optimizer: {first}", *(f"  {line}" for line in groups)]
+    if state.frozen:
+        lines.append(f"Frozen by hand: {', '.join(state.frozen)}")
+    if state.unrecorded_start:
+        lines.append(f"Start: not recorded, {state.unrecorded_start}")
     if changed := changed_between(sessions_of(state)):
         lines.append("Changed from session to session:")
         lines += [f"  {name}: {course(values, _named)}" for name, values in changed.items()]

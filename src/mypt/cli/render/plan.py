@@ -6,11 +6,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from mypt import units
-from mypt.checkpoint.changes import Change
+from mypt.checkpoint.changes import MEANINGS, Change
 from mypt.cli.render.tables import columns_table, data_size, pairs_table
 from mypt.train.plan import Coverage, Plan
-
-_MEANING = {"harmless": "harmless", "trajectory": "changes the trajectory", "refused": "refused"}
 
 
 def plan_table(plan: Plan) -> Table:
@@ -54,5 +52,5 @@ def _coverage(phases: Sequence[Coverage]) -> str:
 
 def changes_table(changes: Sequence[Change]) -> Table:
     """What differs from the recorded run."""
-    rows = [(c.name, escape(str(c.recorded)), escape(str(c.now)), _MEANING[c.meaning]) for c in changes]
+    rows = [(c.name, escape(str(c.recorded)), escape(str(c.now)), MEANINGS[c.meaning]) for c in changes]
     return columns_table("Changed since the record", ("setting", "recorded", "now", "what it means"), rows)

@@ -1,8 +1,11 @@
 """training_state.json: progress, settings, data and environment of a run; see docs/files.md."""
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from mypt.schema.base import Record
+from mypt.schema.files.optimizer import REPLACED_SETTINGS, OptimizerRecord
 from mypt.schema.settings.data import Sampling, Tokenization
 from mypt.schema.settings.training import TrainingConfig
 
@@ -193,6 +196,10 @@ class TrainingState(Record):
         curriculum: phases of a curriculum; `data` is then the data of the validation loss.
         curriculum_description: description of the curriculum as a whole, from the config file.
         parent: bundle that the run started from; None for random weights.
+        init_seed: random seed of the initial weights; None in older records, which used that of the first session.
+        unrecorded_start: why the run cannot be started again from its record; None if it can.
+        frozen: names of weights that were frozen by hand, besides those that the settings freeze.
+        optimizer: optimizer that the caller of `GPT.fit` brought; None for the one that the settings name.
         log_file: the run's log; relative paths start at the parent of the bundles' folder.
         preset: preset that the run was started with.
         config_file: config file that the run was started with.
@@ -216,6 +223,10 @@ class TrainingState(Record):
     curriculum: tuple[PhaseRecord, ...] = ()
     curriculum_description: str = ""
     parent: ParentRecord | None = None
+    init_seed: int | None = None
+    unrecorded_start: str | None = None
+    frozen: tuple[str, ...] = ()
+    optimizer: OptimizerRecord | None = None
     log_file: str | None = None
     preset: str | None = None
     config_file: str | None = None
@@ -226,6 +237,16 @@ class TrainingState(Record):
     attempt: int = 1
     evaluation_pending: bool = False
     sessions: tuple[SessionRecord, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_replaced_settings(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out settings that the caller's optimizer replaces, so that the record says what was used."""
+        content: dict[str, Any] = serialize(self)
+        if self.optimizer is not None:
+            for part in (content, *content.get("sessions", ())):
+                for name in REPLACED_SETTINGS:
+                    part.get("training_config", {}).pop(name, None)
+        return content
 
     def micro_batches(self, step: int) -> int:
         """Micro-batches used before `step`, given the settings of each session; the last session is open-ended."""

@@ -1,6 +1,7 @@
 """The learning rate as a pure function of the step."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mypt.schema.settings.training import TrainingConfig
@@ -24,6 +25,12 @@ def learning_rate_at(step: int, training: TrainingConfig) -> float:
     floor = floor if training.min_lr is None else training.min_lr / peak
     left = 0.5 * (1 + math.cos(math.pi * done)) if training.lr_schedule == "cosine" else 1 - done
     return peak * (floor + (1 - floor) * left)
+
+
+def lr_scales(rates: Sequence[float]) -> tuple[float, ...]:
+    """Share of each group of weights in the learning rate of a step: that of its own rate in the largest one."""
+    peak = max(rates)
+    return tuple(float(rate) / float(peak) for rate in rates)
 
 
 @dataclass(frozen=True)
