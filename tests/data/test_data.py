@@ -206,7 +206,7 @@ def test_eval_sets_are_measured_logged_and_shown(mypt: Mypt) -> None:
     assert "eval_sets" in out and "harmless" in out
     last = [e for e in events("x") if e["event"] == "eval"][-1]
     assert "eval_more" in last and "eval_code" not in last
-    assert mypt("reproduce", "x").output.splitlines()[-1].startswith("identical: all 16 steps and the weights")
+    assert mypt("reproduce", "x").output.splitlines()[-1].startswith("identical: all 18 steps and the weights")
     for bad in ("val=code.txt", "a b=code.txt", "code.txt"):
         assert mypt("train", "y", "--dataset-dir", "data", "--eval-set", bad, *TRAIN, ok=False).exit_code == 2
 

@@ -32,6 +32,7 @@ from mypt.cli.render.summary import sparkline, summary_page
 from mypt.errors import InputError
 from mypt.log.export import event_table
 from mypt.log.figures import LossPoint, Summary
+from mypt.log.locate import FoundLog
 from mypt.log.reader import LineParser, SkippedLines, read_events
 from mypt.log.replay import Replay
 from mypt.log.run_record import read_run
@@ -220,7 +221,7 @@ def test_whatever_is_logged_can_be_told(events: list[Event], tmp_path: Path) -> 
     assert json.loads(to_json_text(summary))["evaluations"] == len(run.curve)
     for axis in get_args(Axis):
         assert terminal_plot([run], axis, 80, colour=False)
-    assert list(Follower(path, None, 5).lines(on=False)) is not None
+    assert list(Follower(FoundLog(path), 5).lines(on=False)) is not None
 
 
 SCALARS = st.one_of(
@@ -392,7 +393,7 @@ def test_all_readers_agree_on_what_is_live(lines: list[str], tmp_path: Path) -> 
     assert evals == sorted(set(evals)) and steps("step") == sorted(set(steps("step")))
     for name in ("eval", "step"):
         assert not steps(name) or [row["iter"] for row in event_table(path, None, name).rows()] == steps(name)
-    shown = [line for line in Follower(path, None, 1000).lines(on=False) if line.startswith("step ")]
+    shown = [line for line in Follower(FoundLog(path), 1000).lines(on=False) if line.startswith("step ")]
     assert [int(line.split("/")[0].removeprefix("step ")) for line in shown] == evals
 
 
@@ -589,7 +590,7 @@ def test_tail_follows_a_log_that_grows(tmp_path: Path) -> None:
 
     writer = threading.Thread(target=grow)
     writer.start()
-    lines = list(Follower(path, None, 5).lines(on=True))
+    lines = list(Follower(FoundLog(path), 5).lines(on=True))
     writer.join()
     assert [line.split(" |")[0] for line in lines] == [
         "step 10/100 (10.0%)", "  val 3.0000", "step 20/100 (20.0%)", "  val 2.0000",

@@ -1,12 +1,18 @@
-"""The lineage of a bundle: the models its run started from and the commands of their sessions."""
+"""The lineage of a bundle: which run it is of, the models that this started from and the commands of their sessions."""
 
+import re
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from mypt.checkpoint.files import read_state
+from mypt.checkpoint.layout import log_path
 from mypt.errors import BundleError
 from mypt.schema.files.state import ParentRecord, TrainingState
+
+Role = Literal["run", "gold", "fp16", "copy"]
+"""What a bundle is to the run that its record names: the last step, the best, the export, or of another name."""
 
 
 @dataclass(kw_only=True)
@@ -24,6 +30,26 @@ class Ancestor:
     step: int
     commands: tuple[str, ...] = ()
     note: str | None = None
+
+
+def run_name(bundle: Path, state: TrainingState) -> str:
+    """Name of the run that a bundle's record is of.
+
+    Records of earlier versions do not say it. Their log does where it has the default name and no call gave another;
+    otherwise the folder is taken to be the run's own.
+    """
+    if state.name is not None:
+        return state.name
+    logged = re.fullmatch(re.escape(log_path("\0").as_posix()).replace("\0", "(.+)"), state.log_file or "")
+    chosen = any(word.startswith(("--log-file", "--log_file")) for s in state.sessions for word in s.command)
+    return logged[1] if logged and not chosen else bundle.name
+
+
+def role_of(bundle: Path, state: TrainingState) -> Role:
+    """What a bundle is to its run, by the names of its folder and of its run."""
+    name = run_name(bundle, state)
+    roles: dict[str, Role] = {name: "run", f"{name}_gold": "gold", f"{name}_fp16": "fp16"}
+    return roles.get(bundle.name, "copy")
 
 
 def lineage(path: Path, state: TrainingState) -> list[Ancestor]:

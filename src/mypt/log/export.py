@@ -12,7 +12,7 @@ from typing import Any
 
 from mypt.checkpoint.atomic import storage_errors
 from mypt.errors import InputError, UsageError
-from mypt.log.replay import Replay
+from mypt.log.replay import Branch, Replay
 from mypt.schema.files.events import EVENTS, TableEvent, eval_sets
 
 BATCH = 50_000
@@ -43,13 +43,15 @@ class EventTable:
                 yield {name: event.get(name) for name in self.types}
 
 
-def event_table(path: Path, run_id: str | None = None, event: TableEvent = "eval") -> EventTable:
+def event_table(
+    path: Path, run_id: str | None = None, event: TableEvent = "eval", upto: Branch | None = None
+) -> EventTable:
     """Find the columns of a run's evaluations, or of its single steps.
 
     Raises:
         InputError: there is no log, or no such event in it.
     """
-    replay = Replay(path, run_id)
+    replay = Replay(path, run_id, upto=upto)
     found: dict[str, set[type]] = {}
     for content in replay.live():
         for name, value in content.items() if content["event"] == event else ():

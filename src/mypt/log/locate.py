@@ -6,7 +6,10 @@ from pathlib import Path
 
 from mypt.checkpoint.files import read_state
 from mypt.checkpoint.layout import CONFIG_FILE, bundle_path, log_of, log_path
+from mypt.checkpoint.lineage import role_of, run_name
 from mypt.errors import BundleError, InputError, did_you_mean
+from mypt.log.replay import Branch
+from mypt.schema.files.state import TrainingState
 
 LOG_FOLDER = log_path("x").parent
 _END = log_path("").name
@@ -17,13 +20,15 @@ class FoundLog:
     """A log that was found.
 
     Attributes:
-        bundle: the folder that its run writes to, as far as that can be told.
-        run_id: of the run that is meant, where several models share the log.
+        bundle: the folder that its run writes to; None where that cannot be told.
+        run_id: of the run that is meant, where a bundle says it.
+        upto: the branch that led to the bundle that was asked for, where that is not the last step of its run.
     """
 
     path: Path
-    bundle: Path
+    bundle: Path | None = None
     run_id: str | None = None
+    upto: Branch | None = None
 
 
 def find_log(word: str, out_dir: Path) -> FoundLog:
@@ -42,14 +47,20 @@ def find_log(word: str, out_dir: Path) -> FoundLog:
             state = read_state(bundle)
             recorded = log_of(bundle, state)
             if recorded is not None and recorded.is_file():
-                shared = recorded.name != own.name
-                return FoundLog(recorded, bundle, state.run_id if shared else None)
+                return _log_of_bundle(recorded, bundle, state)
     if own.is_file():
         return FoundLog(own, out_dir / path.name)
     names = [p.name.removesuffix(_END) for p in all_logs()]
     there = f"Those in {LOG_FOLDER.as_posix()}: {', '.join(names)}."
     todo = there if names else "`mypt train` writes one for each model."
     raise InputError(f"There is no log {word!r}{did_you_mean(word, names)}", todo)
+
+
+def _log_of_bundle(log: Path, bundle: Path, state: TrainingState) -> FoundLog:
+    """A run's log for one of its bundles; a copy, a gold or an export knows nothing of what came after it."""
+    role = role_of(bundle, state)
+    writer = bundle if role == "copy" else bundle.with_name(run_name(bundle, state))
+    return FoundLog(log, writer, state.run_id, None if role == "run" else Branch.to(state))
 
 
 def all_logs() -> list[Path]:

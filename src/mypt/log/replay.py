@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import accumulate
 from math import inf
 from pathlib import Path
@@ -9,6 +10,27 @@ from typing import Any
 
 from mypt.errors import InputError
 from mypt.log.reader import SkippedLines, read_events, reading
+from mypt.schema.files.state import TrainingState
+
+
+@dataclass(frozen=True)
+class Branch:
+    """How far a run's log led to one bundle, where others go on from it: up to this step of this session."""
+
+    attempt: int
+    step: int
+
+    @classmethod
+    def to(cls, state: TrainingState) -> "Branch":
+        """The branch that ends in a bundle, by its record."""
+        return cls(state.attempt, state.step)
+
+    def holds(self, event: dict[str, Any]) -> bool:
+        """Whether an event happened on the way to the bundle."""
+        attempt = event.get("attempt")
+        if attempt is not None and attempt != self.attempt:
+            return bool(attempt < self.attempt)
+        return step_of(event) <= self.step
 
 
 class Replay:
@@ -22,6 +44,7 @@ class Replay:
         path: the log.
         run_id: which run of it; the last one that started where nothing is said.
         size: bytes of the log to read; as many as there are where nothing is said.
+        upto: the branch of the run to keep to; by default all of the run.
 
     Attributes:
         run_id: of the run.
@@ -32,14 +55,16 @@ class Replay:
         InputError: there is no log, or no event of the run in it.
     """
 
-    def __init__(self, path: Path, run_id: str | None = None, size: int | None = None) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path, run_id: str | None = None, size: int | None = None, upto: Branch | None = None
+    ) -> None:
+        self.path, self.upto = path, upto
         with reading(path) as log:
             self._size = log.seek(0, os.SEEK_END) if size is None else size
         mentions = read_events(path, size=self._size, containing=b"training_start")
-        starts = [(e.get("run_id"), e["config"]["start_step"]) for e in mentions if e["event"] == "training_start"]
+        starts = [(e.get("run_id"), e) for e in mentions if e["event"] == "training_start"]
         self.run_id = starts[-1][0] if starts and run_id is None else run_id
-        steps = [step for run, step in starts if run == self.run_id]
+        steps = [e["config"]["start_step"] for run, e in starts if run == self.run_id and self._on_branch(e)]
         if not steps:
             self.run_id = self._run_of_an_event(run_id)
         self._limits: tuple[float, ...] = tuple(accumulate([inf, *reversed(steps)], min))[::-1]
@@ -55,7 +80,7 @@ class Replay:
         for event in read_events(self.path, self.skipped, size=self._size):
             run = event.get("run_id")
             self.runs.add(run)
-            if run == self.run_id:
+            if run == self.run_id and self._on_branch(event):
                 name = event["event"]
                 if name == "training_start":
                     limit = next(limits, limit)
@@ -64,6 +89,9 @@ class Replay:
     def live(self) -> Iterator[dict[str, Any]]:
         """The events of the run that are live."""
         return (event for event, is_live in self.events() if is_live)
+
+    def _on_branch(self, event: dict[str, Any]) -> bool:
+        return self.upto is None or self.upto.holds(event)
 
     def _run_of_an_event(self, run_id: str | None) -> str | None:
         """The run of the first event that fits the one asked for, in a log that has no start of it."""
@@ -77,13 +105,13 @@ class Replay:
         )
 
 
-def live_evals(path: Path, run_id: str | None) -> Iterator[dict[str, Any]]:
-    """The live evaluations of a run.
+def live_evals(path: Path, run_id: str | None, upto: Branch | None = None) -> Iterator[dict[str, Any]]:
+    """The live evaluations of a run, or of one branch of it.
 
     Raises:
         InputError: the log cannot be read, or has no event of the run.
     """
-    return (event for event in Replay(path, run_id).live() if event["event"] == "eval")
+    return (event for event in Replay(path, run_id, upto=upto).live() if event["event"] == "eval")
 
 
 def latest_session(path: Path, run_id: str | None) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import inf, isfinite, isnan
+from math import isfinite, isnan
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -12,7 +12,7 @@ from mypt.checkpoint.changes import UNTOLD, ValueFrom, changed_between, sessions
 from mypt.checkpoint.files import read_config, read_state, read_tokenizer
 from mypt.checkpoint.layout import bundle_path, log_of, log_path
 from mypt.errors import InputError, MyptError, UsageError
-from mypt.log.replay import Replay, step_of
+from mypt.log.replay import Branch, Replay
 from mypt.schema.files.events import eval_sets
 
 CURVE_POINTS = 20_000
@@ -94,17 +94,17 @@ def read_run(name: str, out_dir: Path) -> RunRecord:
         if log_path(name).is_file():
             return _from_log(RunRecord(label=name, missing=[f"{name} has no bundle."]), log_path(name), None)
         raise
-    run, log, run_id = read_consistently(_from_bundle, path)
+    run, log, run_id, upto = read_consistently(_from_bundle, path)
     log = log or log_path(path.name)
     if not log.is_file():
         run.missing.append(f"The log {log} is not here.")
         return run
-    return _from_log(run, log, run_id, run.results.get("step", inf))
+    return _from_log(run, log, run_id, upto)
 
 
-def _from_bundle(path: Path) -> tuple[RunRecord, Path | None, str | None]:
-    """What a bundle itself says, the log it names, and the run it is of."""
-    run, log, run_id = RunRecord(label=path.name), None, None
+def _from_bundle(path: Path) -> tuple[RunRecord, Path | None, str | None, Branch | None]:
+    """What a bundle itself says, the log it names, the run it is of, and how far this had come."""
+    run, log, run_id, upto = RunRecord(label=path.name), None, None, None
     with _unreadable_noted(run):
         state = read_state(path)
         content = state.model_dump(mode="json")
@@ -113,7 +113,7 @@ def _from_bundle(path: Path) -> tuple[RunRecord, Path | None, str | None]:
             run.training["optimizer"] = "; ".join(state.optimizer.lines())
         run.changed = changed_between(sessions_of(state))
         run.data = _data_facts(content)
-        log, run_id = log_of(path, state), state.run_id
+        log, run_id, upto = log_of(path, state), state.run_id, Branch.to(state)
         progress = state.progress
         run.results = {
             "step": state.step, "tokens": progress.tokens_processed, "best_val_loss": progress.best_val_loss,
@@ -125,7 +125,7 @@ def _from_bundle(path: Path) -> tuple[RunRecord, Path | None, str | None]:
     with _unreadable_noted(run):
         file = read_tokenizer(path)
         run.data |= {"tokenizer": file.token_kind, "tokenizer_size": file.vocab_size}
-    return run, log, run_id
+    return run, log, run_id, upto
 
 
 def _chosen(settings: Facts) -> Facts:
@@ -152,17 +152,16 @@ def _data_facts(state: Facts) -> Facts:
     return facts | environment
 
 
-def _from_log(run: RunRecord, path: Path, run_id: str | None, until: float = inf) -> RunRecord:
-    """Add what the log knows up to a step: the curve, standard errors, eval sets, time, rates and blocks."""
+def _from_log(run: RunRecord, path: Path, run_id: str | None, upto: Branch | None = None) -> RunRecord:
+    """Add what the log knows of a branch: the curve, standard errors, eval sets, time, rates and blocks."""
     try:
-        replay = Replay(path, run_id)
+        replay = Replay(path, run_id, upto=upto)
     except InputError as error:
         run.missing.append(error.what)
         return run
     found = _LiveEvents()
     for event in replay.live():
-        if step_of(event) <= until:
-            found.add(event)
+        found.add(event)
     if replay.skipped.total:
         run.missing.append(f"{replay.skipped.total} lines of {path} could not be read.")
     if found.start and not run.architecture:

@@ -12,7 +12,7 @@ from mypt.checkpoint.lock import is_abandoned, is_held
 from mypt.log.anomalies import find_anomalies
 from mypt.log.figures import LossFigures, LossPoint, Rates, State, Summary, Time
 from mypt.log.history import EvalColumns, RunHistory, finite
-from mypt.log.replay import Replay
+from mypt.log.replay import Branch, Replay
 
 CURVE_POINTS = 2000
 EARLY = 0.5
@@ -23,25 +23,26 @@ NOT_FINITE = "Losses are not finite from step {} on: go on from the last good bu
 EVALUATE_GOLD = "Always evaluate gold, not just the final checkpoint."
 
 
-def summarize(path: Path, run_id: str | None = None, bundle: Path | None = None) -> Summary:
+def summarize(path: Path, run_id: str | None = None, bundle: Path | None = None, upto: Branch | None = None) -> Summary:
     """Summarize one run of a log, in memory that takes megabytes for a million evaluations.
 
     Args:
         path: the log.
         run_id: which run of it; the last one that started where nothing is said.
         bundle: the folder that the run writes to, which tells whether it is still going on.
+        upto: the branch of the run to keep to; its end is not the run's.
 
     Raises:
         InputError: there is no log, or no event of the run in it.
     """
-    replay = Replay(path, run_id)
+    replay = Replay(path, run_id, upto=upto)
     history = RunHistory()
     for event, is_live in replay.events():
         history.add(event, is_live)
     evals, end, sessions = history.evals(), history.end, history.sessions
     tokens, gold = int(evals.tokens[-1]) if evals else 0, history.gold
     train = _losses(evals.step, evals.train)
-    state: State = sessions[-1].end or _without_end(bundle)
+    state: State = sessions[-1].end or ("unfinished" if upto else _without_end(bundle))
     return Summary(
         log=path.as_posix(),
         run_id=replay.run_id,

@@ -9,7 +9,7 @@ from mypt.checkpoint.changes import Change, changed_environment
 from mypt.checkpoint.layout import log_of
 from mypt.checkpoint.manager import AnyOptimizer, CheckpointManager, load_optimizer_state, weights_sha256
 from mypt.errors import BundleError, InputError
-from mypt.log.replay import live_evals
+from mypt.log.replay import Branch, live_evals
 from mypt.model.network import Network
 from mypt.run.data import recorded_data, recorded_eval_sets
 from mypt.run.parent import recorded_parent
@@ -142,7 +142,7 @@ def reproduce(name: str, out_dir: Path, steps: int | None, observer: ReproduceOb
 def _logged(log: Path | None, state: TrainingState) -> dict[int, dict[str, Any]]:
     """The evaluations that the run logged, by step; none where its log is gone."""
     try:
-        return {e["iter"]: e for e in live_evals(log, state.run_id)} if log else {}
+        return {e["iter"]: e for e in live_evals(log, state.run_id, Branch.to(state))} if log else {}
     except InputError:
         return {}
 

@@ -11,10 +11,11 @@ import torch
 from mypt.checkpoint.atomic import read_consistently
 from mypt.checkpoint.files import read_config, read_state, read_tokenizer
 from mypt.checkpoint.layout import MODEL_FILE, OPTIMIZER_FILE, log_of
+from mypt.checkpoint.lineage import role_of
 from mypt.checkpoint.manifest import MANIFEST_FILE, check_file, read_manifest
 from mypt.checkpoint.tensors import load_tensors, torch_dtype
 from mypt.errors import InputError, MyptError
-from mypt.log.replay import live_evals
+from mypt.log.replay import Branch, live_evals
 from mypt.model.network import Network
 from mypt.schema.files.state import TrainingState
 from mypt.schema.files.tokenizer import TokenizerFile
@@ -193,7 +194,7 @@ def _log(bundle: _Bundle) -> str:
     if not log.is_file():
         raise _UncheckedError(f"{log} is not here")
     try:
-        losses = [e["val_loss"] for e in live_evals(log, state.run_id) if e["iter"] <= state.step]
+        losses = [e["val_loss"] for e in live_evals(log, state.run_id, Branch.to(state))]
     except InputError as error:
         raise _UncheckedError(error.what.rstrip(".")) from error
     if not losses or state.progress.last_val_loss is None:
@@ -214,10 +215,12 @@ def _gold(bundle: _Bundle) -> str:
         raise _UncheckedError("no evaluation became gold")
     if own.optimizer_file is None:
         raise _UncheckedError("an export has none of its own")
-    kept = path if path.name.endswith("_gold") else path.with_name(f"{path.name}_gold")
+    kept = path if role_of(path, own) == "gold" else path.with_name(f"{path.name}_gold")
     if not kept.exists():
         raise _UncheckedError(f"{kept} is not here")
     there = read_state(kept)
+    if there.run_id == own.run_id and there.step > own.step and there.step == there.progress.gold.step:
+        return f"step {there.step}, ahead of the run, which ended after this save and before its own"
     if (there.run_id, there.step, there.progress.last_val_loss) != (own.run_id, gold.step, gold.val_loss):
         raise _FaultError(f"{kept} is of step {there.step}, and the record says step {gold.step}")
     return f"step {gold.step}, val loss {gold.val_loss:.6f}"

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
@@ -10,6 +9,7 @@ from rich.table import Table
 
 from mypt.checkpoint.lock import is_abandoned
 from mypt.cli.render.tables import columns_table
+from mypt.log.locate import FoundLog
 from mypt.log.messages import eval_lines, gold_line
 from mypt.log.reader import whole_bytes
 from mypt.log.replay import Replay
@@ -29,23 +29,20 @@ class Follower:
     """Turns the events of a run into the lines that it printed.
 
     Args:
-        path: the log.
-        run_id: which run of it; the last one that started where nothing is said.
+        log: which one, and which run of it; the last one that started where it does not say.
         last: evaluations to begin with.
-        bundle: the folder that the run writes to, which tells whether it is still going on.
     """
 
-    def __init__(self, path: Path, run_id: str | None, last: int, bundle: Path | None = None) -> None:
-        self.path = path
-        self.run_id = run_id
+    def __init__(self, log: FoundLog, last: int) -> None:
+        self.log = log
         self.last = last
-        self.bundle = bundle
         self._start_step, self._max_iters = 0, 0
 
     def lines(self, on: bool) -> Iterator[str]:
         """The lines of the last evaluations and all after them; if `on`, also those to come until the run ends."""
-        offset = whole_bytes(self.path)
-        replay = Replay(self.path, self.run_id, offset)
+        log, on = self.log, on and self.log.upto is None  # nothing more comes to what others go on from
+        offset = whole_bytes(log.path)
+        replay = Replay(log.path, log.run_id, offset, log.upto)
         recent: deque[list[str]] = deque(maxlen=self.last)
         ended = False
         for event in replay.live():
@@ -56,10 +53,10 @@ class Follower:
             else:
                 recent[-1] += lines
         yield from (line for lines in recent for line in lines)
-        for event in follow(self.path, offset, replay.run_id, self.bundle) if on and not ended else ():
+        for event in follow(log.path, offset, replay.run_id, log.bundle) if on and not ended else ():
             yield from self._told(event)
             ended = event["event"] in CLOSING_EVENTS
-        if not ended and is_abandoned(self.bundle):
+        if not ended and log.upto is None and is_abandoned(log.bundle):
             yield CRASHED
 
     def _told(self, event: dict[str, Any]) -> Iterator[str]:

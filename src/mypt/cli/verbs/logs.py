@@ -39,7 +39,7 @@ def summarize(
         raise InputError(f"There is no log in {LOG_FOLDER.as_posix()}.", "`mypt train` writes one for each model.")
     for place in places:
         with busy(f"Reading {place.path}"):
-            summary = read(place.path, place.run_id, place.bundle)
+            summary = read(place.path, place.run_id, place.bundle, place.upto)
         if as_json:
             typer.echo(to_json_text(summary))
         else:
@@ -71,7 +71,7 @@ def show(
             what = f"There is no event {name!r}{did_you_mean(name, EVENTS)}"
             raise UsageError(what, f"Known: {', '.join(EVENTS)}.")
     place = find_log(log, out_dir)
-    events = read_events(place.path) if every else Replay(place.path, place.run_id).live()
+    events = read_events(place.path) if every else Replay(place.path, place.run_id, upto=place.upto).live()
     found = (e for e in events if e["event"] in (event or EVENTS))
     chosen: Iterator[dict[str, Any]] = iter(deque(found, last)) if last else found
     if as_json:
@@ -93,7 +93,7 @@ def tail(
     from mypt.cli.render.events import Follower
 
     place = find_log(log, out_dir)
-    follower = Follower(place.path, place.run_id, _LAST_EVALS, place.bundle)
+    follower = Follower(place, _LAST_EVALS)
     try:
         for line in follower.lines(follow):
             typer.echo(line)
@@ -153,7 +153,7 @@ def export(
         raise UsageError("There is nothing to write.", "Give --csv FILE, --parquet FILE or --tensorboard FOLDER.")
     place = find_log(log, out_dir)
     with busy(f"Reading {place.path}"):
-        table = event_table(place.path, place.run_id, event)
+        table = event_table(place.path, place.run_id, event, place.upto)
     writers = ((csv, write_csv), (parquet, write_parquet), (tensorboard, write_tensorboard))
     for target, write in writers:
         if target is not None:
