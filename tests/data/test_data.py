@@ -205,6 +205,9 @@ def test_eval_sets_are_measured_logged_and_shown(mypt: Mypt) -> None:
     out = mypt("resume", "x", "--max-iters", "16", "--eval-set", "more=code.txt").output
     assert "eval_sets" in out and "harmless" in out
     last = [e for e in events("x") if e["event"] == "eval"][-1]
+    assert {"eval_more", "eval_code", "eval_general"} <= last.keys()  # a call changes the sets that it names
+    mypt("resume", "x", "--max-iters", "18", "--eval-set", "code=")
+    last = [e for e in events("x") if e["event"] == "eval"][-1]
     assert "eval_more" in last and "eval_code" not in last
     assert mypt("reproduce", "x").output.splitlines()[-1].startswith("identical: all 18 steps and the weights")
     for bad in ("val=code.txt", "a b=code.txt", "code.txt"):

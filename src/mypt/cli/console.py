@@ -1,11 +1,12 @@
 """What verbs write to: standard output and standard error, as consoles of rich."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Timer
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 WIDTH = "mypt.width"
 """Where the context of a call keeps what `--width` says."""
@@ -31,17 +32,17 @@ def say(shown: Console, *lines: str) -> None:
 
 
 @contextmanager
-def busy(what: str) -> Iterator[None]:
-    """Say in a terminal what takes long, once it has taken a second."""
+def busy(what: str) -> Iterator[Callable[[str], None]]:
+    """Say in a terminal what takes long, once it has taken a second; what is given says what it is at meanwhile."""
     shown = error_console()
     if not shown.is_terminal:
-        yield
+        yield lambda _: None
         return
     status = shown.status(what)
     timer = Timer(1.0, status.start)
     try:
         timer.start()
-        yield
+        yield lambda now: status.update(escape(now))
     finally:
         timer.cancel()
         if timer.ident is not None:  # it did start

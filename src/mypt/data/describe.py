@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from mypt.checkpoint.manifest import file_hash
-from mypt.data.shards import Shards, Split, mask_path
+from mypt.data.integrity import changed_files
+from mypt.data.shards import Shards, Split
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import InputError
 
@@ -45,12 +45,7 @@ def sample_pieces(shards: Shards, count: int) -> list[tuple[Split, str, int, str
 
 def check_shards(shards: Shards) -> list[str]:
     """Read every shard; returns a message for each wrong hash and each id outside the vocabulary."""
-    problems = []
-    for record in (*shards.metadata.train.shards, *shards.metadata.val.shards) if shards.metadata else ():
-        path = shards.folder / record.file
-        for file, sha256 in ((path, record.sha256), (mask_path(path), record.mask_sha256)):
-            if sha256 and file_hash(file).sha256 != sha256:
-                problems.append(f"{file} was changed since it was made: its SHA-256 does not match the metadata.")
+    problems = [*changed_files(shards)]
     for tokens in shards.splits.values():
         try:
             tokens.check_ids(shards.tokenizer.vocab_size)

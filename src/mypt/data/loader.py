@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mypt.data.integrity import check_newer, metadata_hash
 from mypt.data.sampling import epoch_starts, random_starts
 from mypt.data.shards import Split, open_shards
 from mypt.data.text import Text, fingerprint, read_text
@@ -172,6 +173,7 @@ class GPTDataLoader:
         if shards.max_id is None or shards.max_id >= self.config.vocab_size:
             for tokens in shards.splits.values():
                 tokens.check_ids(self.config.vocab_size)
+        check_newer(shards)
         use_mask = self.options.use_loss_mask
         if use_mask and not all(tokens.masked for tokens in shards.splits.values()):
             raise InputError(
@@ -185,6 +187,7 @@ class GPTDataLoader:
             sources=(source,), fingerprint=shards.fingerprint, tokenization=shards.tokenizer.token_kind,
             train_tokens=len(splits["train"]), val_tokens=len(splits["val"]), dataset_dir=str(shards.folder),
             sampling=self.options.sampling or "epoch", seed=int(self.options.seed), masked=use_mask,
+            sample_sha256=shards.sample, metadata_sha256=metadata_hash(shards),
         )  # fmt: skip
 
     def _windows(self, split: Split, starts: npt.NDArray[np.int64]) -> Batch:

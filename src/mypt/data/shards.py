@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -30,6 +31,14 @@ MASK_SUFFIX = "_mask.bin"
 
 
 @dataclass(frozen=True)
+class ShardFile:
+    """A file of token ids or of their loss mask, and its SHA-256 by the metadata; None without metadata."""
+
+    path: Path
+    sha256: str | None
+
+
+@dataclass(frozen=True)
 class Shards:
     """An open folder of memory-mapped shards.
 
@@ -38,6 +47,9 @@ class Shards:
         fingerprint: SHA-256 of the hashes in the metadata; without metadata, of names, sizes and a sample.
         max_id: the largest id according to the metadata; None if unknown or a shard is newer than the metadata.
         metadata: dataset_metadata.json; None for nanoGPT and llm.c.
+        files: the shards and masks that were opened, in reading order.
+        sample: SHA-256 of the names, the sizes and a sample of these files.
+        described_by: the files that say what the ids mean.
     """
 
     folder: Path
@@ -47,6 +59,9 @@ class Shards:
     fingerprint: str
     max_id: int | None
     metadata: DatasetMetadata | None
+    files: tuple[ShardFile, ...]
+    sample: str
+    described_by: tuple[Path, ...]
 
 
 def open_shards(path: str | Path, *, eval_only: bool = False) -> Shards:
@@ -100,6 +115,7 @@ def _open_mypt(folder: Path, wanted: tuple[Split, ...]) -> Shards:
     dtype = np.dtype(metadata.dtype).newbyteorder("<")
     splits: dict[Split, Tokens] = {s: Tokens([_mypt_part(folder, r, dtype) for r in records[s]]) for s in wanted}
     shards = [r for s in wanted for r in records[s]]
+    files = [file for r in shards for file in _files(folder, r)]
     content = json.dumps([tokenizer.model_dump(), [[r.file, r.sha256, r.mask_sha256] for r in shards]])
     return Shards(
         folder=folder,
@@ -109,7 +125,16 @@ def _open_mypt(folder: Path, wanted: tuple[Split, ...]) -> Shards:
         fingerprint=hashlib.sha256(content.encode("utf-8")).hexdigest(),
         max_id=max((r.max_id for r in shards), default=0) if _unchanged(folder, shards) else None,
         metadata=metadata,
+        files=tuple(files),
+        sample=_sample(folder, [file.path for file in files]),
+        described_by=(folder / METADATA_FILE, folder / TOKENIZER_FILE),
     )
+
+
+def _files(folder: Path, record: ShardRecord) -> Iterator[ShardFile]:
+    yield ShardFile(folder / record.file, record.sha256)
+    if record.mask_sha256:
+        yield ShardFile(mask_path(folder / record.file), record.mask_sha256)
 
 
 def _unchanged(folder: Path, shards: list[ShardRecord]) -> bool:
@@ -131,14 +156,18 @@ def _open_plain(folder: Path, wanted: tuple[Split, ...]) -> Shards:
     paths = {s: [p for p in files if s in p.relative_to(folder).as_posix().lower()] for s in wanted}
     splits: dict[Split, Tokens] = {s: Tokens([_plain_part(p) for p in paths[s]]) for s in wanted}
     used = [p for s in wanted for p in paths[s]]
+    sample, vocabulary = _sample(folder, used), folder / NANOGPT_VOCABULARY
     return Shards(
         folder=folder,
         format="llm.c" if used and _llmc_tokens(used[0]) is not None else "plain",
         tokenizer=_nanogpt_tokenizer(folder),
         splits=splits,
-        fingerprint=_sampled_fingerprint(folder, used),
+        fingerprint=sample,
         max_id=None,
         metadata=None,
+        files=tuple(ShardFile(path, None) for path in used),
+        sample=sample,
+        described_by=(vocabulary,) if vocabulary.is_file() else (),
     )
 
 
@@ -195,7 +224,7 @@ class _SafeUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it refers to {module_name}.{global_name}")
 
 
-def _sampled_fingerprint(folder: Path, files: list[Path]) -> str:
+def _sample(folder: Path, files: list[Path]) -> str:
     """Hash names, sizes and the first, middle and last 64 KiB of each file, which is fast even for terabytes."""
     digest = hashlib.sha256()
     for path in files:

@@ -14,7 +14,7 @@ from mypt.data.loader import GPTDataLoader, LoaderOptions
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import ConflictError, ExportError, InputError
 from mypt.model.network import Network
-from mypt.run.data import recorded_loader
+from mypt.run.data.recorded import recorded_loader
 from mypt.schema.files.state import TrainingState
 from mypt.train.device.devices import resolve_device
 from mypt.train.device.precision import Precision

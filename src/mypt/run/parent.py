@@ -39,22 +39,28 @@ def load_parent(name: str, out_dir: Path) -> Parent:
     return Parent(loaded, manager.parent_record(loaded.model, loaded.state))
 
 
-def recorded_parent(record: ParentRecord) -> Parent:
+def recorded_parent(record: ParentRecord, given: str | None, out_dir: Path) -> Parent:
     """The bundle that a recorded run started from, as it was then.
+
+    Args:
+        record: what the run's record says of it.
+        given: name or path of a bundle with these weights; None for the recorded path.
+        out_dir: folder of bundles that are given by name.
 
     Raises:
         ConflictError: it is gone, or its weights are others now.
     """
-    todo = "Put that bundle back where it was; a copy of its model.pt in another place can be linked there."
+    todo = "Give a bundle with these weights, whatever its name, by --init-from-model."
+    place = given or record.path
     try:
-        parent = load_parent(record.path, Path(record.path).parent)
+        parent = load_parent(place, out_dir if given else Path(record.path).parent)
     except MyptError as error:
         raise ConflictError(
             f"This run started from {record.name} at step {record.step}, which is missing: {error.what}", todo
         ) from error
     if parent.record.weights_sha256 != record.weights_sha256:
         raise ConflictError(
-            f"This run started from {record.name} at step {record.step}, but {record.path} is at step "
+            f"This run started from {record.name} at step {record.step}, but {place} is at step "
             f"{parent.record.step} with other weights.",
             todo,
         )

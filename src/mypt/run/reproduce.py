@@ -11,10 +11,12 @@ from mypt.checkpoint.manager import AnyOptimizer, CheckpointManager, load_optimi
 from mypt.errors import BundleError, InputError
 from mypt.log.replay import Branch, live_evals
 from mypt.model.network import Network
-from mypt.run.data import recorded_data, recorded_eval_sets
+from mypt.run.data.places import Places
+from mypt.run.data.recorded import reproduced_data
 from mypt.run.parent import recorded_parent
 from mypt.schema.files.events import Eval
 from mypt.schema.files.state import Progress, TrainingState
+from mypt.schema.settings.run import ReproducePlaces
 from mypt.train.device.compile import CompiledLoss
 from mypt.train.device.devices import environment, keep_freed_memory, resolve_device
 from mypt.train.observer import Observer
@@ -60,6 +62,7 @@ class Verdict:
         weights_same: whether weights and gold at the end are those of the bundle; None unless all steps were run.
         hashes: SHA-256 of the recorded and of the reproduced weights; None unless all steps were run.
         differences: circumstances that differ from the recorded ones.
+        left_out: eval sets that were not measured, without which gold is not compared.
     """
 
     rows: list[Compared]
@@ -68,6 +71,7 @@ class Verdict:
     weights_same: bool | None
     hashes: tuple[str, str] | None
     differences: list[Change]
+    left_out: tuple[str, ...] = ()
 
     @property
     def identical(self) -> bool:
@@ -102,7 +106,9 @@ class _Comparison(Observer):
         self.to.stepped(step, loss)
 
 
-def reproduce(name: str, out_dir: Path, steps: int | None, observer: ReproduceObserver) -> Verdict:
+def reproduce(
+    name: str, out_dir: Path, steps: int | None, observer: ReproduceObserver, given: ReproducePlaces | None = None
+) -> Verdict:
     """Train again from nothing as the record says, session by session, writing nothing, and compare.
 
     Args:
@@ -110,11 +116,12 @@ def reproduce(name: str, out_dir: Path, steps: int | None, observer: ReproduceOb
         out_dir: folder of all bundles.
         steps: reproduce only the first steps; None for all.
         observer: notified of each step and comparison.
+        given: where the run's inputs are, if not where the record says, and the eval sets to leave out.
 
     Raises:
         BundleError: the bundle is damaged, or its record does not hold what it takes.
-        ConflictError: the text is not the recorded one any more.
-        InputError: the text is not to be found.
+        ConflictError: an input is not the recorded one any more.
+        InputError: an input is not to be found.
     """
     keep_freed_memory()
     manager = CheckpointManager.find(name, out_dir)
@@ -123,20 +130,24 @@ def reproduce(name: str, out_dir: Path, steps: int | None, observer: ReproduceOb
     state = loaded.state
     _check_record(manager, state)
     device = resolve_device(loaded.model.config.device)
-    data = recorded_data(state, loaded.model.config, loaded.tokenizer, None, observer)
+    given = given or ReproducePlaces()
+    places = Places.of(given)
+    data, eval_sets = reproduced_data(state, loaded.model.config, loaded.tokenizer, places, observer)
     last = min(steps or state.step, state.step)
     comparison = _Comparison(_logged(log_of(manager.path, state), state), observer)
     seed = state.sessions[0].training_config.seed if state.init_seed is None else state.init_seed
     model = Network(loaded.model.config, seed)
     if state.parent is not None:
-        recorded_parent(state.parent).give_weights(model)
+        recorded_parent(state.parent, given.init_from_model, out_dir).give_weights(model)
     model.to(device)
-    progress = _run_sessions(model, data, state, last, comparison)
+    progress = _run_sessions(model, [replace(data, eval_sets=sets) for sets in eval_sets], state, last, comparison)
     whole = last == state.step
     hashes = (weights_sha256(loaded.model), weights_sha256(model)) if whole else None
-    same = hashes[0] == hashes[1] and progress.gold == state.progress.gold if hashes else None
+    left_out = tuple(sorted(name for name, path in places.eval_sets.items() if not path))
+    same_gold = progress.gold == state.progress.gold or bool(left_out)  # a set that is not measured blocks no gold
+    same = hashes[0] == hashes[1] and same_gold if hashes else None
     differences = changed_environment(state.sessions[0].environment, environment(device))
-    return Verdict(comparison.rows, last, whole, same, hashes, differences)
+    return Verdict(comparison.rows, last, whole, same, hashes, differences, left_out)
 
 
 def _logged(log: Path | None, state: TrainingState) -> dict[int, dict[str, Any]]:
@@ -158,15 +169,17 @@ def _check_record(manager: CheckpointManager, state: TrainingState) -> None:
         raise BundleError(f"{manager.path} was rounded below fp32 on its way, so it has no exact repetition.", todo)
 
 
-def _run_sessions(model: Network, data: RunData, state: TrainingState, last: int, comparison: _Comparison) -> Progress:
+def _run_sessions(
+    model: Network, data: list[RunData], state: TrainingState, last: int, comparison: _Comparison
+) -> Progress:
     """Each session from where it took over to where the next one did, with its own settings."""
     ends = [s.start_step for s in state.sessions[1:]] + [state.step]
     owed = [s.evaluation_owed for s in state.sessions[1:]] + [state.evaluation_pending]
     progress, restore = Progress(), None
-    for number, (session, end, owing) in enumerate(zip(state.sessions, ends, owed, strict=True), start=1):
+    sessions = zip(state.sessions, data, ends, owed, strict=True)
+    for number, (session, own, end, owing) in enumerate(sessions, start=1):
         if session.start_step > last or (session.start_step == last and not session.evaluation_owed):
             break
-        own = replace(data, eval_sets=recorded_eval_sets(session.eval_sets, data.primary))
         begun = TrainingState(
             step=session.start_step,
             training_config=session.training_config.model_copy(update={"max_minutes": None}),

@@ -10,13 +10,14 @@ from mypt.checkpoint.changes import Change, changed_environment, changed_setting
 from mypt.checkpoint.files import read_config, read_state
 from mypt.checkpoint.layout import command, log_of, log_path, log_reference
 from mypt.checkpoint.manager import CheckpointManager
-from mypt.data.text import source_path
+from mypt.data.integrity import sealed
 from mypt.errors import BundleError, ConflictError, DeviceError, UsageError
 from mypt.log.replay import latest_session
 from mypt.log.writer import RunLog
-from mypt.run.data import recorded_data, recorded_text
+from mypt.run.data.places import Places, moves
+from mypt.run.data.recorded import recorded_data, recorded_text
 from mypt.schema.files.optimizer import REPLACED_SETTINGS
-from mypt.schema.files.state import DataRecord, TrainingState
+from mypt.schema.files.state import TrainingState
 from mypt.schema.resolve import resolve_section
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.run import RunSettings
@@ -26,6 +27,7 @@ from mypt.train.device.devices import environment, resolve_device
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
 from mypt.train.optim.schedule import LIFT, falling, find_lift, keeping
+from mypt.train.run_data import RunData
 from mypt.train.session import assemble, open_session
 
 
@@ -54,8 +56,7 @@ class Recorded:
             if state.data.tokenization == "bpe":
                 values["bpe_vocab_size"] = state.data.bpe_vocab_size
             values |= {"sampling": state.data.sampling, "use_loss_mask": state.data.masked}
-            values["curriculum"] = [(p.name, p.until_iter, p.data.dataset_dir) for p in state.curriculum] or None
-            values["eval_sets"] = {name: _place(record) for name, record in state.eval_sets.items()}
+            values["curriculum"] = [(p.name, p.until_iter) for p in state.curriculum] or None
         if state.log_file:
             values["log_file"] = state.log_file
         return values
@@ -108,14 +109,15 @@ def resume_session(
         loaded.model.config = recorded.config.model_copy(update={"device": device})
         training = settle_choices(loaded.model, going_on.training, going_on.asked, resumed=True)
     state = recorded.state.model_copy(update={"training_config": training})
-    data = recorded_data(state, loaded.model.config, loaded.tokenizer, settings.data, observer)
+    data = recorded_data(state, loaded.model.config, loaded.tokenizer, Places.of_call(settings), observer)
+    state = _with_data(state, data)
     now = environment(device)
-    _report(recorded, going_on, training, changed_environment(state.environment, now), observer)
+    moved = [*moves(recorded.state, state), *changed_environment(state.environment, now)]
+    _report(recorded, going_on, training, moved, observer)
     state = state.model_copy(
         update={
             "log_file": log_reference(going_on.log_file, manager.path),
             "attempt": max(state.attempt, latest_session(going_on.log_file, state.run_id)),
-            "eval_sets": {name: loader.record for name, loader in data.eval_sets.items()},
         }
     )
     state = open_session(state, training, now, command)
@@ -142,7 +144,7 @@ def _resolve(recorded: Recorded, settings: RunSettings) -> Resumption:
     """
     state, path = recorded.state, recorded.path
     given = {n: v for n, v in settings.values().items() if n in settings.given and (n, v) != ("device", "auto")}
-    changes = changed_settings(recorded.values(), _comparable(given, settings, path))
+    changes = changed_settings(recorded.values(), _comparable(given, path))
     if state.optimizer is not None:
         changes = [replace(c, meaning="refused") if c.name in REPLACED_SETTINGS else c for c in changes]
     if refused := [c for c in changes if c.meaning == "refused"]:
@@ -160,6 +162,18 @@ def _resolve(recorded: Recorded, settings: RunSettings) -> Resumption:
     training = resolve_section(TrainingConfig, {**state.training_config.model_dump(), **update})
     log_file = settings.output.log_file or log_of(path, state) or log_path(path.name)
     return Resumption(training, device, frozenset(given), [*changes, *moved], log_file)
+
+
+def _with_data(state: TrainingState, data: RunData) -> TrainingState:
+    """The state with its data as they were found, so that the next resume finds them there."""
+    phases = zip(state.curriculum, data.phases, strict=True)
+    return state.model_copy(
+        update={
+            "data": sealed(data.primary.record),
+            "curriculum": tuple(was.model_copy(update={"data": sealed(now.loader.record)}) for was, now in phases),
+            "eval_sets": {name: sealed(loader.record) for name, loader in data.eval_sets.items()},
+        }
+    )
 
 
 def _report(
@@ -195,16 +209,13 @@ def _lift_note(state: TrainingState, training: TrainingConfig) -> str | None:
     )
 
 
-def _comparable(given: Mapping[str, Any], settings: RunSettings, bundle: Path) -> dict[str, Any]:
+def _comparable(given: Mapping[str, Any], bundle: Path) -> dict[str, Any]:
     """Given values in the form in which `Recorded.values` has them."""
-    values = {n: v for n, v in given.items() if n not in ("eval_sets", "eval_dataset_dir")}
+    values = dict(given)
     if "log_file" in values:
         values["log_file"] = log_reference(values["log_file"], bundle)
     if values.get("curriculum") is not None:
-        phases = values["curriculum"].phases
-        values["curriculum"] = [(p.name, p.until_iter, source_path(p.dataset_dir)) for p in phases]
-    if settings.data.every_eval_set:
-        values["eval_sets"] = {name: source_path(path) for name, path in settings.data.every_eval_set.items()}
+        values["curriculum"] = [(p.name, p.until_iter) for p in values["curriculum"].phases]
     return values
 
 

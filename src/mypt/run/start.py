@@ -7,7 +7,7 @@ from mypt.checkpoint.manager import CheckpointManager
 from mypt.errors import ConflictError
 from mypt.log.writer import RunLog
 from mypt.model.network import Network
-from mypt.run.data import open_data, phase_records
+from mypt.run.data.new import open_data, phase_records
 from mypt.run.parent import Parent, inherited_config, load_parent
 from mypt.schema.settings.run import RunSettings
 from mypt.train.device.choices import settle_choices, without_hardware

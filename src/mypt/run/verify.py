@@ -17,6 +17,7 @@ from mypt.checkpoint.tensors import load_tensors, torch_dtype
 from mypt.errors import InputError, MyptError
 from mypt.log.replay import Branch, live_evals
 from mypt.model.network import Network
+from mypt.run.data.unchanged import DataChecks
 from mypt.schema.files.state import TrainingState
 from mypt.schema.files.tokenizer import TokenizerFile
 from mypt.schema.settings.config import GPTConfig
@@ -54,10 +55,12 @@ class _Bundle:
 
     Args:
         path: of the bundle.
+        data: checks the inputs of its run.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, data: DataChecks) -> None:
         self.path = path
+        self.data = data
         self.hashed = False
 
     @cached_property
@@ -92,8 +95,13 @@ class _Bundle:
             return Network(self.config)
 
 
-def verify_bundle(path: Path) -> list[Check]:
-    """Check a bundle's files, schema, tensors, tokenizer, optimizer and log, each on its own."""
+def verify_bundle(path: Path, data: DataChecks | None = None) -> list[Check]:
+    """Check a bundle's files, schema, tensors, tokenizer, optimizer, log and data, each on its own.
+
+    Args:
+        path: of the bundle.
+        data: checks the inputs of its run; one for all bundles reads what they have in common once.
+    """
     checks: dict[str, Callable[[_Bundle], str]] = {
         "files": _files,
         "schema": _schema,
@@ -103,10 +111,11 @@ def verify_bundle(path: Path) -> list[Check]:
         "optimizer fits model": _optimizer,
         "step fits log": _log,
         "gold fits record": _gold,
+        "data": _data,
     }
 
     def run_all(path: Path) -> list[Check]:
-        bundle = _Bundle(path)
+        bundle = _Bundle(path, data or DataChecks())
         return [_run(bundle, name, check) for name, check in checks.items()]
 
     return read_consistently(run_all, path)
@@ -224,6 +233,18 @@ def _gold(bundle: _Bundle) -> str:
     if (there.run_id, there.step, there.progress.last_val_loss) != (own.run_id, gold.step, gold.val_loss):
         raise _FaultError(f"{kept} is of step {there.step}, and the record says step {gold.step}")
     return f"step {gold.step}, val loss {gold.val_loss:.6f}"
+
+
+def _data(bundle: _Bundle) -> str:
+    if bundle.state.data is None:
+        raise _UncheckedError("the record names no data")
+    found = bundle.data.of(bundle.state)
+    if found.faults:
+        raise _FaultError("; ".join(found.faults[:5]))
+    told = f"{found.files} files, {found.bytes:,} bytes, as the run recorded them"
+    if found.unread:
+        raise _UncheckedError(f"{'; '.join(found.unread[:5])}" + (f"; the other {told}" if found.files else ""))
+    return told
 
 
 def _named_tensors(node: object, prefix: str = "") -> dict[str, torch.Tensor]:

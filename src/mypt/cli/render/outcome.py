@@ -43,6 +43,8 @@ def training_lines(name: str, outcome: "Outcome", dry_run: bool) -> list[str]:
 def reproduction_lines(verdict: "Verdict") -> list[str]:
     """Whether a run that was run again is the recorded one, and where it first is not."""
     lines = []
+    if verdict.left_out:
+        lines.append(f"left out: {', '.join(verdict.left_out)}; what became gold is therefore not compared")
     if verdict.hashes:
         recorded, made = verdict.hashes
         lines.append(f"weights: recorded {recorded[:16]}…, reproduced {made[:16]}…")

@@ -52,5 +52,5 @@ def _coverage(phases: Sequence[Coverage]) -> str:
 
 def changes_table(changes: Sequence[Change]) -> Table:
     """What differs from the recorded run."""
-    rows = [(c.name, escape(str(c.recorded)), escape(str(c.now)), MEANINGS[c.meaning]) for c in changes]
+    rows = [(escape(c.name), escape(str(c.recorded)), escape(str(c.now)), MEANINGS[c.meaning]) for c in changes]
     return columns_table("Changed since the record", ("setting", "recorded", "now", "what it means"), rows)

@@ -6,13 +6,19 @@ import typer
 
 from mypt.cli.arguments import BundleName, ModelName, OutDir, chosen_name
 from mypt.cli.console import console, say
-from mypt.cli.verb import FAILURE, Verb
+from mypt.cli.options import given_settings
+from mypt.cli.verb import FAILURE, verb_with_settings
+from mypt.schema.resolve import resolve_section
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
+from mypt.schema.settings.run import ReproducePlaces
 
 app = typer.Typer(add_completion=False)
 
 
-@app.command(cls=Verb, epilog="Example: mypt reproduce dante --steps 500")
+@app.command(
+    cls=verb_with_settings({"Inputs that have moved": ReproducePlaces}),
+    epilog="Example: mypt reproduce dante --steps 500",
+)
 def reproduce(
     ctx: typer.Context,
     name: BundleName = None,
@@ -22,9 +28,11 @@ def reproduce(
 ) -> None:
     """Run a recorded run again from its record alone, and compare losses and weights; nothing is written.
 
+    Inputs that are not where the record says are given a place by options, and have to be the recorded ones.
     Exits with 1 if anything differs.
     """
     chosen = chosen_name(name, model_name)
+    given = resolve_section(ReproducePlaces, given_settings(ctx))
     from mypt.cli.render.outcome import reproduction_lines
     from mypt.cli.render.plan import changes_table
     from mypt.cli.render.progress import ReproduceConsole
@@ -33,7 +41,7 @@ def reproduce(
     out = console(ctx)
     observer = ReproduceConsole(out, chosen)
     try:
-        verdict = run_again(chosen, out_dir, steps, observer)
+        verdict = run_again(chosen, out_dir, steps, observer, given)
     finally:
         observer.close()
     if verdict.differences:

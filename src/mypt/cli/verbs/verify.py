@@ -8,7 +8,7 @@ import typer
 
 from mypt.checkpoint.layout import bundle_names, bundle_path
 from mypt.cli.arguments import OutDir, name_argument
-from mypt.cli.console import console
+from mypt.cli.console import busy, console
 from mypt.cli.verb import FAILURE, Verb
 from mypt.errors import UsageError
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
@@ -23,7 +23,7 @@ def verify(
     out_dir: OutDir = DEFAULT_OUT_DIR,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list instead of a table.")] = False,
 ) -> None:
-    """Check bundles without training: hashes, schema, tensors, finite values, tokenizer, optimizer, log.
+    """Check bundles without training: hashes, schema, tensors, finite values, tokenizer, optimizer, log, data.
 
     Exits with 1 if any check fails.
     """
@@ -32,9 +32,12 @@ def verify(
         raise UsageError(f"There is no bundle in {out_dir}.", "Name another folder with --out-dir.")
     paths = [bundle_path(name, out_dir) for name in chosen]
     from mypt.cli.render.bundle import checks_table
+    from mypt.run.data.unchanged import DataChecks
     from mypt.run.verify import verify_bundle
 
-    checks = [check for path in paths for check in verify_bundle(path)]
+    with busy("Checking") as tell:
+        data = DataChecks(lambda file: tell(f"Reading {file}"))
+        checks = [check for path in paths for check in verify_bundle(path, data)]
     faults = sum(c.ok is False for c in checks)
     if as_json:
         typer.echo(json.dumps([asdict(c) for c in checks], indent=2))

@@ -39,6 +39,9 @@ class DataRecord(Record):
         sampling: order of the training windows.
         seed: random seed of the training windows; None in older records, which used that of the first session.
         masked: whether loss masks are applied.
+        sample_sha256: for shards, hash of names, sizes and a sample of their files; None for texts and older records.
+        content_sha256: for shards without metadata, hash of names and whole contents; None if they are too large.
+        metadata_sha256: for shards, hash of the files that describe them: metadata and tokenizer.
     """
 
     sources: tuple[SourceRecord, ...]
@@ -52,6 +55,9 @@ class DataRecord(Record):
     sampling: Sampling = "random"
     seed: int | None = None
     masked: bool = False
+    sample_sha256: str | None = None
+    content_sha256: str | None = None
+    metadata_sha256: str | None = None
 
 
 class PhaseRecord(Record):

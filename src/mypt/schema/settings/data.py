@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from mypt.schema.base import Section, setting
 
@@ -68,8 +68,8 @@ class Curriculum(Section):
         return self.phases[-1].until_iter
 
 
-class DataConfig(Section):
-    """Training and evaluation data, and the tokenizer."""
+class DataPlaces(Section):
+    """Where the data of a run are: of a new one, or where those of a recorded one have moved."""
 
     input_file: tuple[str, ...] = setting(
         (),
@@ -77,6 +77,67 @@ class DataConfig(Section):
         "files. Defaults to Python's language reference as a sample.",
         on_resume="refused",
     )
+    dataset_dir: str | None = setting(
+        None, "Folder of token shards to train on instead of a text; see `mypt prepare`.", on_resume="refused"
+    )
+    phase_dirs: dict[str, str] = setting(
+        {}, "Folders of token shards of a curriculum's phases, each NAME=PATH, in place of those in the config file or "
+        "in the record; repeat for several.",
+        on_resume="harmless", names=("--phase",),
+    )  # fmt: skip
+    eval_dataset_dir: str | None = setting(
+        None, "Additional eval set, named general: a folder of shards or a text file.", on_resume="harmless"
+    )
+    eval_sets: dict[str, str] = setting(
+        {}, "Additional eval sets, each NAME=PATH of a folder of shards or a text file; repeat for several. A recorded "
+        "one is left out from here on by NAME= without a path.",
+        on_resume="harmless", names=("--eval-set",),
+    )  # fmt: skip
+
+    @field_validator("input_file", mode="before")
+    @classmethod
+    def _as_tuple(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("eval_sets", "phase_dirs", mode="before")
+    @classmethod
+    def _parse_pairs(cls, value: object, info: ValidationInfo) -> object:
+        if value is None:
+            return {}
+        if isinstance(value, dict):
+            return {name: "" if path is None else path for name, path in value.items()}
+        if not isinstance(value, list | tuple):
+            return value
+        names = Counter(str(pair).split("=", 1)[0] for pair in value if "=" in str(pair))
+        problems = [f"{pair} has no name; write it as NAME=PATH" for pair in value if "=" not in str(pair)]
+        kind = "set" if info.field_name == "eval_sets" else "phase"
+        problems += [f"the {kind} {name} is given more than once" for name, times in names.items() if times > 1]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return dict(str(pair).split("=", 1) for pair in value)
+
+    @model_validator(mode="after")
+    def _check_places(self) -> Self:
+        if self.input_file and self.dataset_dir:
+            raise ValueError("input_file is given together with dataset_dir; give a text or shards")
+        if wrong := wrong_eval_set_names(self.every_eval_set):
+            raise ValueError("; ".join(wrong))
+        if self.eval_dataset_dir and "general" in self.eval_sets:
+            raise ValueError("eval_sets has a set named general, which is the name of eval_dataset_dir")
+        if empty := [name for name, path in self.phase_dirs.items() if not path]:
+            raise ValueError(f"phase {empty[0]} has no path; write it as NAME=PATH")
+        return self
+
+    @property
+    def every_eval_set(self) -> dict[str, str]:
+        """Path of each additional eval set, by name; empty for one that is left out."""
+        general = {} if self.eval_dataset_dir is None else {"general": self.eval_dataset_dir}
+        return {**general, **self.eval_sets}
+
+
+class DataConfig(DataPlaces):
+    """Training and evaluation data, and the tokenizer."""
+
     tokenization: Tokenization = setting(
         "gpt2", "Tokenizer: GPT-2's vocabulary (gpt2), characters (char), or byte pairs trained on the input (bpe).",
         on_resume="refused",
@@ -85,10 +146,6 @@ class DataConfig(Section):
         4096, "Vocabulary size for bpe; at least 256, one token per byte.",
         unit="tokens", on_resume="refused", ge=256,
     )  # fmt: skip
-
-    dataset_dir: str | None = setting(
-        None, "Folder of token shards to train on instead of a text; see `mypt prepare`.", on_resume="refused"
-    )
     sampling: Sampling | None = setting(
         None, "Order of training windows: shuffled epochs (epoch, the default for shards) or drawn with replacement "
         "(random, the default for a text).",
@@ -98,13 +155,6 @@ class DataConfig(Section):
         False, "Compute the loss only on tokens selected by the shards' loss masks; see `mypt prepare --chat`.",
         on_resume="refused",
     )  # fmt: skip
-    eval_dataset_dir: str | None = setting(
-        None, "Additional eval set, named general: a folder of shards or a text file.", on_resume="harmless"
-    )
-    eval_sets: dict[str, str] = setting(
-        {}, "Additional eval sets, each NAME=PATH of a folder of shards or a text file; repeat for several.",
-        on_resume="harmless", names=("--eval-set",),
-    )  # fmt: skip
     curriculum: Curriculum | None = setting(
         None,
         "Training phases, each with name, dataset_dir and until_iter.",
@@ -113,45 +163,27 @@ class DataConfig(Section):
         config=True,
     )
 
-    @field_validator("input_file", mode="before")
-    @classmethod
-    def _as_tuple(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
-
-    @field_validator("eval_sets", mode="before")
-    @classmethod
-    def _parse_pairs(cls, value: object) -> object:
-        if value is None:
-            return {}
-        if not isinstance(value, list | tuple):
-            return value
-        names = Counter(str(pair).split("=", 1)[0] for pair in value if "=" in str(pair))
-        problems = [f"{pair} has no name; write it as NAME=PATH" for pair in value if "=" not in str(pair)]
-        problems += [f"the set {name} is given more than once" for name, times in names.items() if times > 1]
-        if problems:
-            raise ValueError("; ".join(problems))
-        return dict(str(pair).split("=", 1) for pair in value)
-
     @model_validator(mode="after")
     def _check_sources(self) -> Self:
-        if self.input_file and (self.dataset_dir or self.curriculum):
-            raise ValueError("input_file is given together with dataset_dir or curriculum; give a text or shards")
+        if self.input_file and self.curriculum:
+            raise ValueError("input_file is given together with curriculum; give a text or shards")
         if self.use_loss_mask and not (self.dataset_dir or self.curriculum):
             raise ValueError("use_loss_mask needs a dataset_dir, because a text has no loss masks")
-        if wrong := wrong_eval_set_names(self.every_eval_set):
-            raise ValueError("; ".join(wrong))
-        if self.eval_dataset_dir and "general" in self.eval_sets:
-            raise ValueError("eval_sets has a set named general, which is the name of eval_dataset_dir")
+        names = [p.name for p in self.curriculum.phases] if self.curriculum else []
+        if unknown := [name for name in self.phase_dirs if self.curriculum and name not in names]:
+            raise ValueError(f"phase_dirs names {unknown[0]}, but the phases are {', '.join(names)}")
         return self
+
+    @property
+    def phases(self) -> tuple[PhaseConfig, ...]:
+        """The phases of the curriculum, each with the folder that it is to be read from; empty without one."""
+        return tuple(
+            phase.model_copy(update={"dataset_dir": self.phase_dirs.get(phase.name, phase.dataset_dir)})
+            for phase in (self.curriculum.phases if self.curriculum else ())
+        )
 
     def missing_paths(self) -> list[str]:
         """Paths in the settings that do not exist."""
-        phases = self.curriculum.phases if self.curriculum else ()
         files = [p for p in self.input_file if p != "-" and "://" not in p]
-        paths = [*files, self.dataset_dir, *(p.dataset_dir for p in phases), *self.every_eval_set.values()]
+        paths = [*files, self.dataset_dir, *(p.dataset_dir for p in self.phases), *self.every_eval_set.values()]
         return [path for path in dict.fromkeys(paths) if path and not Path(path).expanduser().exists()]
-
-    @property
-    def every_eval_set(self) -> dict[str, str]:
-        """Path of each additional eval set, by name."""
-        return {**({"general": self.eval_dataset_dir} if self.eval_dataset_dir else {}), **self.eval_sets}

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from mypt.schema.base import Record, Section
+from mypt.schema.base import Record, Section, same_as
 from mypt.schema.settings.config import GPTConfig
-from mypt.schema.settings.data import DataConfig
+from mypt.schema.settings.data import DataConfig, DataPlaces
 from mypt.schema.settings.output import OutputConfig
 from mypt.schema.settings.training import TrainingConfig
 
@@ -15,6 +15,12 @@ SECTIONS: dict[str, type[Section]] = {
     "Files": OutputConfig,
 }
 """The sections of settings by heading in `--help`. Field names are unique across sections."""
+
+
+class ReproducePlaces(DataPlaces):
+    """Where the inputs of a run that is to be run again are, if not where its record says."""
+
+    init_from_model: str | None = same_as(TrainingConfig, "init_from_model")
 
 
 class RunSettings(Record):

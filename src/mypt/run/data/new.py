@@ -1,15 +1,15 @@
-"""From settings, or from a record, to the data of a run: texts or shards, phases and further sets."""
+"""From settings to the data of a new run: texts or shards, phases and further sets."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from mypt.data.integrity import sealed
 from mypt.data.loader import GPTDataLoader, LoaderOptions
 from mypt.data.shards import open_shards
-from mypt.data.text import STDIN, Text, is_sample, read_text
+from mypt.data.text import Text, read_text
 from mypt.data.tokenizer import Tokenizer
-from mypt.errors import ConfigError, ConflictError, InputError
-from mypt.schema.files.state import DataRecord, PhaseRecord, TrainingState
+from mypt.errors import ConfigError
+from mypt.schema.files.state import PhaseRecord
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.data import DataConfig
 from mypt.schema.settings.run import RunSettings
@@ -32,6 +32,7 @@ def open_data(
     Raises:
         UsageError: a source is unusable, or does not go with the others.
     """
+    _check_names(settings.data)
     if settings.data.dataset_dir or settings.data.curriculum:
         return _open_shards(settings, config, base, observer)
     options = loader_options(settings.data, settings.training)
@@ -89,112 +90,11 @@ def fitting_vocab_size(tokenizer: Tokenizer, config: GPTConfig, settings: RunSet
     return config.model_copy(update={"vocab_size": size})
 
 
-def recorded_data(
-    state: TrainingState, config: GPTConfig, tokenizer: Tokenizer, given: DataConfig | None, observer: Observer
-) -> RunData:
-    """The data of a recorded run, found where the record says or where a call says, and checked to be the same.
-
-    Args:
-        state: the record.
-        config: the architecture.
-        tokenizer: of the bundle.
-        given: what a call names; None to rely on the record alone.
-        observer: notified of long work.
-
-    Raises:
-        InputError: something is not to be found.
-        ConflictError: something is not what was recorded.
-    """
-    if state.data is None:
-        raise InputError("The record does not say what this model was trained on.", "Train a new model.")
-    first = state.sessions[0].training_config if state.sessions else state.training_config
-    options = LoaderOptions(seed=first.seed)
-    with observer.busy("Opening the data"):
-        primary = recorded_loader(state.data, config, tokenizer, options, given)
-        phases, start = [], 0
-        for phase in state.curriculum:
-            phases.append(Phase(phase.name, start, recorded_loader(phase.data, config, tokenizer, options)))
-            start = phase.until_iter or start
-    if given is not None and given.every_eval_set:
-        return RunData(primary, _eval_sets(given, primary, observer), tuple(phases))
-    with observer.busy("Opening the eval sets"):
-        return RunData(primary, recorded_eval_sets(state.eval_sets, primary), tuple(phases))
-
-
-def recorded_eval_sets(records: Mapping[str, DataRecord], primary: GPTDataLoader) -> dict[str, GPTDataLoader]:
-    """The further sets of a session, with the primary set's tokenizer, checked against their fingerprints.
-
-    Raises:
-        InputError: one is not to be found.
-        ConflictError: one is not the recorded one.
-    """
-    return {n: recorded_loader(r, primary.config, primary.tokenizer, primary.options) for n, r in records.items()}
-
-
-def recorded_loader(
-    record: DataRecord, config: GPTConfig, tokenizer: Tokenizer, options: LoaderOptions, given: DataConfig | None = None
-) -> GPTDataLoader:
-    """One recorded set, checked against its fingerprint.
-
-    Raises:
-        InputError: it is not to be found.
-        ConflictError: it is not the recorded one.
-    """
-    options = LoaderOptions(
-        eval_only=record.train_tokens == 0,
-        seed=options.seed if record.seed is None else record.seed,
-        sampling=record.sampling,
-        use_loss_mask=record.masked,
-    )
-    if record.dataset_dir is None:
-        if given is not None and given.dataset_dir:
-            raise ConflictError(
-                f"This run was trained on a text, not on shards such as {given.dataset_dir}.", "Leave dataset_dir out."
-            )
-        text = recorded_text(record, given.input_file if given else ())
-        loader = GPTDataLoader(config, tokenizer, text=text, options=options)
-    else:
-        folder = (given.dataset_dir if given else None) or record.dataset_dir
-        loader = GPTDataLoader(config, tokenizer, dataset_dir=folder, options=options)
-        if loader.record.fingerprint != record.fingerprint:
-            raise ConflictError(
-                f"The shards in {folder} are not those of this run: their fingerprint is "
-                f"{loader.record.fingerprint[:12]}… instead of {record.fingerprint[:12]}….",
-                "Give the recorded ones by --dataset-dir, or train a new model on these.",
-            )
-    loader.record = loader.record.model_copy(update={"bpe_vocab_size": record.bpe_vocab_size})
-    return loader
-
-
-def recorded_text(record: DataRecord, given: tuple[str, ...]) -> Text:
-    """A recorded text, read again from where the record says, or from `given`, and checked.
-
-    Raises:
-        InputError: it cannot be found.
-        ConflictError: it is another text than the recorded one.
-    """
-    paths = given or tuple(s.path for s in record.sources)
-    if not given and (not paths or STDIN in paths):
-        raise InputError(
-            "The text of this run came from standard input or from memory and cannot be read again.",
-            "Give the same text by --input-file.",
-        )
-    text = read_text([p for p in paths if not is_sample(p)])
-    if text.fingerprint != record.fingerprint:
-        raise ConflictError(
-            f"The text of {', '.join(s.path for s in text.sources)} is not the one that this run was trained on: "
-            f"its SHA-256 is {text.fingerprint[:12]}… instead of {record.fingerprint[:12]}….",
-            "Give the recorded text by --input-file, or train a new model on the changed one.",
-        )
-    return text
-
-
 def phase_records(data: RunData, settings: DataConfig) -> tuple[PhaseRecord, ...]:
     """What the record says of a curriculum."""
-    planned = settings.curriculum.phases if settings.curriculum else ()
     return tuple(
         PhaseRecord(name=phase.name, until_iter=plan.until_iter, description=plan.description, data=phase.loader.record)
-        for phase, plan in zip(data.phases, planned, strict=True)
+        for phase, plan in zip(data.phases, settings.phases, strict=True)
     )
 
 
@@ -202,7 +102,7 @@ def _open_shards(
     settings: RunSettings, config: GPTConfig, base: Tokenizer | None, observer: Observer
 ) -> tuple[RunData, GPTConfig]:
     """The primary set, the phases and the further sets; the primary one says what the ids mean."""
-    given, planned = settings.data, settings.data.curriculum.phases if settings.data.curriculum else ()
+    given, planned = settings.data, settings.data.phases
     folder = given.dataset_dir or planned[0].dataset_dir
     tokenizer = _tokenizer_of(folder, base)
     _check_kind(settings, tokenizer.kind, folder)
@@ -211,12 +111,26 @@ def _open_shards(
 
     def load(path: str) -> GPTDataLoader:
         with observer.busy(f"Opening {path} and checking its ids"):
-            return GPTDataLoader(config, tokenizer, dataset_dir=path, options=options)
+            return _sealed(GPTDataLoader(config, tokenizer, dataset_dir=path, options=options))
 
     loaders = {path: load(path) for path in dict.fromkeys([folder, *(p.dataset_dir for p in planned)])}
     starts = [0, *(p.until_iter or 0 for p in planned[:-1])]
     phases = tuple(Phase(p.name, start, loaders[p.dataset_dir]) for p, start in zip(planned, starts, strict=False))
     return RunData(loaders[folder], _eval_sets(given, loaders[folder], observer), phases), config
+
+
+def _check_names(given: DataConfig) -> None:
+    """Refuse what only makes sense for a recorded run: to leave out a set, to move a phase that no curriculum has."""
+    left_out = [name for name, path in given.every_eval_set.items() if not path]
+    if left_out:
+        raise ConfigError(
+            f"The eval set {left_out[0]} has no path, and a new run has none to leave out.", "Write it as NAME=PATH."
+        )
+    if given.phase_dirs and given.curriculum is None:
+        raise ConfigError(
+            f"The phase {next(iter(given.phase_dirs))} has a folder, but there is no curriculum.",
+            "Give the phases in a config file by --config-file.",
+        )
 
 
 def _check_kind(settings: RunSettings, kind: str, source: str) -> None:
@@ -235,20 +149,34 @@ def _tokenizer_of(folder: str, base: Tokenizer | None) -> Tokenizer:
     return base if base is not None and not own.extends(base.file) else Tokenizer(own)
 
 
-def _eval_sets(given: DataConfig, primary: GPTDataLoader, observer: Observer) -> Mapping[str, GPTDataLoader]:
+def open_eval_set(path: str, config: GPTConfig, tokenizer: Tokenizer, options: LoaderOptions) -> GPTDataLoader:
+    """Open a further set that a call names: a folder of shards, or a text as a whole.
+
+    Args:
+        path: of it.
+        config: of the run, as `tokenizer`.
+        tokenizer: what its ids mean.
+        options: of the primary set; masks are used where the set has them.
+
+    Raises:
+        UsageError: it is unusable.
+    """
+    options = replace(options, eval_only=True, sampling=None)
+    if not Path(path).expanduser().is_dir():
+        return GPTDataLoader(config, tokenizer, input_file=path, options=replace(options, use_loss_mask=False))
+    masked = options.use_loss_mask and open_shards(path, eval_only=True).splits["val"].masked
+    return _sealed(GPTDataLoader(config, tokenizer, dataset_dir=path, options=replace(options, use_loss_mask=masked)))
+
+
+def _sealed(loader: GPTDataLoader) -> GPTDataLoader:
+    loader.record = sealed(loader.record)
+    return loader
+
+
+def _eval_sets(given: DataConfig, primary: GPTDataLoader, observer: Observer) -> dict[str, GPTDataLoader]:
     """The further sets that a call names, with the primary set's tokenizer."""
     sets = {}
     for name, path in given.every_eval_set.items():
         with observer.busy(f"Opening the eval set {name}"):
-            sets[name] = _eval_loader(path, primary)
+            sets[name] = open_eval_set(path, primary.config, primary.tokenizer, primary.options)
     return sets
-
-
-def _eval_loader(path: str, primary: GPTDataLoader) -> GPTDataLoader:
-    options = replace(primary.options, eval_only=True, sampling=None)
-    if not Path(path).expanduser().is_dir():
-        options = replace(options, use_loss_mask=False)
-        return GPTDataLoader(primary.config, primary.tokenizer, input_file=path, options=options)
-    masked = options.use_loss_mask and open_shards(path, eval_only=True).splits["val"].masked
-    options = replace(options, use_loss_mask=masked)
-    return GPTDataLoader(primary.config, primary.tokenizer, dataset_dir=path, options=options)
