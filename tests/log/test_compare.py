@@ -77,7 +77,7 @@ def test_the_settings_of_all_sessions_are_told_where_they_changed(mypt: Mypt) ->
     mypt("train", "one", *RUN)
     mypt("train", "two", *RUN, "--eval-set", "poems=input.txt")
     mypt("resume", "two", "--max-iters", "12", "--lr", "1e-3")
-    mypt("resume", "two", "--max-iters", "16", "--lr", "2e-2", "--eval-set", "more=input.txt")
+    mypt("resume", "two", "--max-iters", "16", "--lr", "2e-2", "--eval-set", "more=input.txt", "--eval-set", "poems=")
     mypt("resume", "two", "--max-iters", "20")
     out = flat(mypt("compare", "one", "two").output)
     assert "learning_rate 0.01 0.01, from step 8 0.001, from step 12 0.02" in out

@@ -9,6 +9,7 @@ import pytest
 
 from mypt.checkpoint.files import read_state
 from mypt.checkpoint.manager import CheckpointManager
+from mypt.schema.files.state import TrainingState
 from tests.conftest import TINY, Mypt, reseal
 
 RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "12", "--eval-interval", "4"]
@@ -113,3 +114,203 @@ def test_a_gold_ahead_of_its_run_is_no_fault(mypt: Mypt, monkeypatch: pytest.Mon
     assert evaluations(mypt, "a_gold") == [4, 8, 12]
     mypt("resume", "a", "--max-iters", "12")
     assert checks(mypt, "a")["gold fits record"][1].startswith("step 12, val loss")
+
+
+def state(name: str) -> TrainingState:
+    return read_state(OUT / name)
+
+
+def faults(mypt: Mypt) -> list[dict[str, Any]]:
+    return [c for c in json.loads(mypt("verify", "--json", ok=False).output) if c["ok"] is False]
+
+
+def assert_told_apart(mypt: Mypt, steps: dict[str, int]) -> None:
+    """Every reader tells of each bundle what is its own, and all of them agree."""
+    assert faults(mypt) == []
+    for run in json.loads(mypt("compare", *steps, "--json").output)["runs"]:
+        name = run["label"]
+        recorded = round(state(name).progress.last_val_loss or 0, 6)
+        assert state(name).step == run["results"]["step"] == run["curve"][-1]["step"] == steps[name]
+        assert run["curve"][-1]["val_loss"] == recorded == summary(mypt, name)["val_loss"]["last"]
+        assert summary(mypt, name)["step"] == steps[name] == evaluations(mypt, name)[-1]
+        assert evaluations(mypt, name) == [*range(4, steps[name] + 1, 4)]
+        assert f"identical: all {steps[name]} steps and the weights" in mypt("reproduce", name).output
+    ids, logs = {state(n).run_id for n in steps}, {state(n).log_file for n in steps}
+    assert len(ids) == len(logs) == len(steps), "each has an identity and a log of its own"
+
+
+COPIED = {
+    "the run alone": ["a"],
+    "the run and its gold": ["a", "a_gold"],
+    "all of its bundles": ["a", "a_gold", "a_fp16"],
+}
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "of an earlier version"])
+@pytest.mark.parametrize("what", COPIED)
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_a_copy_becomes_a_run_of_its_own(first: str, what: str, named: bool, mypt: Mypt) -> None:
+    mypt("train", "a", *RUN)
+    for name in COPIED[what]:
+        shutil.copytree(OUT / name, OUT / name.replace("a", "b", 1))
+    if not named:
+        forget_names()
+    log = Path("logs/train/a_eval.jsonl").read_bytes()
+    for name in (first, "a" if first == "b" else "b"):
+        words = ["--lr", "3e-2"] if name == "a" else ["--lr", "3e-3"]
+        before = state(name)
+        out = mypt("resume", name, "--max-iters", "20" if name == "a" else "24", *words).output
+        assert ("from step 12 on it is a run of its own" in out) == (name == "b")
+        assert (state(name).run_id == before.run_id) == (name == "a")
+    assert_told_apart(mypt, {"a": 20, "b": 24})
+    assert Path("logs/train/a_eval.jsonl").read_bytes().startswith(log), "a log only grows"
+    (origin,) = state("b").forked_from
+    assert (origin.name, origin.step, origin.run_id) == ("a", 12, state("a").run_id)
+    assert {p.name for p in OUT.iterdir()} == {"a", "a_gold", "a_fp16", "b", "b_gold", "b_fp16"}
+    for name in ("b", "b_gold", "b_fp16"):
+        assert (state(name).name, state(name).run_id) == ("b", state("b").run_id)
+    shown = json.loads(mypt("inspect", "b", "--json").output)["lineage"]
+    assert [(x["name"], x["step"], len(x["commands"])) for x in shown] == [("a", 12, 1), ("b", 24, 1)]
+    mypt("resume", "b", "--from", "gold", "--max-iters", "28")
+    mypt("resume", "a", "--max-iters", "24")
+    assert faults(mypt) == [] and "identical" in mypt("reproduce", "b").output + mypt("reproduce", "a").output
+
+
+@pytest.mark.parametrize("at", [4, 8, 12])
+def test_a_copy_may_be_made_at_any_point_and_again_of_a_copy(at: int, mypt: Mypt) -> None:
+    mypt("train", "a", *RUN, "--max-iters", str(at))
+    shutil.copytree(OUT / "a", OUT / "b")
+    mypt("resume", "a", "--max-iters", str(at + 8), "--lr", "2e-2")
+    mypt("resume", "b", "--max-iters", str(at + 4), "--lr", "3e-3")
+    shutil.copytree(OUT / "b", OUT / "c")
+    mypt("resume", "c", "--max-iters", str(at + 12), "--lr", "1e-3")
+    mypt("resume", "b", "--max-iters", str(at + 8))
+    assert_told_apart(mypt, {"a": at + 8, "b": at + 8, "c": at + 12})
+    assert [(o.name, o.step) for o in state("c").forked_from] == [("a", at), ("b", at + 4)]
+    assert [len(s["attempts"]) for s in (summary(mypt, "a"), summary(mypt, "b"), summary(mypt, "c"))] == [2, 3, 3]
+
+
+def test_a_rewound_copy_forks_from_the_gold_that_came_with_it(mypt: Mypt) -> None:
+    mypt("train", "a", *RUN)
+    mypt("resume", "a", "--max-iters", "20", "--lr", "30", "--lr-schedule", "constant")
+    for name in ("a", "a_gold"):
+        shutil.copytree(OUT / name, OUT / name.replace("a", "b", 1))
+    mypt("resume", "b", "--from", "gold", "--max-iters", "20", "--lr", "1e-3", "--lr-schedule", "cosine")
+    (kept,) = OUT.glob("b_2*")
+    assert (state(kept.name).step, [o.step for o in state(kept.name).forked_from]) == (20, [20])
+    assert [o.step for o in state("b").forked_from] == [12] and evaluations(mypt, kept.name) == [4, 8, 12, 16, 20]
+    assert_told_apart(mypt, {"a": 20, "b": 20})
+
+
+@pytest.mark.parametrize("logs", ["stay", "are renamed too", "are gone"])
+@pytest.mark.parametrize("family", [["a"], ["a", "a_gold", "a_fp16"]])
+def test_a_run_that_is_renamed_by_hand_goes_on(family: list[str], logs: str, mypt: Mypt) -> None:
+    mypt("train", "a", *RUN)
+    run = state("a").run_id
+    for name in family:
+        (OUT / name).rename(OUT / name.replace("a", "b", 1))
+    if logs == "are gone":
+        Path("logs/train/a_eval.jsonl").unlink()
+    elif logs == "are renamed too":
+        Path("logs/train/a_eval.jsonl").rename("logs/train/b_eval.jsonl")
+    mypt("resume", "b", "--max-iters", "20")
+    mypt("resume", "b", "--max-iters", "24")
+    assert faults(mypt) == [] and state("b").name == "b" and state("b").log_file == "logs/train/b_eval.jsonl"
+    assert (state("b").run_id == run) == (logs == "are renamed too")
+    assert evaluations(mypt, "b") == [*range(16 if logs == "are gone" else 4, 25, 4)]
+    assert "identical: all 24 steps and the weights" in mypt("reproduce", "b").output
+    assert mypt("resume", "b", "--from", "gold", "--max-iters", "28").exit_code == 0
+
+
+@pytest.mark.parametrize("logs", ["stay", "are renamed too"])
+def test_what_fresh_moved_aside_may_be_renamed_back(logs: str, mypt: Mypt) -> None:
+    mypt("train", "a", *RUN)
+    mypt("train", "a", *RUN, "--fresh", "--lr", "3e-2", "--max-iters", "8")
+    (kept,) = (p.name for p in OUT.iterdir() if p.name.startswith("a_2") and p.name.count("_") == 1)
+    for old, new in (("a", "newer"), (kept, "a")):
+        for end in ("", "_gold", "_fp16"):
+            (OUT / f"{old}{end}").rename(OUT / f"{new}{end}")
+        if logs == "are renamed too":
+            Path(f"logs/train/{old}_eval.jsonl").rename(f"logs/train/{new}_eval.jsonl")
+    mypt("resume", "a", "--max-iters", "16")
+    mypt("resume", "newer", "--max-iters", "12")
+    assert_told_apart(mypt, {"a": 16, "newer": 12})
+    mypt("resume", "a", "--max-iters", "20")
+    assert_told_apart(mypt, {"a": 20, "newer": 12})
+
+
+@pytest.mark.parametrize("how", ["renamed", "copied", "under its own name"])
+def test_a_gold_bundle_becomes_a_run(how: str, mypt: Mypt) -> None:
+    mypt("train", "a", *RUN)
+    mypt("resume", "a", "--max-iters", "20", "--lr", "30", "--lr-schedule", "constant")
+    weights = (OUT / "a_gold/model.pt").read_bytes()
+    name = "a_gold" if how == "under its own name" else "b"
+    if how == "copied":
+        shutil.copytree(OUT / "a_gold", OUT / "b")
+    else:
+        (OUT / "a_gold").rename(OUT / name)
+        shutil.rmtree(OUT / "a")
+    words = ["--max-iters", "16", "--lr", "30", "--lr-schedule", "constant"]  # no later step is better
+    mypt("resume", name, *words)
+    assert (state(name).name, state(name).log_file) == (name, f"logs/train/{name}_eval.jsonl")
+    assert evaluations(mypt, name) == [4, 8, 12, 16] and faults(mypt) == []
+    assert (OUT / f"{name}_gold/model.pt").read_bytes() == weights, "the best is kept"
+    assert "identical: all 16 steps" in mypt("reproduce", name).output
+    mypt("resume", name, "--from", "gold", "--max-iters", "20", "--lr", "1e-3")
+    assert faults(mypt) == []
+
+
+def test_a_fork_that_is_killed_while_it_gets_its_identity_is_completed(
+    mypt: Mypt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mypt("train", "a", *RUN)
+    from mypt.run import fork
+
+    class KilledError(Exception):
+        """Stands for SIGKILL."""
+
+    steps = ["copy_branch", "copy_bundle", "copy_bundle", "copy_bundle"]
+    for killed_at in range(len(steps) + 1):
+        for name in ("a", "a_gold", "a_fp16"):
+            shutil.copytree(OUT / name, OUT / name.replace("a", f"b{killed_at}", 1))
+        name, done = f"b{killed_at}", 0
+        with monkeypatch.context() as patch:
+            for step in set(steps):
+                real = getattr(fork, step)
+
+                def counted(*args: Any, real: Any = real, limit: int = killed_at, **more: Any) -> None:
+                    nonlocal done
+                    if done == limit:
+                        raise KilledError
+                    done += 1
+                    real(*args, **more)
+
+                patch.setattr(fork, step, counted)
+            assert (mypt("resume", name, "--max-iters", "16", ok=False).exit_code == 0) == (killed_at == len(steps))
+        mypt("resume", name, "--max-iters", "16" if killed_at < len(steps) else "17")
+        assert evaluations(mypt, name)[:4] == [4, 8, 12, 16] and faults(mypt) == []
+        assert {state(f"{name}{end}").run_id for end in ("", "_gold", "_fp16")} == {state(name).run_id}
+
+
+def test_a_dry_run_of_a_copy_writes_nothing(mypt: Mypt) -> None:
+    mypt("train", "a", *RUN)
+    shutil.copytree(OUT / "a", OUT / "b")
+    before = {p: p.read_bytes() for p in Path().rglob("*") if p.is_file()}
+    mypt("resume", "b", "--max-iters", "16", "--dry-run")
+    Path("input.txt").rename("moved.txt")
+    assert mypt("resume", "b", "--max-iters", "16", ok=False).exit_code == 2
+    Path("moved.txt").rename("input.txt")
+    assert {p: p.read_bytes() for p in Path().rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("log", ["logs/mine.jsonl", "logs/train/a_eval.jsonl", "logs/train/other_eval.jsonl"])
+def test_a_log_of_the_users_choice_is_shared_by_no_copy(log: str, mypt: Mypt) -> None:
+    mypt("train", "a", *RUN, "--log-file", log)
+    shutil.copytree(OUT / "a", OUT / "b")
+    mypt("resume", "a", "--max-iters", "16", "--lr", "2e-2")
+    mypt("resume", "b", "--max-iters", "20", "--lr", "1e-3")
+    assert_told_apart(mypt, {"a": 16, "b": 20})
+    shutil.copytree(OUT / "a", OUT / "c")
+    mypt("resume", "c", "--max-iters", "24", "--log-file", log)  # one log, told apart by the runs' ids
+    assert evaluations(mypt, "c") == [*range(4, 25, 4)] and evaluations(mypt, "a") == [4, 8, 12, 16]
+    assert faults(mypt) == []

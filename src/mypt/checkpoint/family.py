@@ -6,7 +6,8 @@ from pathlib import Path
 
 from mypt.checkpoint.atomic import copy_tree, real_path, rename_noreplace, replacing, storage_errors
 from mypt.checkpoint.files import read_state, write_json
-from mypt.checkpoint.layout import CONFIG_FILE, FP16, GOLD, STATE_FILE, command, log_of, log_path, log_reference
+from mypt.checkpoint.layout import CONFIG_FILE, FP16, GOLD, STATE_FILE, command, log_of, log_reference
+from mypt.checkpoint.lineage import recorded_name
 from mypt.checkpoint.manifest import MANIFEST_FILE, file_hash, read_manifest, write_text
 from mypt.errors import BundleError, ConflictError
 from mypt.schema.files.state import TrainingState
@@ -137,24 +138,17 @@ def added(bundle: Path) -> list[str]:
 
 
 def run_name(bundle: Path) -> str | None:
-    """The name of the run that made a bundle; None where its record cannot be read.
-
-    Records of earlier versions do not say it; their log does, where it has the usual name.
-    """
+    """The name of the run that made a bundle; None where its record cannot be read."""
     state = record_of(bundle)
-    if state is None:
-        return None
-    if state.name is not None:
-        return state.name
-    log, end = Path(state.log_file or "").name, log_path("").name
-    return log.removesuffix(end) if log.endswith(end) and log != end else bundle.name
+    return None if state is None else recorded_name(bundle, state)
 
 
-def copy_bundle(source: Path, target: Path, name: str, log: Path) -> None:
+def copy_bundle(source: Path, target: Path, name: str, log: Path, **changes: object) -> None:
     """Copy a bundle atomically; the copy's training state is that of a run called `name`, and points to `log`.
 
     Files are hard-linked where possible, since no file of a bundle is ever modified in place. Existing hashes are
-    kept rather than recomputed, so that damage to the source is still detected in the copy.
+    kept rather than recomputed, so that damage to the source is still detected in the copy. Further fields of the
+    training state are changed as given.
 
     Raises:
         BundleError: the training state or the manifest cannot be read.
@@ -165,7 +159,8 @@ def copy_bundle(source: Path, target: Path, name: str, log: Path) -> None:
         copy_tree(source, folder)
         for rewritten in (STATE_FILE, MANIFEST_FILE):
             (folder / rewritten).unlink()
-        write_json(folder / STATE_FILE, state.model_copy(update={"name": name, "log_file": log_reference(log, target)}))
+        update = {"name": name, "log_file": log_reference(log, target), **changes}
+        write_json(folder / STATE_FILE, state.model_copy(update=update))
         files = {**manifest.files, STATE_FILE: file_hash(folder / STATE_FILE)}
         write_text(manifest.model_copy(update={"files": files}), folder)
 

@@ -1,6 +1,5 @@
 """The lineage of a bundle: which run it is of, the models that this started from and the commands of their sessions."""
 
-import re
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,29 +31,37 @@ class Ancestor:
     note: str | None = None
 
 
-def run_name(bundle: Path, state: TrainingState) -> str:
+def recorded_name(bundle: Path, state: TrainingState) -> str:
     """Name of the run that a bundle's record is of.
 
-    Records of earlier versions do not say it. Their log does where it has the default name and no call gave another;
+    Records of earlier versions do not say it. Their log does where it has the usual name and no call gave another;
     otherwise the folder is taken to be the run's own.
     """
     if state.name is not None:
         return state.name
-    logged = re.fullmatch(re.escape(log_path("\0").as_posix()).replace("\0", "(.+)"), state.log_file or "")
+    log, end = Path(state.log_file or "").name, log_path("").name
     chosen = any(word.startswith(("--log-file", "--log_file")) for s in state.sessions for word in s.command)
-    return logged[1] if logged and not chosen else bundle.name
+    return log.removesuffix(end) if log.endswith(end) and log != end and not chosen else bundle.name
 
 
 def role_of(bundle: Path, state: TrainingState) -> Role:
     """What a bundle is to its run, by the names of its folder and of its run."""
-    name = run_name(bundle, state)
+    name = recorded_name(bundle, state)
     roles: dict[str, Role] = {name: "run", f"{name}_gold": "gold", f"{name}_fp16": "fp16"}
     return roles.get(bundle.name, "copy")
 
 
 def lineage(path: Path, state: TrainingState) -> list[Ancestor]:
-    """The ancestors of a bundle, oldest first, and the bundle itself last."""
-    ancestors = [Ancestor(name=path.name, step=state.step, commands=_commands(state, state.step))]
+    """The ancestors of a bundle, oldest first, and the bundle itself last.
+
+    The runs that it was a copy of are among them; what they did before is part of its own record.
+    """
+    begun = 0
+    ancestors = []
+    for origin in state.forked_from:
+        ancestors.append(Ancestor(name=origin.name, step=origin.step, commands=_commands(state, origin.step, begun)))
+        begun = origin.step
+    ancestors.append(Ancestor(name=path.name, step=state.step, commands=_commands(state, state.step, begun)))
     parent, seen = state.parent, {str(path.absolute())}
     while parent is not None and parent.path not in seen:
         seen.add(parent.path)
@@ -76,5 +83,7 @@ def _look_up(parent: ParentRecord) -> tuple[Ancestor, ParentRecord | None]:
     return replace(ancestor, commands=_commands(state, parent.step), note=note), state.parent
 
 
-def _commands(state: TrainingState, step: int) -> tuple[str, ...]:
-    return tuple(shlex.join(s.command) for s in state.sessions if s.command and s.start_step < max(step, 1))
+def _commands(state: TrainingState, step: int, begun: int = 0) -> tuple[str, ...]:
+    """The commands of the sessions that started from the step `begun` on and before `step`."""
+    sessions = [s for s in state.sessions if s.command and begun <= s.start_step < max(step, begun + 1)]
+    return tuple(shlex.join(s.command) for s in sessions)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mypt.checkpoint.files import read_state
 from mypt.checkpoint.layout import CONFIG_FILE, bundle_path, log_of, log_path
-from mypt.checkpoint.lineage import role_of, run_name
+from mypt.checkpoint.lineage import recorded_name, role_of
 from mypt.errors import BundleError, InputError, did_you_mean
 from mypt.log.replay import Branch
 from mypt.schema.files.state import TrainingState
@@ -59,7 +59,7 @@ def find_log(word: str, out_dir: Path) -> FoundLog:
 def _log_of_bundle(log: Path, bundle: Path, state: TrainingState) -> FoundLog:
     """A run's log for one of its bundles; a copy, a gold or an export knows nothing of what came after it."""
     role = role_of(bundle, state)
-    writer = bundle if role == "copy" else bundle.with_name(run_name(bundle, state))
+    writer = bundle if role == "copy" else bundle.with_name(recorded_name(bundle, state))
     return FoundLog(log, writer, state.run_id, None if role == "run" else Branch.to(state))
 
 

@@ -114,6 +114,11 @@ def live_evals(path: Path, run_id: str | None, upto: Branch | None = None) -> It
     return (event for event in Replay(path, run_id, upto=upto).live() if event["event"] == "eval")
 
 
+def has_run(path: Path, run_id: str | None) -> bool:
+    """Whether a log is there and has an event of a run."""
+    return path.is_file() and any(e.get("run_id") == run_id for e in read_events(path))
+
+
 def latest_session(path: Path, run_id: str | None) -> int:
     """The highest session number that a run has used in a log; 0 where there is none, or no log."""
     found = (e.get("attempt") for e in (read_events(path) if path.is_file() else ()) if e.get("run_id") == run_id)

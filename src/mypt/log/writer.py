@@ -1,9 +1,11 @@
 """Writes the log of a run: JSON events, one a line, appended and flushed, never rewritten."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from mypt.checkpoint.atomic import storage_errors
+from mypt.log.replay import Branch, Replay
 from mypt.schema.files.events import Event, json_line
 
 
@@ -27,13 +29,35 @@ class RunLog:
         Raises:
             StorageError: the disk refused.
         """
-        line = json_line({**event.model_dump(), "run_id": self.run_id, "attempt": self.attempt}).encode("utf-8")
+        self.write([json_line({**event.model_dump(), "run_id": self.run_id, "attempt": self.attempt})])
+
+    def write(self, lines: Iterable[str]) -> None:
+        """Write whole lines, flushed to the disk once; raises as `append`."""
         with storage_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab+") as log:
                 if log.tell():
                     log.seek(-1, os.SEEK_END)
-                    line = line if log.read() == b"\n" else b"\n" + line
-                log.write(line + b"\n")
+                    if log.read() != b"\n":
+                        log.write(b"\n")
+                for line in lines:
+                    log.write(line.encode("utf-8") + b"\n")
                 log.flush()
                 os.fsync(log.fileno())
+
+
+def copy_branch(source: Path, run_id: str | None, upto: Branch, target: RunLog) -> None:
+    """Begin the log of a new run with the events that led to the bundle that it goes on from, under its own id.
+
+    Args:
+        source: the log that has them.
+        run_id: whose they are there.
+        upto: where the new run leaves that one.
+        target: the log of the new run.
+
+    Raises:
+        InputError: the log cannot be read, or has no event of that run.
+        StorageError: the disk refused.
+    """
+    events = Replay(source, run_id, upto=upto).events()
+    target.write(json_line({**event, "run_id": target.run_id}) for event, _ in events)

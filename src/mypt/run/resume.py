@@ -9,6 +9,7 @@ from typing import Any
 from mypt.checkpoint.changes import Change, changed_environment, changed_settings
 from mypt.checkpoint.files import read_config, read_state
 from mypt.checkpoint.layout import command, log_of, log_path, log_reference
+from mypt.checkpoint.lineage import recorded_name
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.data.integrity import sealed
 from mypt.errors import BundleError, ConflictError, DeviceError, UsageError
@@ -16,6 +17,7 @@ from mypt.log.replay import latest_session
 from mypt.log.writer import RunLog
 from mypt.run.data.places import Places, moves
 from mypt.run.data.recorded import recorded_data, recorded_text
+from mypt.run.fork import own_identity
 from mypt.schema.files.optimizer import REPLACED_SETTINGS
 from mypt.schema.files.state import TrainingState
 from mypt.schema.resolve import resolve_section
@@ -101,7 +103,7 @@ def resume_session(
         ConflictError: the call would change the architecture, the tokenizer or the data; all is listed.
         BundleError: the bundle is damaged or holds no optimizer state.
     """
-    recorded = _read(manager, source)
+    recorded = _read(manager, source, settings.output.log_file)
     going_on = _resolve(recorded, settings)
     device = going_on.device
     with observer.busy("Loading the model"):
@@ -125,15 +127,15 @@ def resume_session(
     return assemble(loaded.model, data, state, observer, checkpoint=manager, log=log, restore=source.load_optimizer)
 
 
-def _read(manager: CheckpointManager, source: CheckpointManager) -> Recorded:
-    recorded = Recorded(manager.path, read_config(source.path), read_state(source.path))
-    if recorded.state.optimizer_file is None:
-        run = source.path.with_name(recorded.state.name or source.name.removesuffix("_fp16"))
+def _read(manager: CheckpointManager, source: CheckpointManager, log: Path | None) -> Recorded:
+    state = read_state(source.path)
+    if state.optimizer_file is None:
+        run = source.path.with_name(recorded_name(source.path, state).removesuffix("_fp16"))
         todo = f"Start a new run from its weights: `mypt train NEW --init-from-model {shlex.quote(str(source.path))}`."
         if run != source.path and run.is_dir():
             todo = f"Resume the run itself: `{command('resume', run)}`."
         raise BundleError(f"{source.path} holds no optimizer state, so training cannot go on from it.", todo)
-    return recorded
+    return Recorded(manager.path, read_config(source.path), own_identity(source.path, manager.name, state, log))
 
 
 def _resolve(recorded: Recorded, settings: RunSettings) -> Resumption:
@@ -217,11 +219,6 @@ def _comparable(given: Mapping[str, Any], bundle: Path) -> dict[str, Any]:
     if values.get("curriculum") is not None:
         values["curriculum"] = [(p.name, p.until_iter) for p in values["curriculum"].phases]
     return values
-
-
-def _place(record: DataRecord) -> str:
-    """Where a recorded set was read from."""
-    return ", ".join(source.path for source in record.sources) or "memory"
 
 
 def _other_text(settings: RunSettings, state: TrainingState) -> list[str]:

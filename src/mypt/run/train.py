@@ -13,6 +13,7 @@ from mypt.checkpoint.manager import CheckpointManager
 from mypt.errors import ConflictError, ExportError
 from mypt.run.archive import keep_copy, move_aside
 from mypt.run.export import Export, export_fp16
+from mypt.run.fork import complete, settle
 from mypt.run.resume import resume_session
 from mypt.run.start import start_session
 from mypt.schema.files.state import TrainingState
@@ -85,6 +86,8 @@ def train(call: Call, observer: Observer) -> Outcome:
         if not call.dry_run:
             held.enter_context(locked(manager.path, observer.notice))
         recorded = manager.exists() and not call.fresh
+        if recorded and not call.dry_run:
+            complete(manager.family, observer)
         in_the_way = _in_the_way(call, manager, recorded)
         trainer = _build(call, manager, recorded, observer)
         if trainer.state.step >= trainer.training.max_iters and not trainer.state.evaluation_pending:
@@ -96,6 +99,8 @@ def train(call: Call, observer: Observer) -> Outcome:
         check_room(plan, manager)
         if in_the_way:
             move_aside(manager.family, in_the_way, observer)
+        if recorded or call.from_gold:
+            settle(manager.family, trainer.state, observer)
         if call.from_gold and manager.exists():
             keep_copy(manager.family, observer)
         trainer.compile_for(plan.training_s)
