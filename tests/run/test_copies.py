@@ -314,3 +314,44 @@ def test_a_log_of_the_users_choice_is_shared_by_no_copy(log: str, mypt: Mypt) ->
     mypt("resume", "c", "--max-iters", "24", "--log-file", log)  # one log, told apart by the runs' ids
     assert evaluations(mypt, "c") == [*range(4, 25, 4)] and evaluations(mypt, "a") == [4, 8, 12, 16]
     assert faults(mypt) == []
+
+
+@pytest.mark.parametrize("log", [[], ["--log-file", "absolute"]])
+def test_a_copy_of_the_whole_folder_is_no_second_writer_of_its_runs(log: list[str], mypt: Mypt) -> None:
+    words = ["--log-file", str(Path("mine.jsonl").absolute())] if log else []
+    if log:  # outside of what the folder's parent holds, so that the record has an absolute path
+        words[1] = str(Path("..", "outside", "a_eval.jsonl").resolve())
+    mypt("train", "a", *RUN, *words)
+    shutil.copytree(OUT, "backup")
+    mypt("resume", "a", "--max-iters", "16", "--lr", "3e-2")
+    there = ["--out-dir", "backup"]
+    assert json.loads(mypt("logs", "summarize", "a", "--json", *there).output)["step"] == 12
+    mypt("resume", "a", "--max-iters", "20", "--lr", "1e-3", *there)
+    for folder, step in (("checkpoints", 16), ("backup", 20)):
+        words = ["--out-dir", folder]
+        found = json.loads(mypt("logs", "summarize", "a", "--json", *words).output)
+        last = read_state(Path(folder, "a")).progress.last_val_loss
+        assert (found["step"], found["val_loss"]["last"]) == (step, round(last or 0, 6))
+        assert f"identical: all {step} steps" in mypt("reproduce", "a", *words).output
+        assert " 0 faults." in mypt("verify", *words).output
+    both = [
+        read_state(Path(folder, name)) for folder in ("checkpoints", "backup") for name in ("a", "a_gold", "a_fp16")
+    ]
+    assert [s.run_id for s in both] == [both[0].run_id] * 3 + [both[3].run_id] * 3 and both[0].run_id != both[3].run_id
+    assert both[0].log_file != both[3].log_file
+
+
+def test_a_folder_that_was_moved_or_copied_with_its_logs_keeps_its_runs(mypt: Mypt) -> None:
+    mypt("train", "a", *RUN)
+    run = state("a").run_id
+    shutil.copytree("checkpoints", "project/checkpoints")
+    shutil.copytree("logs", "project/logs")
+    OUT.rename("elsewhere")
+    for folder in ("elsewhere", "project/checkpoints"):
+        mypt("resume", "a", "--max-iters", "16", "--out-dir", folder)
+        moved = read_state(Path(folder, "a"))
+        assert (moved.run_id, moved.forked_from, moved.log_file) == (run, (), "logs/train/a_eval.jsonl")
+        assert "identical: all 16 steps" in mypt("reproduce", "a", "--out-dir", folder).output
+    Path("link").symlink_to("elsewhere")
+    mypt("resume", "a", "--max-iters", "20", "--out-dir", "link")
+    assert read_state(Path("link/a")).run_id == run

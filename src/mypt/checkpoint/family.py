@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mypt.checkpoint.atomic import copy_tree, real_path, rename_noreplace, replacing, storage_errors
 from mypt.checkpoint.files import read_state, write_json
-from mypt.checkpoint.layout import CONFIG_FILE, FP16, GOLD, STATE_FILE, command, log_of, log_reference
+from mypt.checkpoint.layout import CONFIG_FILE, FP16, GOLD, STATE_FILE, command, folder_reference, log_of, log_reference
 from mypt.checkpoint.lineage import recorded_name
 from mypt.checkpoint.manifest import MANIFEST_FILE, file_hash, read_manifest, write_text
 from mypt.errors import BundleError, ConflictError
@@ -159,7 +159,8 @@ def copy_bundle(source: Path, target: Path, name: str, log: Path, **changes: obj
         copy_tree(source, folder)
         for rewritten in (STATE_FILE, MANIFEST_FILE):
             (folder / rewritten).unlink()
-        update = {"name": name, "log_file": log_reference(log, target), **changes}
+        reference = log_reference(log, target)
+        update = {"name": name, "folder": folder_reference(target, reference), "log_file": reference, **changes}
         write_json(folder / STATE_FILE, state.model_copy(update=update))
         files = {**manifest.files, STATE_FILE: file_hash(folder / STATE_FILE)}
         write_text(manifest.model_copy(update={"files": files}), folder)

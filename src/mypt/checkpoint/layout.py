@@ -134,6 +134,12 @@ def command(verb: str, bundle: Path, *options: str) -> str:
     return shlex.join(["mypt", verb, bundle.name, *options, *place])
 
 
+def folder_reference(bundle: Path, log_file: str | None) -> str:
+    """The `folder` of a training state; absolute with an absolute log, which a copy of all folders would share."""
+    folder = bundle.absolute().parent
+    return folder.as_posix() if log_file and Path(log_file).is_absolute() else folder.name
+
+
 def display_path(path: Path) -> str:
     """A path for messages: relative to the working folder if inside it."""
     return (path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path).as_posix()

@@ -44,11 +44,22 @@ def recorded_name(bundle: Path, state: TrainingState) -> str:
     return log.removesuffix(end) if log.endswith(end) and log != end and not chosen else bundle.name
 
 
+def is_copy(bundle: Path, state: TrainingState) -> bool:
+    """Whether a bundle was copied under its own name: the folder that it was saved in has the run's as well."""
+    there = bundle.absolute().parent.parent / (state.folder or "") / bundle.name
+    if state.folder is None or not there.is_dir() or there.samefile(bundle):
+        return False
+    try:
+        return read_state(there).run_id == state.run_id
+    except BundleError:
+        return False
+
+
 def role_of(bundle: Path, state: TrainingState) -> Role:
     """What a bundle is to its run, by the names of its folder and of its run."""
     name = recorded_name(bundle, state)
     roles: dict[str, Role] = {name: "run", f"{name}_gold": "gold", f"{name}_fp16": "fp16"}
-    return roles.get(bundle.name, "copy")
+    return "copy" if is_copy(bundle, state) else roles.get(bundle.name, "copy")
 
 
 def lineage(path: Path, state: TrainingState) -> list[Ancestor]:

@@ -20,6 +20,7 @@ from mypt.checkpoint.layout import (
     TOKENIZER_FILE,
     bundle_path,
     check_name,
+    folder_reference,
 )
 from mypt.checkpoint.manifest import damaged, write_manifest
 from mypt.checkpoint.tensors import copy_to_cpu, load_tensors, save_tensors, torch_dtype
@@ -182,7 +183,9 @@ class CheckpointManager:
             save_tensors(content.weights, folder / MODEL_FILE)
             write_json(folder / CONFIG_FILE, content.config)
             write_json(folder / TOKENIZER_FILE, content.tokenizer)
-            write_json(folder / STATE_FILE, content.state)
+            state = content.state
+            here = folder_reference(self.path, state.log_file)
+            write_json(folder / STATE_FILE, state.model_copy(update={"folder": here}))
             if content.optimizer is not None:
                 save_tensors(content.optimizer, folder / OPTIMIZER_FILE)
             write_manifest(folder, content.state.step)

@@ -1,11 +1,11 @@
-"""A bundle whose folder has another name than its run: at its first resume it becomes a run of its own."""
+"""A bundle that was copied or renamed by hand: at its first resume it becomes a run of its own."""
 
 from pathlib import Path
 from uuid import uuid4
 
 from mypt.checkpoint.family import Family, copy_bundle, record_of
 from mypt.checkpoint.layout import display_path, log_of, log_path, log_reference
-from mypt.checkpoint.lineage import recorded_name
+from mypt.checkpoint.lineage import is_copy, recorded_name
 from mypt.checkpoint.manager import CheckpointManager, weights_sha256
 from mypt.errors import BundleError
 from mypt.log.replay import Branch, has_run
@@ -30,11 +30,15 @@ def own_identity(source: Path, name: str, state: TrainingState, log: Path | None
         BundleError: the weights cannot be read.
     """
     was, old_log = recorded_name(source, state), log_of(source, state)
-    if was == name:
+    copied = is_copy(source, state)
+    if was == name and not copied:
         return state.model_copy(update={"name": name})
-    own_log = log or (_beside(old_log, was, name) if old_log else log_path(name))
+    usual = f"{source.absolute().parent.name}_{name}" if was == name else name
+    own_log = log or (_beside(old_log, was, usual) if old_log else log_path(usual))
     update: dict[str, object] = {"name": name, "log_file": log_reference(own_log, source)}
-    renamed = old_log is not None and not has_run(old_log, state.run_id) and has_run(own_log, state.run_id)
+    renamed = (
+        not copied and old_log is not None and not has_run(old_log, state.run_id) and has_run(own_log, state.run_id)
+    )
     if not renamed:
         update |= {"run_id": uuid4().hex[:12], "forked_from": (*state.forked_from, _origin(source, state))}
     return state.model_copy(update=update)
@@ -57,7 +61,7 @@ def settle(family: Family, state: TrainingState, observer: Observer) -> None:
         observer: notified of what is copied.
     """
     before = record_of(family.path)
-    if before is not None and recorded_name(family.path, before) != family.path.name:
+    if before is not None and not _is_settled(family, family.path, before, state):
         if before.run_id != state.run_id:
             _tell(family.path, before, state, observer)
             _copy_history(family.path, before, state)
@@ -65,7 +69,7 @@ def settle(family: Family, state: TrainingState, observer: Observer) -> None:
     ids = {state.run_id, *(origin.run_id for origin in state.forked_from[-1:])}
     for path in (family.gold, family.fp16):
         there = record_of(path)
-        if there is not None and there.run_id in ids and recorded_name(path, there) != family.path.name:
+        if there is not None and there.run_id in ids and not _is_settled(family, path, there, state):
             _relabel(path, there, state)
     if before is not None and state.forked_from and not family.gold.exists():
         _copy_gold(family, before.progress.gold.step, state, observer)
@@ -76,6 +80,10 @@ def complete(family: Family, observer: Observer) -> None:
     state = record_of(family.path)
     if state is not None and state.forked_from and recorded_name(family.path, state) == family.path.name:
         settle(family, state, observer)
+
+
+def _is_settled(family: Family, path: Path, there: TrainingState, state: TrainingState) -> bool:
+    return there.run_id == state.run_id and recorded_name(path, there) == family.path.name
 
 
 def _tell(path: Path, before: TrainingState, state: TrainingState, observer: Observer) -> None:

@@ -213,6 +213,7 @@ class TrainingState(Record):
         saved_at: wall-clock time of the save, ISO 8601.
         run_id: id of the run, the same for all sessions and log events.
         name: name of the run, which its gold and fp16 bundles have too; None in older records.
+        folder: folder that the bundle was saved in: its name, or its absolute path if that of the log is absolute.
         forked_from: runs that the bundle was one of before it was copied or renamed, oldest first.
         attempt: number of the session, from 1.
         evaluation_pending: the evaluation that is due at this step was broken off; a resume begins with it.
@@ -241,6 +242,7 @@ class TrainingState(Record):
     saved_at: str | None = None
     run_id: str | None = None
     name: str | None = None
+    folder: str | None = None
     forked_from: tuple[ParentRecord, ...] = ()
     attempt: int = 1
     evaluation_pending: bool = False
