@@ -8,7 +8,8 @@ from mypt.log.reader import SkippedLines
 
 T = TypeVar("T")
 State = Literal["running", "crashed", "unfinished", "stopped", "complete"]
-"""`crashed` is a run whose bundle nobody writes any more; of a log alone, `unfinished` is all that can be told."""
+"""`running` is a run whose lock is held, and `crashed` one whose lock nobody holds; of a log alone, or of a run on
+another host that no lock shows, `unfinished` is all that can be told."""
 AT_EACH_END = 5
 """How many of a long list are told from its start, and how many from its end."""
 
@@ -200,6 +201,8 @@ class Summary:
         steps: None where single steps were not logged.
         passed_over: lines of the whole log that are no events.
         curve: val losses by step, thinned to at most a few thousand.
+        last_word: timestamp of the last event.
+        host: the other host that the run was last written on, if its process never gave its lock back.
     """
 
     schema_version: Literal[1] = 1
@@ -225,3 +228,5 @@ class Summary:
     advice: list[str]
     curve: list[LossPoint]
     steps: StepFigures | None = None
+    last_word: str | None = None
+    host: str | None = None

@@ -70,6 +70,7 @@ class RunHistory:
         skipped_batches: steps that were left out.
         not_finite: live evaluations of which a loss was no number.
         not_finite_since: the step of the first of those that the run ends with; None where its last one is finite.
+        last_word: timestamp of the last event.
     """
 
     sessions: list[SessionFigures] = field(default_factory=list)
@@ -85,6 +86,7 @@ class RunHistory:
     skipped_batches: int = 0
     not_finite: int = 0
     not_finite_since: int | None = None
+    last_word: str | None = None
     _rows: "array[float]" = field(default_factory=_column)
     """Figures of the live evaluations, one evaluation after another."""
     _last_eval: int | None = None
@@ -98,6 +100,7 @@ class RunHistory:
     def add(self, event: dict[str, Any], is_live: bool) -> None:
         """Take in the next event of the run."""
         name = event["event"]
+        self.last_word = event["timestamp"]
         if name == "training_start":
             self._start(event)
             return

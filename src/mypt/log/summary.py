@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mypt.checkpoint.layout import command
-from mypt.checkpoint.lock import is_abandoned, is_held
 from mypt.log.anomalies import find_anomalies
 from mypt.log.figures import LossFigures, LossPoint, Rates, State, Summary, Time
 from mypt.log.history import EvalColumns, RunHistory, finite
+from mypt.log.liveness import Writer, writer_of
 from mypt.log.replay import Branch, Replay
 
 CURVE_POINTS = 2000
@@ -42,7 +42,8 @@ def summarize(path: Path, run_id: str | None = None, bundle: Path | None = None,
     evals, end, sessions = history.evals(), history.end, history.sessions
     tokens, gold = int(evals.tokens[-1]) if evals else 0, history.gold
     train = _losses(evals.step, evals.train)
-    state: State = sessions[-1].end or ("unfinished" if upto else _without_end(bundle))
+    writer = writer_of(bundle)
+    state: State = sessions[-1].end or ("unfinished" if upto else _without_end(writer))
     return Summary(
         log=path.as_posix(),
         run_id=replay.run_id,
@@ -71,14 +72,16 @@ def summarize(path: Path, run_id: str | None = None, bundle: Path | None = None,
         advice=[*_advice(history, evals), *_going_on(state, bundle)],
         curve=_curve(evals),
         steps=history.steps,
+        last_word=history.last_word,
+        host=None if upto else writer.host,
     )
 
 
-def _without_end(bundle: Path | None) -> State:
+def _without_end(writer: Writer) -> State:
     """How a run is whose log has no closing event."""
-    if is_held(bundle):
-        return "running"
-    return "crashed" if is_abandoned(bundle) else "unfinished"
+    if writer.alive is None:
+        return "unfinished"
+    return "running" if writer.alive else "crashed"
 
 
 def _losses(steps: Sequence[float], losses: Sequence[float], errors: Sequence[float] = ()) -> LossFigures:

@@ -1,5 +1,6 @@
 """Events of a log: one a row, or as the lines that the run printed, also while it goes on."""
 
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from mypt.checkpoint.lock import is_abandoned
+from mypt import units
 from mypt.cli.render.tables import columns_table
+from mypt.log.liveness import PATIENCE_S, PATIENT_GAPS, Writer, seconds_since, writer_of
 from mypt.log.locate import FoundLog
 from mypt.log.messages import eval_lines, gold_line
 from mypt.log.reader import whole_bytes
@@ -37,6 +39,8 @@ class Follower:
         self.log = log
         self.last = last
         self._start_step, self._max_iters = 0, 0
+        self._elapsed = self._longest_gap = self._silent = 0.0
+        self._writer = Writer(None)
 
     def lines(self, on: bool) -> Iterator[str]:
         """The lines of the last evaluations and all after them; if `on`, also those to come until the run ends."""
@@ -44,22 +48,42 @@ class Follower:
         offset = whole_bytes(log.path)
         replay = Replay(log.path, log.run_id, offset, log.upto)
         recent: deque[list[str]] = deque(maxlen=self.last)
-        ended = False
+        ended, word = False, ""
         for event in replay.live():
-            lines = list(self._told(event))
+            lines, word = list(self._told(event)), event["timestamp"]
             ended = event["event"] in CLOSING_EVENTS
             if event["event"] == "eval" or not recent:
                 recent.append(lines)
             else:
                 recent[-1] += lines
         yield from (line for lines in recent for line in lines)
-        for event in follow(log.path, offset, replay.run_id, log.bundle) if on and not ended else ():
+        over = self._is_over(self._silence(word))
+        for event in follow(log.path, offset, replay.run_id, self._is_over, self._silent) if on and not ended else ():
             yield from self._told(event)
             ended = event["event"] in CLOSING_EVENTS
-        if not ended and log.upto is None and is_abandoned(log.bundle):
-            yield CRASHED
+        if not ended and log.upto is None and (on or over):
+            yield CRASHED if self._writer.alive is False else self._silence_told()
+
+    def _silence(self, word: str) -> float:
+        """Seconds since the last word: by the log's own time, or by that of its file where the clocks differ."""
+        by_file = max(0.0, time.time() - self.log.path.stat().st_mtime)
+        by_word = seconds_since(word)
+        return by_file if by_word is None else min(by_word, by_file)
+
+    def _is_over(self, silent_s: float) -> bool:
+        """Whether nothing more is to be expected of a run that has said nothing for so long."""
+        self._silent, self._writer = silent_s, writer_of(self.log.bundle)
+        if self._writer.alive is None:
+            return silent_s > max(PATIENCE_S, PATIENT_GAPS * self._longest_gap)
+        return not self._writer.alive
+
+    def _silence_told(self) -> str:
+        of = f" from {self._writer.host}" if self._writer.host else ""
+        return f"No word{of} for {units.duration(self._silent)}; from here it cannot be told whether the run goes on."
 
     def _told(self, event: dict[str, Any]) -> Iterator[str]:
+        elapsed = 0.0 if event["event"] == "training_start" else event.get("elapsed_s", self._elapsed)
+        self._longest_gap, self._elapsed = max(self._longest_gap, elapsed - self._elapsed), elapsed
         match event["event"]:
             case "training_start":
                 self._start_step, self._max_iters = event["config"]["start_step"], event["config"]["max_iters"]

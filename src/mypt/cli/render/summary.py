@@ -11,6 +11,7 @@ from rich.text import Text
 from mypt import units
 from mypt.cli.render.tables import columns_table, pairs_table
 from mypt.log.figures import Few, LossFigures, LossPoint, StepFigures, Summary
+from mypt.log.liveness import seconds_since
 
 BARS = "▁▂▃▄▅▆▇█"
 SPARKS = 60
@@ -88,6 +89,9 @@ def _state(s: Summary) -> str:
     last = s.attempts[-1]
     if s.state == "stopped":
         return f"stopped at step {last.end_step:,}: {last.reason or ''}"
+    if s.state == "unfinished" and s.host is not None:
+        silent = seconds_since(s.last_word or "")
+        return f"unfinished: no word from {s.host}" + ("" if silent is None else f" for {units.duration(silent)}")
     return f"crashed, the last word at step {s.step:,}" if s.state == "crashed" else s.state
 
 
