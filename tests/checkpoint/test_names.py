@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from mypt.checkpoint.layout import base_name, bundle_path, check_name, check_spelling
-from mypt.checkpoint.lock import Holder, holder, is_abandoned, is_held, locked
+from mypt.checkpoint.lock import Holder, holder, locked
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.errors import BusyError, ConflictError, UsageError
+from mypt.log.liveness import Writer, writer_of
 
 HOLD = """
 import sys
@@ -83,7 +84,7 @@ def test_all_names_of_a_run_have_one_lock(held: str, tmp_path: Path) -> None:
                 pass
             found = holder(tmp_path / name)
             assert found is not None and (found.name, found.pid, found.alive) == (held, process.pid, True)
-            assert is_held(tmp_path / name) == (name == held)
+            assert writer_of(tmp_path / name).alive == (True if name == held else None)
         with locked(tmp_path / "b", print):
             pass
         process.communicate()
@@ -99,10 +100,10 @@ def test_a_killed_process_is_told_from_a_living_one(tmp_path: Path) -> None:
         process.kill()
     found = holder(tmp_path / "a")
     assert found is not None and found.alive is False and found.pid == process.pid
-    assert is_abandoned(tmp_path / "a") and not is_held(tmp_path / "a")
+    assert writer_of(tmp_path / "a") == Writer(alive=False)
     told: list[str] = []
     with locked(tmp_path / "a", told.append):
-        assert is_held(tmp_path / "a") and not is_abandoned(tmp_path / "a")
+        assert writer_of(tmp_path / "a") == Writer(alive=True)
     assert len(told) == 1 and f"Took over {tmp_path / 'a'} from process {process.pid}" in told[0]
     assert not list(tmp_path.iterdir())
 
@@ -115,15 +116,15 @@ def test_a_number_that_a_process_of_another_namespace_left_proves_nothing(pid: i
     assert holder(tmp_path / "a") == Holder("a", pid, platform.node(), since, alive=False)
     (tmp_path / ".a.owner.json").write_text(json.dumps(owner | {"host": "node7"}), encoding="utf-8")
     assert holder(tmp_path / "a") == Holder("a", pid, "node7", since, alive=None)
-    assert not is_held(tmp_path / "a")
+    assert writer_of(tmp_path / "a") == Writer(None, "node7")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"pid": "x"}', '{"pid": 1}', "\x00"])
 def test_an_owner_file_that_says_nothing_is_no_obstacle(content: str, tmp_path: Path) -> None:
     (tmp_path / ".a.owner.json").write_text(content, encoding="utf-8")
-    assert not is_held(tmp_path / "a") and is_abandoned(tmp_path / "a")
+    assert writer_of(tmp_path / "a") == Writer(alive=False)
     with locked(tmp_path / "a", print):
-        assert is_held(tmp_path / "a")
+        assert writer_of(tmp_path / "a") == Writer(alive=True)
 
 
 def test_a_link_is_locked_with_what_it_leads_to(tmp_path: Path) -> None:

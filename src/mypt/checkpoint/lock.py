@@ -89,17 +89,6 @@ def holder(target: Path, *, held: bool | None = None) -> Holder | None:
         return Holder("", 0, platform.node(), "", held)
 
 
-def is_held(target: Path | None) -> bool:
-    """True if a live process writes `target`."""
-    found = None if target is None else holder(target)
-    return found is not None and found.alive is True and found.name in ("", target.name if target else "")
-
-
-def is_abandoned(target: Path | None) -> bool:
-    """True if `target` was written, or begun, and no live process goes on with it."""
-    return target is not None and not is_held(target) and (target.exists() or _owner_file(target).exists())
-
-
 @contextmanager
 def _exclusive(lock_file: Path, target: Path) -> Iterator[None]:
     """Hold one lock; its file is removed while it is still held, so that no other process has it in hand."""
