@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,22 @@ def fill_the_disk(patch: pytest.MonkeyPatch) -> None:
         return real(self, *args, **kwargs)  # type: ignore[call-overload]
 
     patch.setattr(Path, "open", full)
+
+
+@contextmanager
+def stopping_at(step: int) -> Iterator[None]:
+    """Let every session end when a step is done, as a signal ends it."""
+    from mypt.train.loop import FitResult, Trainer
+
+    real = Trainer.run
+
+    def run(trainer: Trainer) -> FitResult:
+        trainer.stop.at_step = step
+        return real(trainer)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "run", run)
+        yield
 
 
 def flat(text: str) -> str:

@@ -27,6 +27,7 @@ from mypt.log.run_record import read_run
 from mypt.log.writer import RunLog
 from mypt.run.verify import verify_bundle
 from mypt.schema.files.events import EVENTS, Eval, timestamp
+from mypt.schema.files.optimizer import GroupRecord, OptimizerRecord
 from mypt.schema.files.state import (
     DataRecord,
     Environment,
@@ -41,7 +42,7 @@ from mypt.schema.files.state import (
 from mypt.schema.settings.training import TrainingConfig
 from mypt.units import count, duration, parameters, size
 from tests.conftest import TINY, Mypt, fill_the_disk, flat, reseal
-from tests.strategies import built
+from tests.strategies import WORDS, built
 
 START_FIELDS = {
     "event": "training_start", "timestamp": "2026-02-09T14:30:00.123456",
@@ -387,6 +388,13 @@ def test_a_save_that_cannot_begin_leaves_no_marker(tmp_path: Path, monkeypatch: 
 
 for record in (SourceRecord, DataRecord, PhaseRecord, ParentRecord, Environment, GoldState, Progress):
     st.register_type_strategy(record, built(record))
+NUMBERS = st.none() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+HYPERPARAMETERS = st.dictionaries(WORDS, NUMBERS | st.booleans() | WORDS | st.lists(NUMBERS, max_size=3).map(tuple))
+st.register_type_strategy(GroupRecord, built(GroupRecord, hyperparameters=HYPERPARAMETERS))
+st.register_type_strategy(
+    OptimizerRecord,
+    built(OptimizerRecord, defaults=HYPERPARAMETERS, groups=st.lists(st.from_type(GroupRecord), max_size=2).map(tuple)),
+)
 st.register_type_strategy(SessionRecord, built(SessionRecord, training_config=st.just(TrainingConfig())))
 
 

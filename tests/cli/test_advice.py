@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mypt.train.loop import FitResult, Trainer
-from tests.conftest import TINY, Mypt, flat
+from tests.conftest import TINY, Mypt, flat, stopping_at
 from tests.data.test_data import nanogpt
 
 PLACES = ["checkpoints", "two words"]
@@ -119,14 +118,7 @@ def test_a_damaged_gold_or_export_is_replaced_by_the_run_itself(place: list[str]
 
 
 def stopped(mypt: Mypt, *words: str) -> str:
-    real = Trainer.run
-
-    def run(trainer: Trainer) -> FitResult:
-        trainer.stop.at_step = 5
-        return real(trainer)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "run", run)
+    with stopping_at(5):
         return mypt("train", "m", *RUN, *words).output
 
 

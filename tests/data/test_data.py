@@ -33,8 +33,7 @@ from mypt.train.observer import Observer
 from mypt.train.run_data import RunData
 from mypt.train.session import assemble
 from mypt.train.step import Stepper
-from mypt.train.stop import Stop
-from tests.conftest import TINY, Mypt, flat, tiny_text
+from tests.conftest import TINY, Mypt, flat, stopping_at, tiny_text
 
 MODEL = ["--n-layer", "2", "--n-head", "2", "--n-embd", "16", "--block-size", "16", "--batch-size", "4"]
 TRAIN = [*MODEL, "--eval-iters", "2", "--learning-rate", "1e-2", "--eval-interval", "4", "--max-iters", "8"]
@@ -242,8 +241,7 @@ def test_a_curriculum_switches_at_its_border_and_resumes_in_the_right_phase(mypt
     assert "| phase: balanced |" in out
     for stop in (4, 6, 8):  # before, at and after the border
         name = f"stop{stop}"
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Stop, "reason", lambda _, step, *__, at=stop: "at_step" if step == at else None)
+        with stopping_at(stop):
             mypt("train", name, "--config-file", config)
         assert CheckpointManager(name).load().state.step == stop
         mypt("resume", name)

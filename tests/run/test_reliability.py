@@ -18,7 +18,7 @@ from mypt.data.loader import Batch, GPTDataLoader
 from mypt.errors import BusyError, InputError
 from mypt.log.reader import SkippedLines, read_events
 from mypt.log.replay import live_evals
-from tests.conftest import TINY, Mypt
+from tests.conftest import TINY, Mypt, stopping_at
 from tests.run.test_resume import assert_same_run
 
 ROOT = Path(__file__).parents[2]
@@ -161,23 +161,14 @@ def test_a_signal_ends_after_the_step_with_everything_saved(
     assert CheckpointManager("dante").load().state.step > step, end
 
 
-def test_stops_at_any_steps_and_resumes_equal_one_go(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stops_at_any_steps_and_resumes_equal_one_go(mypt: Mypt) -> None:
     """Stops asked for by a signal fall between evaluations; the rest of the run does not notice."""
-    from mypt.train.loop import Trainer
-
     call = [*RUN, "--grad-accum-steps", "2"]
     mypt("train", "whole", *call)
-    real = Trainer.run
     for at in (1, 5, 6, 10):
-
-        def run(trainer: Trainer, at: int = at) -> object:
-            trainer.stop.at_step = at
-            return real(trainer)
-
-        monkeypatch.setattr(Trainer, "run", run)
-        mypt("train", "parts", *call)
+        with stopping_at(at):
+            mypt("train", "parts", *call)
         assert CheckpointManager("parts").load().state.step == at
-    monkeypatch.setattr(Trainer, "run", real)
     mypt("resume", "parts")
     assert_same_run("whole", "parts")
     state = CheckpointManager("parts").load().state

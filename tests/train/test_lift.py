@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.optim.schedule import falling, find_lift, keeping, learning_rate_at
-from tests.conftest import TINY, Mypt, flat
+from tests.conftest import TINY, Mypt, flat, stopping_at
 
 PEAKS = st.floats(1e-6, 1e-1)
 
@@ -97,16 +97,7 @@ def test_the_notice_has_the_figures_and_options_that_work(case: str, mypt: Mypt)
     "words", [[], ["--max-iters", "12"], ["--lr", "1e-3"], ["--lr-schedule", "constant", "--lr", "1e-3"]]
 )
 def test_a_rate_that_goes_on_as_planned_or_lower_is_not_remarked_upon(words: list[str], mypt: Mypt) -> None:
-    from mypt.train.loop import FitResult, Trainer
-
-    real = Trainer.run
-
-    def run(trainer: Trainer) -> FitResult:
-        trainer.stop.at_step = 10
-        return real(trainer)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "run", run)
+    with stopping_at(10):
         mypt("train", "m", *RUN, "--max-iters", "20", "--warmup-iters", "2")
     assert "rises again" not in mypt("resume", "m", *words).output
 

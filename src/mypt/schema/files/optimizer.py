@@ -1,5 +1,7 @@
 """The optimizer that a caller of `GPT.fit` brought, as training_state.json records it."""
 
+from pydantic import ConfigDict
+
 from mypt.schema.base import Record
 
 Number = int | float | None
@@ -17,6 +19,8 @@ class GroupRecord(Record):
         hyperparameters: of torch's class, by name; `lr` is the one at the peak of the schedule.
     """
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     parameters: tuple[str, ...]
     hyperparameters: dict[str, HyperParameter]
 
@@ -29,6 +33,8 @@ class OptimizerRecord(Record):
         defaults: hyperparameters that it was made with.
         groups: groups of weights, in order.
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     kind: str
     defaults: dict[str, HyperParameter]

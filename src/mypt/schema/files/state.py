@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from mypt.schema.base import Record
 from mypt.schema.files.optimizer import REPLACED_SETTINGS, OptimizerRecord
@@ -219,6 +219,8 @@ class TrainingState(Record):
         evaluation_pending: the evaluation that is due at this step was broken off; a resume begins with it.
         sessions: sessions that led to this state, in order; sessions discarded by a rewind are not listed.
     """
+
+    model_config = ConfigDict(ser_json_inf_nan="constants")
 
     step: int
     optimizer_file: str | None = None

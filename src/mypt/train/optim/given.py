@@ -132,7 +132,7 @@ def _is_plain(value: object) -> bool:
     """Whether JSON and a .pt file without code hold a value as it is, which they do not for numbers of numpy."""
     if isinstance(value, tuple | list):
         return all(_is_plain(v) and not isinstance(v, str | tuple | list) for v in value)
-    return value is None or (type(value) in (bool, int, float, str) and value not in (math.inf, -math.inf))
+    return value is None or (type(value) in (bool, int, str) or (type(value) is float and math.isfinite(value)))
 
 
 def _is_rate(name: str, value: object) -> bool:
