@@ -57,10 +57,12 @@ class Disk:
         real_open, real_rename, real_mkdir, real_exchange = Path.open, Path.rename, Path.mkdir, commit._exchange
         real_fsync, real_unlink, real_rmdir = os.fsync, os.unlink, os.rmdir
 
-        def open_(path: Path, mode: str = "r", _: int = -1, encoding: str | None = None, errors: str | None = None,
-                  newline: str | None = None) -> Any:  # fmt: skip
+        def open_(
+            path: Path, mode: str = "r", buffering: int = -1, encoding: str | None = None,
+            errors: str | None = None, newline: str | None = None,
+        ) -> Any:  # fmt: skip
             if not set(mode) & set("wax+"):
-                return real_open(path, mode, encoding=encoding, errors=errors, newline=newline)
+                return real_open(path, mode, buffering, encoding=encoding, errors=errors, newline=newline)
             raw = _RawFile(self, path, "".join(c for c in mode if c not in "bt"))
             file = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
             return file if "b" in mode else io.TextIOWrapper(file, encoding=encoding, errors=errors, newline=newline)

@@ -58,29 +58,52 @@ def replacing(target: Path) -> Iterator[Path]:
             untouched.
     """
     target = real_path(target)
-    writing, old, marker = _writing(target), _old(target), _marker(target)
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        clean_up(target)
-        for taken in filter(Path.exists, (writing, old)):
-            raise StorageError(
-                f"{taken} is in the way of saving {target}, and no save of mypt has left it.",
-                "Give it another name, or choose another place with --out-dir.",
-            )
-        marker.touch()
-        try:
-            _flush(target.parent)
+        with _marking(target):
+            writing = _writing(target)
             writing.mkdir()
             yield writing
             _flush_tree(writing)
-            _switch(writing, target, old)
+            _switch(writing, target, _old(target))
             _flush(target.parent)
-        finally:
-            shutil.rmtree(writing, ignore_errors=True)
-            if target.exists():
-                shutil.rmtree(old, ignore_errors=True)
-            if not (writing.exists() or old.exists()):
-                marker.unlink(missing_ok=True)
+
+
+def remove(target: Path) -> None:
+    """Remove a folder so that at no instant its name leads to a part of it.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    target = real_path(target)
+    with storage_errors(target), _marking(target):
+        target.rename(_writing(target))
+
+
+@contextmanager
+def _marking(target: Path) -> Iterator[None]:
+    """Let a marker say that the temporary names beside `target` are mypt's; what they lead to is removed at the end.
+
+    Raises:
+        StorageError: something else has one of them.
+    """
+    writing, old, marker = _writing(target), _old(target), _marker(target)
+    clean_up(target)
+    for taken in filter(Path.exists, (writing, old)):
+        raise StorageError(
+            f"{taken} is in the way of saving {target}, and no save of mypt has left it.",
+            "Give it another name, or choose another place with --out-dir.",
+        )
+    marker.touch()
+    try:
+        _flush(target.parent)
+        yield
+    finally:
+        shutil.rmtree(writing, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        if not (writing.exists() or old.exists()):
+            marker.unlink(missing_ok=True)
 
 
 def real_path(target: Path) -> Path:

@@ -1,10 +1,9 @@
 """The bundles of one run, NAME, NAME_gold and NAME_fp16: whose each of them is, and how they are moved and copied."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from mypt.checkpoint.atomic import copy_tree, real_path, rename_noreplace, replacing, storage_errors
+from mypt.checkpoint.atomic import copy_tree, real_path, remove, rename_noreplace, replacing, storage_errors
 from mypt.checkpoint.files import read_state, write_json
 from mypt.checkpoint.layout import CONFIG_FILE, FP16, GOLD, STATE_FILE, command, folder_reference, log_of, log_reference
 from mypt.checkpoint.lineage import recorded_name
@@ -182,7 +181,7 @@ def move_bundle(source: Path, target: Path, name: str, log: Path) -> None:
         if place != source:
             target.symlink_to(place.with_name(target.name))
         copy_bundle(source, target, name, log)
-        shutil.rmtree(place)
+        remove(place)
 
 
 def archived_log_path(log: Path, name: str, new_name: str) -> Path:
