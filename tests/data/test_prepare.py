@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mypt.data.prepare import documents, inputs, shard_writer
+from mypt.data.prepare import documents, inputs, pipeline, shard_writer
 from mypt.data.prepare.documents import find_cut, read_pieces
 from mypt.data.prepare.inputs import make_plan
 from mypt.data.prepare.pipeline import prepare
@@ -406,6 +407,30 @@ def test_a_folder_that_holds_something_else_is_refused(mypt: Mypt, folder: Path)
     before = content(folder / "d")
     said = mypt(*call, "d", ok=False)
     assert said.exit_code == 2 and "complete dataset" in said.stderr and content(folder / "d") == before
+
+
+@pytest.mark.parametrize("place", ["", "train", ".unfinished", "own/deep"])
+def test_what_someone_laid_into_the_folder_stays(place: str, mypt: Mypt, folder: Path) -> None:
+    """Before the first call it is in the way; beside an unfinished dataset it outlives a call that fails."""
+    write_jsonl(folder / "a.jsonl", documents_of(2))
+    call = ["prepare", "a.jsonl", "--val-share", "0.5", "--workers", "1", "--out", "d"]
+    note = folder / "d" / place / "letter.txt"
+    note.parent.mkdir(parents=True)
+    note.write_text("dear", encoding="utf-8")
+    said = mypt(*call, ok=False)
+    assert said.exit_code == 2 and "not empty" in said.stderr and list(content(folder / "d").values()) == [b"dear"]
+    shutil.rmtree(folder / "d")
+
+    def lay(*_: object) -> None:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text("dear", encoding="utf-8")
+        raise InputError("The inputs are wrong.", "Give others.")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "run_jobs", lay)
+        assert mypt(*call, ok=False).exit_code == 2
+    if place != ".unfinished":  # whose every file is a call's own
+        assert list(content(folder / "d").values()) == [b"dear"]
 
 
 def test_a_full_disk_loses_nothing_that_was_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from mypt.checkpoint.atomic import storage_errors
@@ -24,6 +25,8 @@ from mypt.schema.settings.prepare import PrepareConfig
 
 BPE_BYTES = 64 * 2**20
 """Text used to train a bpe vocabulary; more text changes it little and takes more memory."""
+
+SPLITS = ("train", "val")
 
 Progress = Callable[[int, int], None]
 """Called with the bytes of input that are done and the total bytes."""
@@ -58,7 +61,7 @@ def prepare(
                 raise ConflictError("The inputs changed while they were read.", todo, differences)
         except UsageError:
             if not any(Job("unit", n).record_path(out).exists() for n in range(len(plan.units))):
-                shutil.rmtree(out, ignore_errors=True)  # no work is lost, and the next call can start over
+                _discard(out)  # no work is lost, and the next call can start over
             raise
         _check_splits(out, metadata)
         with storage_errors(out, "--out"):
@@ -68,14 +71,25 @@ def prepare(
 
 
 def _check_free(out: Path) -> None:
-    todo = "Choose another folder with --out, or move this one."
+    todo, begun = "Choose another folder with --out, or move this one.", (out / UNFINISHED / PLAN_FILE).is_file()
     if (out / METADATA_FILE).exists():
-        shutil.rmtree(out / UNFINISHED, ignore_errors=True)
+        if begun:
+            shutil.rmtree(out / UNFINISHED, ignore_errors=True)
         raise ConflictError(f"{out} holds a complete dataset already.", todo)
     if out.exists() and not out.is_dir():
         raise ConflictError(f"{out} is a file, not a folder.", todo)
-    if out.is_dir() and not (out / UNFINISHED).is_dir() and any(out.iterdir()):
+    if out.is_dir() and not begun and any(p.is_file() and p.name != f"{PLAN_FILE}.writing" for p in out.rglob("*")):
         raise ConflictError(f"{out} is not empty, and what is in it is not an unfinished dataset.", todo)
+
+
+def _discard(out: Path) -> None:
+    """Remove what calls have written, and nothing that someone laid beside it."""
+    shutil.rmtree(out / UNFINISHED, ignore_errors=True)
+    for file in (out / TOKENIZER_FILE, *(shard for split in SPLITS for shard in (out / split).glob("*.bin"))):
+        file.unlink(missing_ok=True)
+    for folder in (*(out / split for split in SPLITS), out):
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()
 
 
 def _claim(out: Path, plan: PreparePlan) -> None:
@@ -89,7 +103,7 @@ def _claim(out: Path, plan: PreparePlan) -> None:
                 differences,
             )
         return
-    for name in (UNFINISHED, "train", "val"):
+    for name in (UNFINISHED, *SPLITS):
         (out / name).mkdir(parents=True, exist_ok=True)
     commit_json(out, plan_file, plan)
 
@@ -207,7 +221,7 @@ def _check_splits(out: Path, metadata: DatasetMetadata) -> None:
     """Remove the dataset and raise an `InputError` if a split has no tokens."""
     empty = [name for name, split in (("train", metadata.train), ("val", metadata.val)) if not split.tokens]
     if empty:
-        shutil.rmtree(out, ignore_errors=True)
+        _discard(out)
         raise InputError(
             f"The inputs leave no token for {' and '.join(empty)} at a val_share of {metadata.val_share}.",
             f"Give more documents, or a {'smaller' if empty == ['train'] else 'larger'} --val-share.",
