@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mypt.errors import BundleError, MyptError, StorageError
+from mypt.signals import held_back
 
 RECOVER_TRIES = 10
 RECOVER_PAUSE_S = 0.05
@@ -65,7 +66,8 @@ def replacing(target: Path) -> Iterator[Path]:
             writing.mkdir()
             yield writing
             _flush_tree(writing)
-            _switch(writing, target, _old(target))
+            with held_back():
+                _switch(writing, target, _old(target))
             _flush(target.parent)
 
 
@@ -99,11 +101,12 @@ def _marking(target: Path) -> Iterator[None]:
         _flush(target.parent)
         yield
     finally:
-        shutil.rmtree(writing, ignore_errors=True)
-        if target.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        if not (writing.exists() or old.exists()):
-            marker.unlink(missing_ok=True)
+        with held_back():
+            shutil.rmtree(writing, ignore_errors=True)
+            if target.exists():
+                shutil.rmtree(old, ignore_errors=True)
+            if not (writing.exists() or old.exists()):
+                marker.unlink(missing_ok=True)
 
 
 def real_path(target: Path) -> Path:
@@ -231,6 +234,25 @@ def copy_file(old: Path, new: Path) -> None:
     with storage_errors(new):
         shutil.copy2(old, new)
         _flush(new)
+
+
+@contextmanager
+def replacing_file(target: Path) -> Iterator[Path]:
+    """Yield the name of a file that takes the place of `target` when the block succeeds, and is removed if it does not.
+
+    What is no plain file, such as /dev/stdout, is written itself.
+    """
+    if target.exists() and not target.is_file():
+        yield target
+        return
+    target = real_path(target)
+    temporary = target.with_name(f".{os.getpid()}.{target.name}")
+    try:
+        yield temporary
+        with held_back():
+            commit_file(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def commit_file(temporary: Path, target: Path) -> None:

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from mypt.checkpoint.files import read_state
 from mypt.checkpoint.layout import bundle_path, command
 from mypt.cli.console import console, say
+from mypt.errors import MyptError
+from mypt.signals import Interrupted
 
 if TYPE_CHECKING:
     from mypt.run.train import Call
@@ -18,8 +21,8 @@ def run_and_show(call: "Call", ctx: typer.Context) -> None:
     """Train, and show the run as it goes; the record names the command as it was typed.
 
     Raises:
-        KeyboardInterrupt: the user stopped it; says what is saved.
-        typer.Exit: a signal stopped it.
+        Interrupted: a signal ended it at once; its note says what is saved.
+        typer.Exit: a signal stopped it with everything saved.
     """
     from mypt.cli.render.outcome import training_lines
     from mypt.cli.render.progress import ConsoleObserver
@@ -31,15 +34,20 @@ def run_and_show(call: "Call", ctx: typer.Context) -> None:
         observer.notice(note)
     try:
         outcome = train(replace(call, command=("mypt", *sys.argv[1:])), observer)
-    except KeyboardInterrupt as interrupt:
-        saved = observer.saved_step
-        todo = "Nothing was saved yet."
-        if saved:
-            again = command("resume", bundle_path(call.name, call.settings.output.out_dir))
-            todo = f"Step {saved} is saved; go on with `{again}`."
-        raise KeyboardInterrupt(todo) from interrupt
+    except Interrupted as interrupted:
+        interrupted.add_note(_what_is_saved(call))
+        raise
     finally:
         observer.close()
     say(out, *training_lines(call.name, outcome, call.dry_run))
     if outcome.stopped and outcome.stopped.startswith("SIG"):
         raise typer.Exit(128 + signal.Signals[outcome.stopped].value)
+
+
+def _what_is_saved(call: "Call") -> str:
+    """The sentence that ends the message on a run that was interrupted."""
+    try:
+        path = bundle_path(call.name, call.settings.output.out_dir)
+        return f"Step {read_state(path).step} is saved; go on with `{command('resume', path)}`."
+    except MyptError:
+        return "Nothing was saved yet."

@@ -16,9 +16,9 @@ from mypt.cli.console import error_console, say
 from mypt.cli.options import options_of, parameters_of
 from mypt.errors import MyptError
 from mypt.schema.base import Section
+from mypt.signals import Interrupted, hearing, interrupt
 
 FAILURE = 1
-INTERRUPTED = 130
 READER_LEFT = 141
 _DEBUG = "mypt.debug"
 
@@ -62,8 +62,11 @@ class Verb(TyperCommand):
             raise
 
     def invoke(self, ctx: Any) -> Any:
-        """Call the function after putting right what a crash left half switched in the folder that it reads."""
-        with _errors_told(ctx.meta[_DEBUG]):
+        """Call the function after putting right what a crash left half switched in the folder that it reads.
+
+        Signals that ask to end interrupt it wherever it is, unless it hears them itself.
+        """
+        with hearing(interrupt), _errors_told(ctx.meta[_DEBUG]):
             if "out_dir" in ctx.params:
                 say(error_console(), *recover_all(ctx.params["out_dir"]))
             return super().invoke(ctx)
@@ -95,9 +98,9 @@ def _errors_told(debug: bool) -> Iterator[None]:
     except BrokenPipeError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's own last flush succeeds
         raise typer.Exit(READER_LEFT) from error
-    except KeyboardInterrupt as interrupt:
-        say(error_console(), f"Interrupted. {interrupt}")
-        raise typer.Exit(INTERRUPTED) from interrupt
+    except Interrupted as interrupted:
+        say(error_console(), str(interrupted))
+        raise
     except MyptError as error:
         if debug:
             raise

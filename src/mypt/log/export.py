@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mypt.checkpoint.atomic import storage_errors
+from mypt.checkpoint.atomic import replacing_file, storage_errors
 from mypt.errors import InputError, UsageError
 from mypt.log.replay import Branch, Replay
 from mypt.schema.files.events import EVENTS, TableEvent, eval_sets
@@ -69,7 +69,7 @@ def event_table(
 
 def write_csv(table: EventTable, target: Path) -> int:
     """Write a CSV file; the number of rows."""
-    with storage_errors(target, "--csv"), _new(table, target).open("w", encoding="utf-8", newline="") as file:
+    with _new(table, target, "--csv") as new, new.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(table.types))
         writer.writeheader()
         return _counted(table.rows(), writer.writerows)
@@ -85,7 +85,7 @@ def write_parquet(table: EventTable, target: Path) -> int:
         import pyarrow
         import pyarrow.parquet as parquet
     schema = pyarrow.schema([(name, _arrow(pyarrow, types)) for name, types in table.types.items()])
-    with storage_errors(target, "--parquet"), parquet.ParquetWriter(_new(table, target), schema) as writer:
+    with _new(table, target, "--parquet") as new, parquet.ParquetWriter(new, schema) as writer:
         texts = [field.name for field in schema if field.type == pyarrow.string()]
         return _counted(
             (row | {name: _text(row[name]) for name in texts} for row in table.rows()),
@@ -170,8 +170,10 @@ def _counted(rows: Iterable[dict[str, Any]], write: Callable[[list[dict[str, Any
     return written
 
 
-def _new(table: EventTable, target: Path) -> Path:
-    """The file to write, which is not the log itself."""
+@contextmanager
+def _new(table: EventTable, target: Path, option: str) -> Iterator[Path]:
+    """The file to write, which is not the log itself, and which is whole or not there."""
     if target.exists() and target.samefile(table.replay.path):
         raise UsageError(f"{target} is the log itself.", "Give another file to write to.")
-    return target
+    with storage_errors(target, option), replacing_file(target) as temporary:
+        yield temporary

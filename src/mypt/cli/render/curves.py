@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from mypt import units
-from mypt.checkpoint.atomic import storage_errors
+from mypt.checkpoint.atomic import replacing_file, storage_errors
 from mypt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ def save_plot(runs: "Sequence[RunRecord]", axis: Axis, path: Path) -> None:
     below.xaxis.set_major_formatter(lambda x, _: _shown(x, axis))
     with storage_errors(path, "--out"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(figure, path, ", ".join(run.label for run in runs))
+        with replacing_file(path) as temporary:
+            _write(figure, temporary, ", ".join(run.label for run in runs))
     plt.close(figure)
 
 

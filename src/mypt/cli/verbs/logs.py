@@ -1,5 +1,6 @@
 """`mypt logs summarize|show|tail|plot|export`."""
 
+import signal
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from mypt.log.locate import LOG_FOLDER, all_logs, find_log
 from mypt.schema.base import to_json_text
 from mypt.schema.files.events import EVENTS, TableEvent, json_line
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
+from mypt.signals import Interrupted
 
 _LAST_EVALS = 5
 
@@ -97,8 +99,10 @@ def tail(
     try:
         for line in follower.lines(follow):
             typer.echo(line)
-    except KeyboardInterrupt:
-        raise typer.Exit from None
+    except Interrupted as interrupted:
+        if interrupted.signum == signal.SIGINT:  # Ctrl-C is how a user ends what follows a run
+            raise typer.Exit from None
+        raise
 
 
 @app.command(cls=Verb, epilog="Example: mypt logs plot dante --out curves.png")

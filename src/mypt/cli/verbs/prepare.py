@@ -13,6 +13,7 @@ from mypt.cli.options import given_settings
 from mypt.cli.verb import verb_with_settings
 from mypt.schema.resolve import resolve_section
 from mypt.schema.settings.prepare import PrepareConfig
+from mypt.signals import Interrupted
 
 if TYPE_CHECKING:
     from mypt.data.prepare.pipeline import Progress
@@ -47,8 +48,9 @@ def prepare(
     try:
         with _bar(shown) as progress:
             metadata = make(inputs, out, config, progress, lambda text: say(shown, text))
-    except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt("What is finished is kept; the same call goes on from there.") from interrupt
+    except Interrupted as interrupted:
+        interrupted.add_note("What is finished is kept; the same call goes on from there.")
+        raise
     say(shown, *prepared_lines(out, metadata))
 
 

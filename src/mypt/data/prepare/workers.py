@@ -23,6 +23,7 @@ from mypt.data.text import input_errors
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import MyptError
 from mypt.schema.files.prepare_plan import HashRecord, PreparePlan, UnitRecord
+from mypt.signals import STOP_SIGNALS
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
@@ -122,9 +123,10 @@ def _load_context(out: Path, on_progress: Callable[[int], None]) -> WorkerContex
 
 
 def _start_worker(out: Path, count: "Synchronized[int]") -> None:
-    """Initialize a worker process: it leaves interrupts to its parent and exits when the parent dies."""
+    """Initialize a worker process: it leaves signals to its parent and exits when the parent dies."""
     global _context
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
     def add(characters: int) -> None:
