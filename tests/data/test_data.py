@@ -28,7 +28,7 @@ from mypt.schema.settings.training import TrainingConfig
 from mypt.train.benchmark_step import Timing
 from mypt.train.device.async_check import StepResult
 from mypt.train.device.precision import Precision
-from mypt.train.evaluate import evaluate
+from mypt.train.evaluation.evaluate import evaluate
 from mypt.train.observer import Observer
 from mypt.train.run_data import RunData
 from mypt.train.session import assemble

@@ -204,7 +204,7 @@ def test_a_loss_that_is_no_number_beats_nothing_and_is_told(tmp_path: Path) -> N
     for broken in (math.nan, math.inf):
         runs = [read_run(logged(f"{broken}-{i}", *vals), tmp_path) for i, vals in enumerate(((2, 1), (2, broken)))]
         assert runs[1].results["final_val_loss"] is None and runs[1].results["best_val_loss"] == 2
-        assert runs[1].missing == ["A loss was not finite at 1 of its evaluations."] and not runs[0].missing
+        assert runs[1].missing == ["A loss was not finite at step 2."] and not runs[0].missing
         assert [p.val_loss for p in runs[1].curve] == [2, None]
         for run in runs:
             run.data = {"fingerprint": "f", "tokenizer": "char", "tokenizer_size": 3}

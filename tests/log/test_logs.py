@@ -297,7 +297,10 @@ def test_a_val_loss_that_an_earlier_version_wrote_as_null_is_no_number(tmp_path:
     assert passed.total == 0 and summarize(path).signs.losses_not_finite == 2
 
 
-@pytest.mark.parametrize("broken", ["val_loss", "train_loss", "eval_poems"])
+NAMED = {"val_loss": "val", "train_loss": "train", "eval_poems": "poems"}
+
+
+@pytest.mark.parametrize("broken", [*NAMED])
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_no_number_is_shown_by_every_reader(broken: str, number: float, mypt: Mypt) -> None:
     log = RunLog(Path("logs/train/x_eval.jsonl"), "r")
@@ -310,7 +313,10 @@ def test_a_loss_that_is_no_number_is_shown_by_every_reader(broken: str, number: 
     assert summary["passed_over"] == {"torn": 0, "foreign": 0, "binary": 0} and summary["evaluations"] == 3
     assert summary["signs"]["losses_not_finite"] == 1
     page = flat(mypt("logs", "summarize", "x").output)
-    assert "no number once a loss was not finite" in page and "Losses are not finite from step 3 on" in page
+    assert (
+        f"no number once a loss was not finite: {NAMED[broken]} at step 3" in page
+        and "Losses are not finite from step 3 on" in page
+    )
     assert "healthy" not in page
     shown = mypt("logs", "show", "x", "--event", "eval").output
     assert f"{broken} {number}" in flat(shown)
@@ -323,10 +329,10 @@ def test_a_loss_that_is_no_number_is_shown_by_every_reader(broken: str, number: 
         float(list(csv.DictReader(Path("x.csv").read_text(encoding="utf-8").splitlines()))[-1][broken])
     ) == repr(number)
     assert repr(parquet.read_table("x.parquet")[broken].to_pylist()[-1]) == repr(number)
-    mypt("logs", "plot", "x")
-    mypt("logs", "plot", "x", "--out", "x.svg")
+    assert "x: A loss was not finite at step 3." in mypt("logs", "plot", "x").output
+    assert "x: A loss was not finite at step 3." in mypt("logs", "plot", "x", "--out", "x.svg").output
     compared = json.loads(mypt("compare", "x", "x", "--json").output)
-    assert compared["runs"][0]["missing"][-1] == "A loss was not finite at 1 of its evaluations."
+    assert compared["runs"][0]["missing"][-1] == "A loss was not finite at step 3."
 
 
 def logged_step(step: int, run: str | None = "r", **more: object) -> str:

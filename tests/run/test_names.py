@@ -15,6 +15,8 @@ from mypt.checkpoint.files import read_state
 from mypt.checkpoint.layout import GOLD
 from mypt.checkpoint.lock import locked
 from mypt.run import archive
+from mypt.schema.files.state import TrainingState
+from mypt.train.keeper import Keeper
 from tests.conftest import TINY, Mypt, flat
 
 RUN = [
@@ -124,18 +126,17 @@ def test_a_note_laid_inside_a_bundle_is_never_lost(bundle: str, note: str, mypt:
 
 
 def test_a_note_laid_into_a_bundle_while_it_trains_stays(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mypt.train.loop import Trainer
+    real = Keeper.save
 
-    real = Trainer._save
-
-    def save(trainer: Trainer, step: int) -> None:
-        real(trainer, step)
-        if step == 2:
+    def save(keeper: Keeper, state: TrainingState) -> TrainingState:
+        state = real(keeper, state)
+        if state.step == 2:
             for bundle in (BUNDLES / "a", BUNDLES / "a_gold"):
                 (bundle / "plots").mkdir()
                 (bundle / "plots/note.txt").write_text("mine", encoding="utf-8")
+        return state
 
-    monkeypatch.setattr(Trainer, "_save", save)
+    monkeypatch.setattr(Keeper, "save", save)
     mypt("train", "a", *RUN)
     assert read_state(BUNDLES / "a").step == 4
     assert (BUNDLES / "a/plots/note.txt").read_text(encoding="utf-8") == "mine"
@@ -143,16 +144,14 @@ def test_a_note_laid_into_a_bundle_while_it_trains_stays(mypt: Mypt, monkeypatch
 
 
 def test_a_folder_that_appears_while_a_run_trains_is_not_replaced(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mypt.train.loop import Trainer
+    real = Keeper.save_gold
 
-    real = Trainer._save_to
-
-    def save_to(trainer: Trainer, checkpoint: object, *args: object) -> None:
+    def save_gold(keeper: Keeper, state: TrainingState) -> TrainingState:
         if not (BUNDLES / "a_gold").exists():
             a_folder(mypt, BUNDLES / "a_gold")
-        real(trainer, checkpoint, *args)  # type: ignore[arg-type]
+        return real(keeper, state)
 
-    monkeypatch.setattr(Trainer, "_save_to", save_to)
+    monkeypatch.setattr(Keeper, "save_gold", save_gold)
     assert mypt("train", "a", *RUN, ok=False).exit_code == 2
     assert (BUNDLES / "a_gold/thesis.tex").read_text(encoding="utf-8") == "years of work"
 

@@ -15,7 +15,7 @@ from mypt.log.reader import read_events
 from mypt.schema.files.events import GoldBlocked, GoldCheckpoint
 from mypt.schema.files.state import GoldState
 from mypt.schema.settings.training import TrainingConfig
-from mypt.train.gold import Decision, Losses, decide_gold
+from mypt.train.evaluation.gold import Decision, Losses, decide_gold
 from tests.conftest import TINY, Mypt
 
 TRAINING = TrainingConfig()
@@ -59,12 +59,19 @@ def test_an_eval_set_that_got_worse_blocks_in_the_words_of_the_spec() -> None:
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[Losses]:
-    numbers = st.one_of(st.floats(0.01, 10), st.sampled_from([1.0, 2.0, 3.0]), st.just(math.nan), st.just(math.inf))
+    broken = st.sampled_from([math.nan, math.inf, -math.inf])
+    numbers = st.one_of(st.floats(0.01, 10), st.sampled_from([1.0, 2.0, 3.0]), st.just(0.0), broken)
     size = draw(st.integers(1, 25))
     return [
         Losses(draw(numbers), draw(st.one_of(st.none(), numbers)), {"a": draw(numbers)} if draw(st.booleans()) else {})
         for _ in range(size)
     ]
+
+
+def numbers_of(made: Decision) -> list[float]:
+    """What later decisions compare with."""
+    state = made.state
+    return [v for v in (state.val_loss, state.last_val_loss, *(state.baseline or {}).values()) if v is not None]
 
 
 @given(histories(), st.data())
@@ -87,18 +94,22 @@ def test_gold_is_better_than_before_and_no_guard_holds_and_the_other_way_round(h
     best, rises, last = math.inf, 0, None
     baseline: dict[str, float] = {}
     for losses, made in zip(history, decisions(history), strict=True):
-        baseline = {**losses.eval_sets, **baseline}  # a set that comes later is measured by its own first evaluation
-        worse = math.isnan(losses.val) or (last is not None and losses.val > last)
-        held = losses.train is None or math.isnan(losses.train) or losses.val > 5 * losses.train
+        usable = {k: v for k, v in losses.eval_sets.items() if 0 < v < math.inf}
+        baseline = {**usable, **baseline}  # a set is compared with its own first loss that can be compared with
+        broken = not all(math.isfinite(v) for v in (losses.val, losses.train or 0.0, *losses.eval_sets.values()))
+        worse = not math.isfinite(losses.val) or (last is not None and losses.val > last)
+        held = losses.train is None or losses.val > 5 * losses.train
         held = held or (not worse and rises >= 2)
-        held = held or any(k in baseline and not v <= 1.2 * baseline[k] for k, v in losses.eval_sets.items())
-        assert (made.kind == "gold") == (losses.val < best and not held)
-        assert (made.kind == "blocked") == (losses.val < best and held) == (made.reason is not None)
+        held = held or any(k in baseline and v > 1.2 * baseline[k] for k, v in losses.eval_sets.items())
+        assert (made.kind == "gold") == (losses.val < best and not held and not broken)
+        assert (made.kind == "blocked") == (broken or (losses.val < best and held)) == (made.reason is not None)
+        assert broken == (made.reason or "").startswith("not finite: ") and all(
+            math.isfinite(v) for v in numbers_of(made)
+        )
         if made.kind == "gold":
-            assert not math.isnan(losses.val)
             best = losses.val
         rises = rises + 1 if worse else 0
-        last = last if math.isnan(losses.val) else losses.val
+        last = losses.val if math.isfinite(losses.val) else last
 
 
 def test_console_lines_are_those_of_the_spec() -> None:

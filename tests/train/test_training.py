@@ -21,7 +21,7 @@ from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.device.compile import choose
 from mypt.train.device.precision import Precision
-from mypt.train.evaluate import evaluate
+from mypt.train.evaluation.evaluate import evaluate
 from mypt.train.observer import Observer
 from mypt.train.optim.muon import Muon, orthogonalized
 from mypt.train.optim.optimizer import build_optimizer

@@ -90,7 +90,7 @@ class BundleInfo:
     files: tuple[FileInfo, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """The `BundleDescription` as JSON-compatible dictionaries."""
+        """The `BundleDescription` as JSON-compatible dictionaries, with a loss that is not finite as text."""
         description = BundleDescription(
             name=self.path.name,
             path=str(self.path),
@@ -101,7 +101,7 @@ class BundleInfo:
             lineage=lineage(self.path, self.state),
             files=list(self.files),
         )
-        result: dict[str, Any] = json.loads(to_json_text(description))
+        result: dict[str, Any] = json.loads(to_json_text(description), parse_constant=lambda name: str(float(name)))
         return result
 
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from math import inf, isfinite, isnan
 from operator import sub
 
-from mypt.log.figures import Anomalies, Few, Spike, Stall
+from mypt.log.figures import Anomalies, Few, NotFinite, Spike, Stall
 from mypt.log.history import EvalColumns, finite
 
 SPIKE_SHARE = 0.05
@@ -19,7 +19,7 @@ MEDIAN_OF = 10_000
 """Gaps to take the median of; more of them, evenly chosen, would not move it."""
 
 
-def find_anomalies(evals: EvalColumns, skipped_batches: int, not_finite: int) -> Anomalies:
+def find_anomalies(evals: EvalColumns, skipped_batches: int, not_finite: Few[NotFinite]) -> Anomalies:
     """Find all of them in the evaluations of a run.
 
     Args:
@@ -29,7 +29,8 @@ def find_anomalies(evals: EvalColumns, skipped_batches: int, not_finite: int) ->
     """
     return Anomalies(
         batches_skipped=skipped_batches,
-        losses_not_finite=not_finite,
+        losses_not_finite=not_finite.count,
+        not_finite=not_finite,
         spikes=Few.of(_spikes(evals)),
         stalls=Few.of(_stalls(evals)),
         rising=_rising(evals.val),

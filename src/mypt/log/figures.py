@@ -157,6 +157,14 @@ class Stall:
 
 
 @dataclass(kw_only=True)
+class NotFinite:
+    """An evaluation of which a loss was no number, and of which sets."""
+
+    step: int
+    losses: list[str]
+
+
+@dataclass(kw_only=True)
 class Anomalies:
     """What deserves a look.
 
@@ -169,6 +177,7 @@ class Anomalies:
 
     batches_skipped: int
     losses_not_finite: int
+    not_finite: Few[NotFinite]
     spikes: Few[Spike]
     stalls: Few[Stall]
     rising: int

@@ -1,13 +1,13 @@
 """What is kept of a run while its log streams by: figures in typed arrays, and never the events themselves."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, isfinite, nan
 from struct import Struct
 from typing import Any
 
-from mypt.log.figures import Blocked, Few, GoldFigures, LossPoint, Phase, SessionFigures, StepFigures
+from mypt.log.figures import Blocked, Few, GoldFigures, LossPoint, NotFinite, Phase, SessionFigures, StepFigures
 from mypt.schema.files.events import eval_sets
 
 GUARDS = ("overfit", "trend", "eval regression", "not finite", "other")
@@ -84,7 +84,7 @@ class RunHistory:
     steps: StepFigures | None = None
     gold: GoldFigures = field(default_factory=_no_gold)
     skipped_batches: int = 0
-    not_finite: int = 0
+    not_finite: Few[NotFinite] = field(default_factory=Few)
     not_finite_since: int | None = None
     last_word: str | None = None
     _rows: "array[float]" = field(default_factory=_column)
@@ -159,7 +159,7 @@ class RunHistory:
         if isfinite(total):
             self.not_finite_since = None
         else:
-            self.not_finite += 1
+            self.not_finite.add(NotFinite(step=step, losses=losses_not_finite(event)))
             self.not_finite_since = step if self.not_finite_since is None else self.not_finite_since
 
     def _live(self, name: str, event: dict[str, Any], step: int) -> None:
@@ -187,6 +187,13 @@ class RunHistory:
         figures.last_loss = event["loss"] if isfinite(event["loss"]) else None
         if isfinite(norm) and norm > (-inf if largest is None else largest):
             figures.largest_grad_norm, figures.largest_grad_norm_step = norm, step
+
+
+def losses_not_finite(event: Mapping[str, Any]) -> list[str]:
+    """The sets of which an evaluation has a loss that is no number: val, train, and further sets by name."""
+    further = {key.removeprefix("eval_"): event[key] for key in eval_sets(event)}
+    losses = {"val": event["val_loss"], "train": event.get("train_loss"), **further}
+    return [name for name, loss in losses.items() if loss is not None and not isfinite(loss)]
 
 
 def finite(values: Sequence[float]) -> Sequence[float]:

@@ -29,6 +29,8 @@ def gold_line(event: GoldCheckpoint | GoldBlocked) -> str:
     if isinstance(event, GoldCheckpoint):
         return f"  🏆 New GOLD checkpoint! val_loss={event.val_loss:.4f} at step {event.iter}"
     guard, _, why = event.reason.partition(": ")
+    if guard == "not finite":
+        return f"  ⚠️  GOLD blocked: not finite ({why})"
     best = "none" if event.best_val_loss is None else f"{event.best_val_loss:.4f}"
     why = re.sub(r"(threshold=\d+)\.0x", r"\1x", why)
     return f"  ⚠️  GOLD blocked: val {event.val_loss:.4f} < best {best} but {guard} ({why})"

@@ -12,6 +12,8 @@ from mypt.checkpoint.changes import UNTOLD, ValueFrom, changed_between, sessions
 from mypt.checkpoint.files import read_config, read_state, read_tokenizer
 from mypt.checkpoint.layout import bundle_path, log_of, log_path
 from mypt.errors import InputError, MyptError, UsageError
+from mypt.log.figures import Few
+from mypt.log.history import losses_not_finite
 from mypt.log.replay import Branch, Replay
 from mypt.schema.files.events import eval_sets
 
@@ -170,8 +172,8 @@ def _from_log(run: RunRecord, path: Path, run_id: str | None, upto: Branch | Non
     if found.last is None or found.best is None:
         run.missing.append(f"{path} has no evaluation of this run.")
         return run
-    if found.not_finite:
-        run.missing.append(f"A loss was not finite at {found.not_finite} of its evaluations.")
+    if found.not_finite.count:
+        run.missing.append(_not_finite_told(found.not_finite))
     run.gold, run.blocked, run.phases, run.curve = found.gold, found.blocked, found.phases, found.curve.all()
     run.steps = _placed(found.steps.all(), found.first_step, run.curve)
     told = {name: value for name, value in run.results.items() if value is not None}
@@ -188,6 +190,16 @@ def _from_log(run: RunRecord, path: Path, run_id: str | None, upto: Branch | Non
     }  # fmt: skip
     run.results = {name: _finite(value) for name, value in run.results.items()}
     return run
+
+
+def _not_finite_told(steps: Few[int]) -> str:
+    """The sentence on evaluations of which a loss was not finite."""
+    shown = [f"{step:,}" for step in (*steps.first, *steps.last)]
+    if steps.count == 1:
+        return f"A loss was not finite at step {shown[0]}."
+    if steps.count > len(shown):
+        shown.insert(len(steps.first), "…")
+    return f"A loss was not finite at {steps.count:,} evaluations, of the steps {', '.join(shown)}."
 
 
 def _finite(value: T) -> T | None:
@@ -231,7 +243,7 @@ class _LiveEvents:
         self.gold: list[int] = []
         self.blocked: list[int] = []
         self.phases: list[tuple[str, int]] = []
-        self.not_finite = 0
+        self.not_finite = Few[int]()
         self.curve = _Thinned[CurvePoint]()
         self.steps = _Thinned[tuple[int, float]]()
         self._before = self._elapsed = 0.0
@@ -260,8 +272,8 @@ class _LiveEvents:
 
     def _eval(self, event: Facts) -> None:
         self.last = event
-        losses = (event["val_loss"], event.get("train_loss"), *(event[key] for key in eval_sets(event)))
-        self.not_finite += not all(loss is None or isfinite(loss) for loss in losses)
+        if losses_not_finite(event):
+            self.not_finite.add(event["iter"])
         if self.best is None or event["val_loss"] < self.best["val_loss"] or isnan(self.best["val_loss"]):
             self.best = event
         self.curve.add(

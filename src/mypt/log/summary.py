@@ -20,6 +20,7 @@ EARLY = 0.5
 HEALTHY = "Gold was never blocked, so gold = final: healthy training, no overfitting detected."
 TOO_HIGH = "Gold was blocked early, at step {}: LR is too high or dataset coverage is too high: reduce and re-run."
 NOT_FINITE = "Losses are not finite from step {} on: go on from the last good bundle with a lower learning rate."
+DIVERGED = "The run diverged at step {}: go on from the last good bundle with a lower learning rate."
 EVALUATE_GOLD = "Always evaluate gold, not just the final checkpoint."
 
 
@@ -69,7 +70,7 @@ def summarize(path: Path, run_id: str | None = None, bundle: Path | None = None,
         gold=replace(gold, blocked_by={guard: times for guard, times in gold.blocked_by.items() if times}),
         signs=find_anomalies(evals, history.skipped_batches, history.not_finite),
         passed_over=replay.skipped,
-        advice=[*_advice(history, evals), *_going_on(state, bundle)],
+        advice=[*_advice(history, evals), *_going_on(history, state, bundle)],
         curve=_curve(evals),
         steps=history.steps,
         last_word=history.last_word,
@@ -133,17 +134,26 @@ def _advice(history: RunHistory, evals: EvalColumns) -> list[str]:
     gold, blocked = history.gold.last, history.gold.blocked
     if history.not_finite_since is not None:
         return [NOT_FINITE.format(history.not_finite_since), *([EVALUATE_GOLD] if gold else [])]
+    if _has_diverged(history):
+        return [DIVERGED.format(history.end["iter"]), *([EVALUATE_GOLD] if gold else [])]
     if gold is None and not blocked.count:
         return []
     if blocked.first and blocked.first[0].step <= EARLY * (history.max_iters or history.highest):
         return [TOO_HIGH.format(blocked.first[0].step), EVALUATE_GOLD]
     final = int(evals.step[-1]) if evals else None
-    if gold is not None and not blocked.count and not history.not_finite and gold.step == final:
+    if gold is not None and not blocked.count and not history.not_finite.count and gold.step == final:
         return [HEALTHY]
     return [EVALUATE_GOLD]
 
 
-def _going_on(state: State, bundle: Path | None) -> list[str]:
+def _has_diverged(history: RunHistory) -> bool:
+    """Whether the last session ended because something was not finite, so that the same call would end so again."""
+    return bool(history.end.get("reason") == "diverged")
+
+
+def _going_on(history: RunHistory, state: State, bundle: Path | None) -> list[str]:
+    if _has_diverged(history):
+        return []
     if state in ("stopped", "crashed") and bundle is not None and bundle.is_dir():
         return [f"Go on with it: {command('resume', bundle)}"]
     return []

@@ -18,7 +18,7 @@ from mypt.run.data.recorded import recorded_loader
 from mypt.schema.files.state import TrainingState
 from mypt.train.device.devices import resolve_device
 from mypt.train.device.precision import Precision
-from mypt.train.evaluate import evaluate
+from mypt.train.evaluation.evaluate import evaluate
 from mypt.train.observer import Observer
 
 

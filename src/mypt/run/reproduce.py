@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,12 @@ class Compared:
     @property
     def same(self) -> bool:
         """Whether both losses are those of the record, to its 6 decimals."""
-        return (self.val, self.train) == (self.recorded_val, self.recorded_train)
+        return _alike(self.val, self.recorded_val) and _alike(self.train, self.recorded_train)
+
+
+def _alike(loss: float | None, recorded: float | None) -> bool:
+    """Whether two losses are the same; what is no number on both sides is."""
+    return loss == recorded or (loss is not None and recorded is not None and isnan(loss) and isnan(recorded))
 
 
 class ReproduceObserver(Observer):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from mypt.run.data.unchanged import DataChecks
 from mypt.schema.files.state import TrainingState
 from mypt.schema.files.tokenizer import TokenizerFile
 from mypt.schema.settings.config import GPTConfig
+from mypt.train.evaluation.divergence import named_tensors
 from mypt.train.optim.given import misfits
 from mypt.train.session import apply_settings, optimizer_of
 
@@ -160,9 +162,9 @@ def _weights(bundle: _Bundle) -> str:
 
 
 def _finite(bundle: _Bundle) -> str:
-    tensors = _named_tensors(bundle.weights)
+    tensors = named_tensors(bundle.weights)
     if bundle.state.optimizer_file:
-        tensors |= _named_tensors(bundle.optimizer, "optimizer")
+        tensors |= named_tensors(bundle.optimizer, "optimizer")
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise _FaultError(f"{name} holds {tensor[~torch.isfinite(tensor)].flatten()[0].item()}")
@@ -209,9 +211,11 @@ def _log(bundle: _Bundle) -> str:
     if not losses or state.progress.last_val_loss is None:
         raise _UncheckedError("no evaluation was logged yet")
     recorded = round(state.progress.last_val_loss, 6)
+    if not isfinite(recorded):
+        raise _FaultError(f"it was saved after a val loss of {recorded}")
     if recorded not in losses:
         raise _FaultError(f"{log} has no val loss of {recorded} up to step {state.step}")
-    best = min(losses)
+    best = min(filter(isfinite, losses))
     if state.progress.best_val_loss is not None and round(state.progress.best_val_loss, 6) > best:
         raise _FaultError(f"{log} has a better val loss, {best}, than the recorded best")
     return f"{len(losses)} evaluations up to step {state.step}"
@@ -245,13 +249,3 @@ def _data(bundle: _Bundle) -> str:
     if found.unread:
         raise _UncheckedError(f"{'; '.join(found.unread[:5])}" + (f"; the other {told}" if found.files else ""))
     return told
-
-
-def _named_tensors(node: object, prefix: str = "") -> dict[str, torch.Tensor]:
-    if isinstance(node, torch.Tensor):
-        return {prefix: node} if node.is_floating_point() else {}
-    found: dict[str, torch.Tensor] = {}
-    if isinstance(node, dict):
-        for key, value in node.items():
-            found |= _named_tensors(value, f"{prefix}.{key}" if prefix else str(key))
-    return found

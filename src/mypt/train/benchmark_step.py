@@ -8,7 +8,7 @@ from statistics import median
 import torch
 
 from mypt.train.device.devices import peak_memory
-from mypt.train.evaluate import losses_of
+from mypt.train.evaluation.evaluate import losses_of
 from mypt.train.optim.optimizer import build_optimizer
 from mypt.train.step import Stepper
 

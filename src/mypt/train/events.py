@@ -20,13 +20,13 @@ from mypt.schema.files.events import (
 )
 from mypt.schema.files.optimizer import REPLACED_SETTINGS
 from mypt.schema.files.state import TrainingState
-from mypt.train.gold import Decision
+from mypt.train.evaluation.gold import Decision
 from mypt.train.optim.optimizer import Optimizer
 from mypt.train.throughput import Clock, Throughput
 
 if TYPE_CHECKING:
     from mypt.train.device.async_check import StepResult
-    from mypt.train.evaluate import Measured
+    from mypt.train.evaluation.evaluate import Measured
     from mypt.train.step import Stepper
 
 
@@ -164,7 +164,7 @@ def training_complete(state: TrainingState, clock: Clock, rates: Throughput) -> 
         tokens_per_sec=round(rates.tokens_per_sec),
         final_train_loss=progress.last_train_loss,
         final_val_loss=progress.last_val_loss,
-        best_val_loss=progress.best_val_loss if progress.gold.step is None else progress.gold.val_loss,
+        best_val_loss=progress.best_val_loss,
         gold_step=progress.gold.step,
         config_file=state.config_file,
         dataset_dir=state.data.dataset_dir if state.data else None,

@@ -1,24 +1,23 @@
 """The training loop: step, evaluate, log, save."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mypt.checkpoint.files import read_state
-from mypt.checkpoint.manager import CheckpointManager, Content
 from mypt.errors import DivergedError
 from mypt.log.writer import RunLog
 from mypt.model.cost import bundle_bytes
-from mypt.schema.files.events import Eval, Event, GoldBlocked, GoldCheckpoint, TrainingComplete, timestamp
+from mypt.schema.files.events import Eval, Event, GoldBlocked, GoldCheckpoint, TrainingComplete
 from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train import events
 from mypt.train.device.async_check import StepResult
-from mypt.train.device.async_save import AsyncSaver
 from mypt.train.device.choices import Choice
 from mypt.train.device.compile import CompiledLoss, choose
 from mypt.train.device.devices import hardware
-from mypt.train.evaluate import Measured, evaluate
-from mypt.train.gold import Losses, decide_gold
+from mypt.train.evaluation.divergence import DIVERGED
+from mypt.train.evaluation.evaluate import Measured, evaluate
+from mypt.train.evaluation.gold import Losses, decide_gold
+from mypt.train.keeper import Keeper
 from mypt.train.observer import Observer
 from mypt.train.optim.schedule import learning_rate_at
 from mypt.train.plan import Plan
@@ -57,44 +56,52 @@ class Trainer:
         stepper: takes the steps.
         state: what training_state.json will hold; replaced at each evaluation and save, never changed in place.
         observer: who watches.
-        checkpoint: where to save; None saves nothing.
+        keeper: saves bundles.
         log: where events go; None logs nothing.
-        saver: writes bundles, in turn or beside training.
         stop: looked at between the parts of all that takes long.
         compiled: whether the loss is compiled, and why.
         clock: where the session's time goes.
         latest: the last step whose result is known.
         evals: every evaluation of this session.
         done: steps that are done, through all sessions.
-        saved: the state that was last saved; None until this session has saved.
     """
 
     stepper: Stepper
     state: TrainingState
     observer: Observer
-    checkpoint: CheckpointManager | None
+    keeper: Keeper
     log: RunLog | None
-    saver: AsyncSaver
     stop: Stop = field(default_factory=Stop)
     compiled: Choice = field(default_factory=lambda: Choice(False, "never asked"))
     clock: Clock = field(default_factory=Clock)
     latest: StepResult | None = None
     evals: list[Eval] = field(default_factory=list)
     done: int = 0
-    saved: TrainingState | None = None
 
     def run(self) -> FitResult:
-        """Train from the state's step to max_iters, evaluating, logging and saving on the way."""
+        """Train from the state's step to max_iters, evaluating, logging and saving on the way.
+
+        Raises:
+            DivergedError: something is not finite that is not to be skipped, or is so at the end; no good bundle was
+                replaced.
+        """
         self.clock, self.done, stopped = Clock(latest=self.clock.latest), self.state.step, None
         self._log(events.training_start(self.clock.started_at, self.stepper, self.state, self.compiled.reason))
         self.observer.started(self.state.step, self.training.max_iters, self.stepper.tokens_per_step)
         self.stepper.model.train()
-        with self.saver, self.stepper.watched(self.stop.look):
-            try:
-                self._go_on()
-            except StopNow as stop:
-                stopped = stop.reason
-                self._break_off()
+        try:
+            with self.keeper.saver, self.stepper.watched(self.stop.look):
+                try:
+                    self._go_on()
+                except StopNow as stop:
+                    stopped = stop.reason
+                    self._break_off()
+                if (ruined := self.keeper.ruined) and stopped != "at_step":
+                    raise self.keeper.diverged(self.state, f"{ruined}, and nothing was saved from there on.")
+        except DivergedError:
+            reached = self.state.at_step(self.done, self.stepper.tokens_per_step)
+            self._log(events.training_stopped(reached, self.clock, DIVERGED))
+            raise
         return self._close(stopped)
 
     def _go_on(self) -> None:
@@ -113,7 +120,7 @@ class Trainer:
             if self._eval_due(self.done):
                 self._evaluate(self.done)
             elif self._save_due(self.done):
-                self._save(self.done)
+                self._save_between(self.done)
 
     def _step(self, step: int) -> None:
         with self.clock.measure("training"):
@@ -128,8 +135,8 @@ class Trainer:
     def _break_off(self) -> None:
         """Forget what was begun, and save what is whole, unless it is saved."""
         self.stepper.forget()
-        if self.state is not self.saved or self.state.step != self.done:
-            self._save(self.done)
+        if self.state is not self.keeper.saved or self.state.step != self.done:
+            self._save_between(self.done)
 
     @property
     def training(self) -> TrainingConfig:
@@ -173,20 +180,14 @@ class Trainer:
     def _skip(self, result: StepResult) -> None:
         windows = self.stepper.windows(result.step)
         if self.training.on_nonfinite == "stop":
-            raise DivergedError(
+            raise self.keeper.diverged(
+                self.state,
                 f"{result}, so it was not taken, and nothing was saved after it.",
-                "Go on from the last bundle with a lower --learning-rate, or leave such batches out with "
-                "--on-nonfinite skip.",
-                [f"windows start at tokens {windows} of the training split", self._last_saved()],
+                [f"windows start at tokens {windows} of the training split"],
+                ", or leave such batches out with --on-nonfinite skip",
             )
         self._log(events.batch_skipped(result, windows))
         self.observer.notice(f"{result}; its batches are left out.")
-
-    def _last_saved(self) -> str:
-        self.saver.wait()
-        if self.checkpoint is None or not self.checkpoint.exists():
-            return "nothing was saved yet"
-        return f"the last good bundle is {self.checkpoint.path} at step {read_state(self.checkpoint.path).step}"
 
     def _enter_phase(self, step: int) -> None:
         """Announce that a later phase of the curriculum begins with this step."""
@@ -206,7 +207,7 @@ class Trainer:
     def _keep_time(self, done: int) -> None:
         """Keep as much of a time limit as saving takes: after an evaluation gold may be saved too."""
         estimated = bundle_bytes(self.stepper.model.config, self.training) / SAVED_BYTES_PER_S + LEAVING_S
-        save_s = max(self.saver.latest_s, self.clock.latest.get("saving", 0.0)) or estimated
+        save_s = max(self.keeper.saver.latest_s, self.clock.latest.get("saving", 0.0)) or estimated
         saves = 2 if self._eval_due(done) or self.state.evaluation_pending else 1
         self.stop.limit(self.training.max_minutes, saves * save_s + LEAVING_S)
 
@@ -243,13 +244,16 @@ class Trainer:
         event = events.evaluation(self.state, measured, self.clock, self.throughput(), lr, phase.name)
         self.evals.append(event)
         self._log(event)
-        gold = self._decide_gold(
-            step, Losses(val.loss, train.loss, {name: measured[name].loss for name in self.stepper.data.eval_sets})
-        )
-        self._save(step)
+        sets = {name: measured[name].loss for name in self.stepper.data.eval_sets}
+        losses = Losses(val.loss, train.loss, sets, self.keeper.not_finite())
+        gold = self._decide_gold(step, losses)
+        if not losses.not_finite:
+            with self.clock.measure("saving"):
+                self.state = self.keeper.save(self.state)
         self.observer.evaluated(event, self.training.max_iters, self._eta())
         if gold is not None:
             self.observer.gold_decided(gold)
+        self.keeper.judge(self.state, losses.not_finite)
 
     def _measure(self) -> dict[str, Measured]:
         """Every set that an evaluation looks at, by name."""
@@ -270,29 +274,19 @@ class Trainer:
         """Let the gold decision see this evaluation, and save and log the outcome."""
         decision = decide_gold(self.state.progress.gold, step, losses, self.training)
         self.state = self.state.with_progress(self.state.progress.model_copy(update={"gold": decision.state}))
-        if decision.kind == "gold" and self.checkpoint is not None:
-            self._save_to(self.checkpoint.gold())
+        if decision.kind == "gold":
+            with self.clock.measure("saving"):
+                self.state = self.keeper.save_gold(self.state)
         event = events.gold_decided(decision, step, losses.val)
         if event is not None:
             self._log(event)
         return event
 
-    def _save(self, step: int) -> None:
+    def _save_between(self, step: int) -> None:
         self._accept(self.stepper.catch_up())
         self.state = self.state.at_step(step, self.stepper.tokens_per_step)
-        if self.checkpoint is not None:
-            self._save_to(self.checkpoint, lambda: self.observer.saved(step))
-        self.saved = self.state
-
-    def _save_to(self, checkpoint: CheckpointManager, done: Callable[[], None] = lambda: None) -> None:
-        self.state = self.state.model_copy(update={"saved_at": timestamp()})
-        stepper = self.stepper
-        tokenizer, scaler = stepper.data.primary.tokenizer, stepper.precision.scaler.state_dict()
         with self.clock.measure("saving"):
-            content = Content.of(
-                stepper.model, tokenizer, self.state, stepper.optimizer, scaler, copied=self.saver.beside
-            )
-            self.saver.save(checkpoint, content, done)
+            self.state = self.keeper.save_unmeasured(self.state)
 
     def _close(self, stopped: str | None) -> FitResult:
         """Log how the session ended."""

@@ -18,6 +18,7 @@ from mypt.schema.settings.training import TrainingConfig
 from mypt.train.device.async_check import AsyncCheck
 from mypt.train.device.async_save import AsyncSaver
 from mypt.train.device.precision import Precision
+from mypt.train.keeper import Keeper
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
 from mypt.train.optim.given import build_given
@@ -66,7 +67,8 @@ def assemble(
         precision.scaler.load_state_dict(scaler)
     ahead = may_run_ahead(model.device.type, precision, optimizer)
     stepper = Stepper(model, data, optimizer, precision, state, model.loss, AsyncCheck() if ahead else None)
-    return Trainer(stepper, state, observer, checkpoint, log, AsyncSaver(beside=model.device.type == "cuda"))
+    keeper = Keeper(stepper, checkpoint, AsyncSaver(beside=model.device.type == "cuda"), observer)
+    return Trainer(stepper, state, observer, keeper, log)
 
 
 def may_run_ahead(device: str, precision: Precision, optimizer: AnyOptimizer) -> bool:

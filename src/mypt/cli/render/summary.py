@@ -142,7 +142,8 @@ def _signs(s: Summary) -> Iterator[tuple[str, str]]:
     if signs.batches_skipped:
         yield "skipped", f"{_times(signs.batches_skipped)} a batch whose loss or gradient was not finite"
     if signs.losses_not_finite:
-        yield "no number", f"{_times(signs.losses_not_finite)} a loss was not finite"
+        where = "; ".join(f"{', '.join(p.losses)} at step {p.step:,}" for p in _ends(signs.not_finite))
+        yield "no number", f"{_times(signs.losses_not_finite)} a loss was not finite: {where}"
     if passed.total:
         kinds = f"{passed.torn:,} torn, {passed.foreign:,} foreign, {passed.binary:,} binary"
         yield "lines", f"{passed.total:,} of the log passed over: {kinds}"

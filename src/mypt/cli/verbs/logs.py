@@ -127,9 +127,11 @@ def plot(
     shown = console(ctx)
     if out is None:
         typer.echo(terminal_plot(runs, over, shown.width, colour=shown.color_system is not None))
-        return
-    save_plot(runs, over, out)
-    say(shown, f"Saved {out}.")
+    else:
+        save_plot(runs, over, out)
+    say(shown, *(f"{run.label}: {sentence}" for run in runs for sentence in run.missing))
+    if out is not None:
+        say(shown, f"Saved {out}.")
 
 
 @app.command(cls=Verb, epilog="Example: mypt logs export dante --csv dante.csv")

@@ -283,7 +283,7 @@ class GoldCheckpoint(Event):
 
 
 class GoldBlocked(Event):
-    """Written when a better val loss does not become gold because a guard holds."""
+    """Written when a better val loss does not become gold because a guard holds, or anything is not finite."""
 
     event: Literal["gold_blocked"] = "gold_blocked"
     iter: int
@@ -294,7 +294,11 @@ class GoldBlocked(Event):
 
 
 class TrainingStopped(Event):
-    """Written when a session ends before max_iters, with everything saved: by a signal or a time limit."""
+    """Written when a session ends early: by a signal or a time limit, with everything saved, or as it diverged.
+
+    Attributes:
+        reason: name of the signal, `max_minutes`, or `diverged` where something is not finite and was not saved.
+    """
 
     event: Literal["training_stopped"] = "training_stopped"
     iter: int

@@ -1,0 +1,88 @@
+"""What of a session is kept: its bundles, and never anything that is not finite in place of a good one."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mypt.checkpoint.manager import CheckpointManager, Content
+from mypt.errors import DivergedError
+from mypt.schema.files.events import timestamp
+from mypt.schema.files.state import TrainingState
+from mypt.train.device.async_save import AsyncSaver
+from mypt.train.evaluation.divergence import diverged, not_finite_values
+from mypt.train.observer import Observer
+from mypt.train.step import Stepper
+
+
+@dataclass
+class Keeper:
+    """Saves the bundles of a session.
+
+    Attributes:
+        stepper: has the model and its optimizer.
+        checkpoint: where to save; None saves nothing.
+        saver: writes, in turn or beside training.
+        observer: notified of what is saved, and of what is not.
+        saved: the state that was last saved; None until something was.
+        ruined: what is not finite, and since when; nothing is saved until an evaluation finds all finite again.
+    """
+
+    stepper: Stepper
+    checkpoint: CheckpointManager | None
+    saver: AsyncSaver
+    observer: Observer
+    saved: TrainingState | None = None
+    ruined: str | None = None
+
+    def not_finite(self) -> tuple[str, ...]:
+        """Which of weights and optimizer state are not finite."""
+        return not_finite_values(self.stepper.model, self.stepper.optimizer)
+
+    def judge(self, state: TrainingState, faults: Sequence[str]) -> None:
+        """Let nothing be saved from this state on if something is not finite, and again if all is.
+
+        Raises:
+            DivergedError: something is not finite, and that is not to be skipped.
+        """
+        was, at = self.ruined, f"At step {state.step}"
+        self.ruined = f"{at} not everything is finite ({', '.join(faults)})" if faults else None
+        if self.ruined and state.training_config.on_nonfinite == "stop":
+            raise self.diverged(state, f"{self.ruined}, so nothing was saved there.")
+        if self.ruined:
+            self.observer.notice(f"{self.ruined}; nothing is saved until an evaluation is finite again.")
+        elif was:
+            self.observer.notice(f"{at} everything is finite again, so it is saved.")
+
+    def save(self, state: TrainingState) -> TrainingState:
+        """Save the run's own bundle, and return the state as it was saved."""
+        if self.checkpoint is not None:
+            state = self._write(self.checkpoint, state, lambda: self.observer.saved(state.step))
+        self.saved = state
+        return state
+
+    def save_gold(self, state: TrainingState) -> TrainingState:
+        """Save the gold bundle, and return the state as it was saved."""
+        return state if self.checkpoint is None else self._write(self.checkpoint.gold(), state)
+
+    def save_unmeasured(self, state: TrainingState) -> TrainingState:
+        """Save without an evaluation, unless something is not finite; raises as `judge`."""
+        if self.ruined is not None:
+            return state
+        if faults := self.not_finite():
+            self.judge(state, faults)
+            return state
+        return self.save(state)
+
+    def diverged(self, state: TrainingState, what: str, details: Sequence[str] = (), other: str = "") -> DivergedError:
+        """The error that names the last good bundle, once everything is on disk; arguments as of `diverged`."""
+        self.saver.wait()
+        return diverged(what, state.training_config, self.checkpoint, details, other)
+
+    def _write(
+        self, to: CheckpointManager, state: TrainingState, done: Callable[[], None] = lambda: None
+    ) -> TrainingState:
+        state = state.model_copy(update={"saved_at": timestamp()})
+        stepper = self.stepper
+        tokenizer, scaler = stepper.data.primary.tokenizer, stepper.precision.scaler.state_dict()
+        content = Content.of(stepper.model, tokenizer, state, stepper.optimizer, scaler, copied=self.saver.beside)
+        self.saver.save(to, content, done)
+        return state
