@@ -25,7 +25,7 @@ from mypt.train.brought import check_recordable, checked_data, left_as_it_was, s
 from mypt.train.device.choices import settle_choices, without_hardware
 from mypt.train.device.devices import environment, resolve_device
 from mypt.train.loop import FitResult, Trainer
-from mypt.train.observer import Observer, PrintObserver
+from mypt.train.observer import Guarded, Observer, PrintObserver
 from mypt.train.planning import check_room, plan_run
 from mypt.train.run_data import RunData
 from mypt.train.session import assemble, check_freezing, first_state, open_session
@@ -109,7 +109,7 @@ class GPT(Network):
         began = time.perf_counter()
         if isinstance(optimizer, str):
             settings, optimizer = {**settings, "optimizer": optimizer}, None
-        training, observer = training_settings(settings, optimizer), observer or PrintObserver()
+        training, observer = training_settings(settings, optimizer), Guarded(observer or PrintObserver())
         data = RunData(data_loader, dict(eval_data_loaders or {}))
         config = checked_data(self, self.tokenizer, data)
         check_freezing(config, training)

@@ -6,6 +6,8 @@ MyptError                a failure; exit code 1
 ├── ExportError          a bundle cannot be exported
 ├── BusyError            another process holds the lock
 ├── DivergedError        a loss or gradient is not finite
+├── OutputError          standard output cannot be written
+│   └── ReaderLeftError  its reader has ended; exit code 141
 └── UsageError           the call is wrong; exit code 2
 ....├── ConfigError      invalid settings, all listed at once
 ....├── InputError       the text or token input is unusable
@@ -57,6 +59,16 @@ class BusyError(MyptError):
 
 class DivergedError(MyptError):
     """A loss or gradient is not finite; the weights were not updated with it."""
+
+
+class OutputError(MyptError):
+    """Standard output cannot be written."""
+
+
+class ReaderLeftError(OutputError):
+    """The program that reads standard output has ended, which is how it says that it has enough."""
+
+    exit_code = 141
 
 
 class UsageError(MyptError):

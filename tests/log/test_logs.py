@@ -112,6 +112,7 @@ def eventful(path: Path) -> Path:
             lines.append(event("gold_checkpoint", step, val_loss=round(loss, 4), prev_best=None))
     reason = "overfit: val/train=6.2x, threshold=5.0x"
     lines += [event("gold_blocked", s, val_loss=1.9, best_val_loss=2.0, reason=reason) for s in range(80, 90)]
+    lines += [event("output_lost", 98, reason="Broken pipe")]
     lines += [event("batch_skipped", 99, loss="nan", windows=[[0]]), "srun: aborted", '{"event": "eva']
     lines.append(event("training_stopped", 100, elapsed_s=601.0, tokens_processed=10_000, reason="SIGTERM"))
     return written(path, *lines)
@@ -352,6 +353,7 @@ def histories(draw: st.DrawFn) -> list[str]:
             if step > first:
                 lines += [logged_step(step)] if draw(st.booleans()) else []
                 lines += [event("batch_skipped", step, loss="nan", windows=[[0]])] if draw(st.booleans()) else []
+                lines += [event("output_lost", step, reason="Broken pipe")] if draw(st.booleans()) else []
             if step > first and step % 3 == 0:
                 lines.append(evaluation(step, 4.0 - step / 10, attempt=attempt, phase=draw(st.sampled_from("ab"))))
                 lines += [event("gold_checkpoint", step, val_loss=1.0, prev_best=None)] if draw(st.booleans()) else []
@@ -388,10 +390,8 @@ def test_all_readers_agree_on_what_is_live(lines: list[str], tmp_path: Path) -> 
     summary, run, evals = summarize(path), read_run(str(path), tmp_path), steps("eval")
     assert (summary.evaluations, [p.step for p in summary.curve]) == (len(evals), evals)
     assert (summary.steps.count if summary.steps else 0) == len(steps("step"))
-    assert (summary.signs.batches_skipped, summary.gold.count) == (
-        len(steps("batch_skipped")),
-        len(steps("gold_checkpoint")),
-    )
+    counted = (summary.signs.batches_skipped, summary.signs.outputs_lost, summary.gold.count)
+    assert counted == tuple(len(steps(name)) for name in ("batch_skipped", "output_lost", "gold_checkpoint"))
     assert [p.step for p in run.curve] == evals
     assert run.gold == (steps("gold_checkpoint") if evals else [])
     assert run.phases == ([(e["new_phase"], e["iter"]) for e in live if e["event"] == "phase_switch"] if evals else [])

@@ -3,7 +3,6 @@
 import sys
 from collections import UserDict
 from importlib import import_module
-from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +10,8 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from mypt import __version__
+from mypt.cli.streams import install
+from mypt.errors import OutputError, ReaderLeftError
 
 VERBS = {
     "train": "train",
@@ -81,8 +82,16 @@ def mypt(
 
 
 def main() -> None:
-    """Run the command line, in UTF-8 whatever the system's own encoding."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="replace")
-    app()
+    """Run the command line; where standard output fails what is shown on it, the exit code says so."""
+    install()
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except OutputError as error:
+        if not isinstance(error, ReaderLeftError):
+            from mypt.cli.console import complain
+
+            complain(error.what, error.details, error.todo)
+        sys.exit(error.exit_code)

@@ -1,12 +1,14 @@
 """What verbs write to: standard output and standard error, as consoles of rich."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Timer
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+
+from mypt.cli.streams import go_on_without_output
 
 WIDTH = "mypt.width"
 """Where the context of a call keeps what `--width` says."""
@@ -20,6 +22,12 @@ def console(ctx: typer.Context) -> Console:
     return Console(highlight=False, emoji=False, width=ctx.meta.get(WIDTH))
 
 
+def work_console(ctx: typer.Context) -> Console:
+    """The console of a verb that does more than to show: it does its work to the end where nothing can be shown."""
+    go_on_without_output()
+    return console(ctx)
+
+
 def error_console() -> Console:
     """The console of standard error."""
     return Console(stderr=True, highlight=False, emoji=False)
@@ -29,6 +37,13 @@ def say(shown: Console, *lines: str) -> None:
     """Show lines as they are: brackets are no markup, and only the terminal folds them."""
     for line in lines:
         shown.print(line, markup=False, soft_wrap=True)
+
+
+def complain(what: str, details: Sequence[str], todo: str) -> None:
+    """Show an error: what is wrong, further lines, and what to do."""
+    shown = error_console()
+    shown.print(f"[bold red]Error:[/] {escape(what)}", soft_wrap=True)
+    say(shown, *(f"  {line}" for line in details), *([todo] if todo else []))
 
 
 @contextmanager

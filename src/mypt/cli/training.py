@@ -9,7 +9,7 @@ import typer
 
 from mypt.checkpoint.files import read_state
 from mypt.checkpoint.layout import bundle_path, command
-from mypt.cli.console import console, say
+from mypt.cli.console import say, work_console
 from mypt.errors import MyptError
 from mypt.signals import Interrupted
 
@@ -28,7 +28,7 @@ def run_and_show(call: "Call", ctx: typer.Context) -> None:
     from mypt.cli.render.progress import ConsoleObserver
     from mypt.run.train import train
 
-    out = console(ctx)
+    out = work_console(ctx)
     observer = ConsoleObserver(out, call.name)
     for note in call.settings.notes():
         observer.notice(note)

@@ -1,25 +1,21 @@
 """The commands of mypt: options that every verb has, settings of the schema, errors that speak to the user."""
 
-import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
 import typer
-from rich.markup import escape
 from typer.core import TyperCommand
 
 from mypt.checkpoint.atomic import recover_all
-from mypt.cli.console import error_console, say
+from mypt.cli.console import complain, error_console, say
 from mypt.cli.options import options_of, parameters_of
-from mypt.errors import MyptError
+from mypt.errors import MyptError, OutputError
 from mypt.schema.base import Section
 from mypt.signals import Interrupted, hearing, interrupt
 
 FAILURE = 1
-READER_LEFT = 141
 _DEBUG = "mypt.debug"
 
 
@@ -93,28 +89,19 @@ def _errors_told(debug: bool) -> Iterator[None]:
     """Tell errors in sentences and give the exit code, without a traceback unless asked for."""
     try:
         yield
-    except (typer.Exit, typer.BadParameter):
+    except (typer.Exit, typer.BadParameter, OutputError):
         raise
-    except BrokenPipeError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's own last flush succeeds
-        raise typer.Exit(READER_LEFT) from error
     except Interrupted as interrupted:
         say(error_console(), str(interrupted))
         raise
     except MyptError as error:
         if debug:
             raise
-        _complain(error.what, error.details, error.todo)
+        complain(error.what, error.details, error.todo)
         raise typer.Exit(error.exit_code) from error
     except Exception as error:
         if debug:
             raise
         what = f"mypt failed unexpectedly: {type(error).__name__}: {error}"
-        _complain(what, [], "Call again with --debug and report what it prints.")
+        complain(what, [], "Call again with --debug and report what it prints.")
         raise typer.Exit(FAILURE) from error
-
-
-def _complain(what: str, details: Sequence[str], todo: str) -> None:
-    shown = error_console()
-    shown.print(f"[bold red]Error:[/] {escape(what)}", soft_wrap=True)
-    say(shown, *(f"  {line}" for line in details), *([todo] if todo else []))

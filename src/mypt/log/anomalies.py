@@ -19,18 +19,22 @@ MEDIAN_OF = 10_000
 """Gaps to take the median of; more of them, evenly chosen, would not move it."""
 
 
-def find_anomalies(evals: EvalColumns, skipped_batches: int, not_finite: Few[NotFinite]) -> Anomalies:
+def find_anomalies(
+    evals: EvalColumns, skipped_batches: int, not_finite: Few[NotFinite], outputs_lost: int
+) -> Anomalies:
     """Find all of them in the evaluations of a run.
 
     Args:
         evals: the evaluations.
         skipped_batches: steps that were left out.
         not_finite: evaluations of which a loss was no number.
+        outputs_lost: sessions that went on without output.
     """
     return Anomalies(
         batches_skipped=skipped_batches,
         losses_not_finite=not_finite.count,
         not_finite=not_finite,
+        outputs_lost=outputs_lost,
         spikes=Few.of(_spikes(evals)),
         stalls=Few.of(_stalls(evals)),
         rising=_rising(evals.val),

@@ -171,6 +171,7 @@ class Anomalies:
     Attributes:
         batches_skipped: steps left out because of a loss or gradient that was not finite.
         losses_not_finite: evaluations of which a loss was no number.
+        outputs_lost: sessions of which what they reported could not be shown to the end.
         rising: how many evaluations at the end are each above the one before.
         overfit_after: the step of the best val loss, if it rises from there on while the train loss falls.
     """
@@ -178,6 +179,7 @@ class Anomalies:
     batches_skipped: int
     losses_not_finite: int
     not_finite: Few[NotFinite]
+    outputs_lost: int
     spikes: Few[Spike]
     stalls: Few[Stall]
     rising: int

@@ -68,6 +68,7 @@ class RunHistory:
         rewinds: sessions that started before what the run had reached.
         highest: the step that the run had reached at its end.
         skipped_batches: steps that were left out.
+        outputs_lost: sessions that went on without output.
         not_finite: live evaluations of which a loss was no number.
         not_finite_since: the step of the first of those that the run ends with; None where its last one is finite.
         last_word: timestamp of the last event.
@@ -84,6 +85,7 @@ class RunHistory:
     steps: StepFigures | None = None
     gold: GoldFigures = field(default_factory=_no_gold)
     skipped_batches: int = 0
+    outputs_lost: int = 0
     not_finite: Few[NotFinite] = field(default_factory=Few)
     not_finite_since: int | None = None
     last_word: str | None = None
@@ -179,6 +181,8 @@ class RunHistory:
             self.gold.blocked.add(Blocked(step=step, loss=loss, reason=event["reason"]))
         elif name == "batch_skipped":
             self.skipped_batches += 1
+        elif name == "output_lost":
+            self.outputs_lost += 1
 
     def _step(self, event: dict[str, Any], step: int) -> None:
         figures = self.steps = self.steps or StepFigures()

@@ -9,7 +9,7 @@ from mypt.run.settings import settings_of_call
 from mypt.run.train import Call, train
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
 from mypt.train.loop import FitResult
-from mypt.train.observer import Observer, PrintObserver
+from mypt.train.observer import Guarded, Observer, PrintObserver
 
 
 def resume(
@@ -44,7 +44,7 @@ def resume(
     Example:
         >>> mypt.resume("dante", max_iters=2000, learning_rate=1e-4)  # doctest: +SKIP
     """
-    observer = observer or PrintObserver()
+    observer = Guarded(observer or PrintObserver())
     given = {"out_dir": out_dir, **{n: _text(value) for n, value in settings.items()}}
     call = Call(name, settings_of_call(name, given, source="this call"), must_exist=True, from_gold=from_gold)
     outcome = train(call, observer)

@@ -20,7 +20,7 @@ from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.run import RunSettings
 from mypt.train.device.devices import keep_freed_memory
 from mypt.train.loop import FitResult, Trainer
-from mypt.train.observer import Observer
+from mypt.train.observer import Guarded, Observer
 from mypt.train.plan import Plan
 from mypt.train.planning import check_room, plan_run
 from mypt.train.stop import StopNow, stop_on_signals
@@ -81,7 +81,7 @@ def train(call: Call, observer: Observer) -> Outcome:
         StorageError: the disk refused.
     """
     keep_freed_memory()
-    manager = _manager(call)
+    manager, observer = _manager(call), Guarded(observer)
     with ExitStack() as held:
         if not call.dry_run:
             held.enter_context(locked(manager.path, observer.notice))

@@ -10,6 +10,7 @@ from mypt.schema.files.events import (
     GoldBlocked,
     GoldCheckpoint,
     ModelRecord,
+    OutputLost,
     PhaseSwitch,
     RunConfigRecord,
     Step,
@@ -136,6 +137,11 @@ def gold_decided(decision: Decision, step: int, val_loss: float) -> GoldCheckpoi
     return GoldBlocked(
         iter=step, timestamp=timestamp(), val_loss=val_loss, best_val_loss=decision.best, reason=decision.reason
     )
+
+
+def output_lost(step: int, reason: str) -> OutputLost:
+    """The event that what a run reports cannot be shown any more."""
+    return OutputLost(iter=step, timestamp=timestamp(), reason=reason)
 
 
 def phase_switch(state: TrainingState, clock: Clock, new_phase: str) -> PhaseSwitch:

@@ -64,6 +64,7 @@ class Trainer:
         latest: the last step whose result is known.
         evals: every evaluation of this session.
         done: steps that are done, through all sessions.
+        silent: whether the log says that nothing can be shown any more.
     """
 
     stepper: Stepper
@@ -77,6 +78,7 @@ class Trainer:
     latest: StepResult | None = None
     evals: list[Eval] = field(default_factory=list)
     done: int = 0
+    silent: bool = False
 
     def run(self) -> FitResult:
         """Train from the state's step to max_iters, evaluating, logging and saving on the way.
@@ -88,6 +90,7 @@ class Trainer:
         self.clock, self.done, stopped = Clock(latest=self.clock.latest), self.state.step, None
         self._log(events.training_start(self.clock.started_at, self.stepper, self.state, self.compiled.reason))
         self.observer.started(self.state.step, self.training.max_iters, self.stepper.tokens_per_step)
+        self._note_silence()
         self.stepper.model.train()
         try:
             with self.keeper.saver, self.stepper.watched(self.stop.look):
@@ -99,6 +102,7 @@ class Trainer:
                 if (ruined := self.keeper.ruined) and stopped != "at_step":
                     raise self.keeper.diverged(self.state, f"{ruined}, and nothing was saved from there on.")
         except DivergedError:
+            self._note_silence()
             reached = self.state.at_step(self.done, self.stepper.tokens_per_step)
             self._log(events.training_stopped(reached, self.clock, DIVERGED))
             raise
@@ -253,6 +257,7 @@ class Trainer:
         self.observer.evaluated(event, self.training.max_iters, self._eta())
         if gold is not None:
             self.observer.gold_decided(gold)
+        self._note_silence()
         self.keeper.judge(self.state, losses.not_finite)
 
     def _measure(self) -> dict[str, Measured]:
@@ -290,12 +295,19 @@ class Trainer:
 
     def _close(self, stopped: str | None) -> FitResult:
         """Log how the session ended."""
+        self._note_silence()
         if stopped:
             self._log(events.training_stopped(self.state, self.clock, stopped))
             return FitResult(self.state, self.evals, stopped=stopped)
         complete = events.training_complete(self.state, self.clock, self.throughput())
         self._log(complete)
         return FitResult(self.state, self.evals, complete)
+
+    def _note_silence(self) -> None:
+        """Log, once, that nothing can be shown any more."""
+        if not self.silent and (reason := self.observer.lost()) is not None:
+            self.silent = True
+            self._log(events.output_lost(self.done, reason))
 
     def _eta(self) -> float:
         """Seconds to max_iters at this session's own rate, evaluations and saves included."""

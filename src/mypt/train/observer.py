@@ -1,10 +1,11 @@
 """What a run reports while it goes on. The command line draws it; scripts may ignore or print it."""
 
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from mypt.checkpoint.changes import MEANINGS, Change
+from mypt.errors import OutputError
 from mypt.log.messages import eval_lines, gold_line
 from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint
 from mypt.train.plan import Plan
@@ -44,6 +45,87 @@ class Observer:
 
     def evaluated(self, event: Eval, max_iters: int, eta_seconds: float) -> None:
         """An evaluation is done and logged."""
+
+    def lost(self) -> str | None:
+        """Why nothing can be shown any more; None while it can."""
+        return None
+
+
+class Guarded(Observer):
+    """Passes reports on to an observer whose output may fail: no report of a run ends the run.
+
+    Args:
+        observer: hears every report, those after a failure too; what it raises for another reason is raised.
+    """
+
+    def __init__(self, observer: Observer) -> None:
+        self.observer = observer
+        self._lost: str | None = None
+
+    @contextmanager
+    def busy(self, what: str) -> Iterator[None]:
+        """Around work, as the observer has it."""
+        shown = self.observer.busy(what)
+        self._tell(shown.__enter__)
+        try:
+            yield
+        finally:
+            self._tell(shown.__exit__, *sys.exc_info())
+
+    def notice(self, text: str) -> None:
+        """Pass on."""
+        self._tell(self.observer.notice, text)
+
+    def planned(self, plan: Plan) -> None:
+        """Pass on."""
+        self._tell(self.observer.planned, plan)
+
+    def resuming(self, step: int, changes: Sequence[Change]) -> None:
+        """Pass on."""
+        self._tell(self.observer.resuming, step, changes)
+
+    def started(self, step: int, max_iters: int, tokens_per_step: int) -> None:
+        """Pass on."""
+        self._tell(self.observer.started, step, max_iters, tokens_per_step)
+
+    def stepped(self, step: int, loss: float) -> None:
+        """Pass on."""
+        self._tell(self.observer.stepped, step, loss)
+
+    def gold_decided(self, event: GoldCheckpoint | GoldBlocked) -> None:
+        """Pass on."""
+        self._tell(self.observer.gold_decided, event)
+
+    def saved(self, step: int) -> None:
+        """Pass on."""
+        self._tell(self.observer.saved, step)
+
+    def evaluating(self, done: int, total: int) -> None:
+        """Pass on."""
+        self._tell(self.observer.evaluating, done, total)
+
+    def evaluated(self, event: Eval, max_iters: int, eta_seconds: float) -> None:
+        """Pass on."""
+        self._tell(self.observer.evaluated, event, max_iters, eta_seconds)
+
+    def lost(self) -> str | None:
+        """The first failure."""
+        return self._lost or self.observer.lost()
+
+    def _tell(self, report: Callable[..., object], *what: object) -> None:
+        try:
+            report(*what)
+        except Exception as error:
+            if not _is_of_output(error):
+                raise
+            self._lost = self._lost or getattr(error, "strerror", None) or str(error)
+
+
+def _is_of_output(error: Exception) -> bool:
+    """Whether an error says that a stream takes nothing, which of a closed one Python calls a wrong value."""
+    return isinstance(error, OSError | UnicodeEncodeError | OutputError) or (
+        isinstance(error, ValueError) and "closed file" in str(error)
+    )
 
 
 class PrintObserver(Observer):

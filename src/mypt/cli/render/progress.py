@@ -11,6 +11,7 @@ from mypt import units
 from mypt.checkpoint.changes import Change
 from mypt.cli.console import say
 from mypt.cli.render.plan import changes_table, plan_table
+from mypt.cli.streams import lost_output
 from mypt.log.messages import eval_lines, gold_line
 from mypt.run.reproduce import Compared, ReproduceObserver
 from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint
@@ -109,6 +110,10 @@ class ConsoleObserver(Observer):
         """Leave the time of a save out of the speed."""
         del step
         self._last = time.perf_counter()
+
+    def lost(self) -> str | None:
+        """What standard output says."""
+        return lost_output(self.console.file)
 
     def close(self) -> None:
         """Take the bar away."""

@@ -144,6 +144,8 @@ def _signs(s: Summary) -> Iterator[tuple[str, str]]:
     if signs.losses_not_finite:
         where = "; ".join(f"{', '.join(p.losses)} at step {p.step:,}" for p in _ends(signs.not_finite))
         yield "no number", f"{_times(signs.losses_not_finite)} a loss was not finite: {where}"
+    if signs.outputs_lost:
+        yield "output", f"{_times(signs.outputs_lost)} it could not be shown to the end; the log has all of it"
     if passed.total:
         kinds = f"{passed.torn:,} torn, {passed.foreign:,} foreign, {passed.binary:,} binary"
         yield "lines", f"{passed.total:,} of the log passed over: {kinds}"

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mypt.cli.arguments import BundleName, ModelName, OutDir, chosen_name
-from mypt.cli.console import console, say
+from mypt.cli.console import say, work_console
 from mypt.cli.verb import Verb
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
 
@@ -27,6 +27,6 @@ def export_fp16(
     from mypt.cli.render.progress import ConsoleObserver
     from mypt.run.export import export_bundle
 
-    shown = console(ctx)
+    shown = work_console(ctx)
     export = export_bundle(chosen, out_dir, out, ConsoleObserver(shown, chosen))
     say(shown, *export_lines(export))

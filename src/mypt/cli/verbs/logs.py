@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mypt.cli.arguments import LogName, OutDir, Over, log_argument
-from mypt.cli.console import busy, console, say
+from mypt.cli.console import busy, console, say, work_console
 from mypt.cli.verb import Verb, group
 from mypt.errors import InputError, UsageError, did_you_mean
 from mypt.log.locate import LOG_FOLDER, all_logs, find_log
@@ -124,10 +124,11 @@ def plot(
     empty = [run.label for run in runs if not run.curve]
     if empty:
         raise InputError(f"There is nothing to draw of {', '.join(empty)}.", "Wait for its first evaluation.")
-    shown = console(ctx)
     if out is None:
+        shown = console(ctx)
         typer.echo(terminal_plot(runs, over, shown.width, colour=shown.color_system is not None))
     else:
+        shown = work_console(ctx)
         save_plot(runs, over, out)
     say(shown, *(f"{run.label}: {sentence}" for run in runs for sentence in run.missing))
     if out is not None:
@@ -166,4 +167,4 @@ def export(
             with busy(f"Writing {target}"):
                 written = write(table, target)
             what = "evaluations" if event == "eval" else "steps"
-            say(console(ctx), f"Wrote {written:,} {what} to {target}.")
+            say(work_console(ctx), f"Wrote {written:,} {what} to {target}.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from mypt.cli.console import console, say
+from mypt.cli.console import say, work_console
 from mypt.cli.options import given_settings
 from mypt.cli.verb import verb_with_settings
 from mypt.schema.resolve import resolve_section
@@ -44,7 +44,7 @@ def prepare(
     from mypt.cli.render.dataset import prepared_lines
     from mypt.data.prepare.pipeline import prepare as make
 
-    shown = console(ctx)
+    shown = work_console(ctx)
     try:
         with _bar(shown) as progress:
             metadata = make(inputs, out, config, progress, lambda text: say(shown, text))

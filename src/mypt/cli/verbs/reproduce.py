@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from mypt.cli.arguments import BundleName, ModelName, OutDir, chosen_name
-from mypt.cli.console import console, say
+from mypt.cli.console import say, work_console
 from mypt.cli.options import given_settings
 from mypt.cli.verb import FAILURE, verb_with_settings
 from mypt.schema.resolve import resolve_section
@@ -38,7 +38,7 @@ def reproduce(
     from mypt.cli.render.progress import ReproduceConsole
     from mypt.run.reproduce import reproduce as run_again
 
-    out = console(ctx)
+    out = work_console(ctx)
     observer = ReproduceConsole(out, chosen)
     try:
         verdict = run_again(chosen, out_dir, steps, observer, given)

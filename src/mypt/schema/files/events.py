@@ -323,6 +323,15 @@ class BatchSkipped(Event):
     windows: list[list[int]]
 
 
+class OutputLost(Event):
+    """Written once in a session whose output can be written no longer; it goes on without."""
+
+    event: Literal["output_lost"] = "output_lost"
+    iter: int
+    timestamp: str
+    reason: str
+
+
 EVENTS: dict[str, type[Event]] = {
     "training_start": TrainingStart,
     "step": Step,
@@ -333,6 +342,7 @@ EVENTS: dict[str, type[Event]] = {
     "training_complete": TrainingComplete,
     "training_stopped": TrainingStopped,
     "batch_skipped": BatchSkipped,
+    "output_lost": OutputLost,
 }
 """The class of each event by the value of its `event` field."""
 TableEvent = Literal["eval", "step"]
