@@ -153,7 +153,7 @@ class GPT(Network):
             state = state.model_copy(update=update)
         if state.unrecorded_start:
             observer.notice(f"`mypt reproduce` cannot repeat this run from its start: {state.unrecorded_start}.")
-        state = open_session(state, training, environment(device))
+        state = open_session(state, training, environment(device), self.config, data)
         writer = RunLog(log, state.run_id, state.attempt) if log else None
         trainer = assemble(self, data, state, observer, checkpoint=checkpoint, log=writer, optimizer=optimizer)
         name, folder = (checkpoint.name, checkpoint.path.parent) if checkpoint else (type(self).__name__, Path())

@@ -27,11 +27,11 @@ from mypt.log.run_record import read_run
 from mypt.log.writer import RunLog
 from mypt.run.verify import verify_bundle
 from mypt.schema.files.events import EVENTS, Eval, timestamp
+from mypt.schema.files.gold import GoldState, Measure, Remeasured
 from mypt.schema.files.optimizer import GroupRecord, OptimizerRecord
 from mypt.schema.files.state import (
     DataRecord,
     Environment,
-    GoldState,
     ParentRecord,
     PhaseRecord,
     Progress,
@@ -386,7 +386,17 @@ def test_a_save_that_cannot_begin_leaves_no_marker(tmp_path: Path, monkeypatch: 
     assert not list(tmp_path.iterdir())
 
 
-for record in (SourceRecord, DataRecord, PhaseRecord, ParentRecord, Environment, GoldState, Progress):
+for record in (
+    SourceRecord,
+    DataRecord,
+    PhaseRecord,
+    ParentRecord,
+    Environment,
+    Measure,
+    Remeasured,
+    GoldState,
+    Progress,
+):
     st.register_type_strategy(record, built(record))
 NUMBERS = st.none() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 HYPERPARAMETERS = st.dictionaries(WORDS, NUMBERS | st.booleans() | WORDS | st.lists(NUMBERS, max_size=3).map(tuple))

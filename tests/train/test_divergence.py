@@ -62,33 +62,33 @@ LOSSES = st.dictionaries(st.sampled_from(["val", "train", "other"]), st.sampled_
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(found=st.lists(LOSSES, min_size=3, max_size=3), skip=st.booleans(), every=st.sampled_from([None, 1, 3]))
-@example(found=[{}, {"val": math.nan}, {}], skip=True, every=1)
-@example(found=[{}, {"train": math.inf}, {}], skip=False, every=3)
-@example(found=[{}, {}, {"other": math.nan}], skip=True, every=None)
+@given(found=st.lists(LOSSES, min_size=4, max_size=4), skip=st.booleans(), every=st.sampled_from([None, 1, 3]))
+@example(found=[{}, {}, {"val": math.nan}, {}], skip=True, every=1)
+@example(found=[{}, {}, {"train": math.inf}, {}], skip=False, every=3)
+@example(found=[{}, {}, {}, {"other": math.nan}], skip=True, every=None)
+@example(found=[{"other": math.nan}, {}, {}, {}], skip=True, every=1)
 def test_no_save_follows_an_evaluation_that_is_not_finite(
     found: list[dict[str, float]], skip: bool, every: int | None, mypt: Mypt
 ) -> None:
+    """Evaluations of the steps 0, for the eval set, 4, 8 and 12."""
     for old in (BUNDLES, Path("logs")):
         shutil.rmtree(old, ignore_errors=True)
     options = ["--max-iters", "12", "--eval-set", "other=input.txt", "--on-nonfinite", "skip" if skip else "stop"]
     options += ["--save-interval", str(every)] if every else []
     with evaluations(found) as saved:
         result = mypt("train", "x", *RUN, *options, ok=False)
-    broken = [i for i, losses in enumerate(found) if losses]
-    end = 12 if skip or not broken else 4 * (broken[0] + 1)
+    broken = {4 * i: losses for i, losses in enumerate(found) if losses}
+    end = 12 if skip or not broken else min(broken)
     due = {step for step in range(1, end + 1) if step % 4 == 0 or (every and step % every == 0)}
-    allowed = {step for step in due if step < 4 or not found[step // 4 - 1]}
+    allowed = {step for step in due if not found[step // 4]}
     assert {step for name, step in saved if name == "x"} == allowed
-    assert not {4 * (i + 1) for i in broken} & {step for _, step in saved}
-    fails = bool(found[2]) if skip else bool(broken)
+    assert not broken.keys() & {step for _, step in saved}
+    fails = bool(found[3]) if skip else bool(broken)
     assert result.exit_code == (1 if fails else 0)
     events = events_of("x")
     blocks = {e["iter"]: e["reason"] for e in events if e["event"] == "gold_blocked" and "not finite" in e["reason"]}
-    assert [*blocks] == [4 * (i + 1) for i in broken if 4 * (i + 1) <= end]
-    assert all(
-        f"{name} {loss}" in blocks[4 * (i + 1)] for i in broken if i < end // 4 for name, loss in found[i].items()
-    )
+    assert [*blocks] == [step for step in broken if step <= end]
+    assert all(f"{name} {loss}" in blocks[step] for step in blocks for name, loss in broken[step].items())
     closing = [e for e in events if e["event"] in ("training_stopped", "training_complete")]
     assert [e.get("reason") for e in closing] == (["diverged"] if fails else [None])
     if fails and allowed:

@@ -13,7 +13,7 @@ from mypt import CheckpointManager
 from mypt.log.messages import gold_line
 from mypt.log.reader import read_events
 from mypt.schema.files.events import GoldBlocked, GoldCheckpoint
-from mypt.schema.files.state import GoldState
+from mypt.schema.files.gold import GoldState
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.evaluation.gold import Decision, Losses, decide_gold
 from tests.conftest import TINY, Mypt

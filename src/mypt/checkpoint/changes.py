@@ -9,7 +9,8 @@ from mypt.schema.files.state import Environment, TrainingState
 from mypt.schema.settings.run import SECTIONS
 
 MEANINGS: dict[OnResume, str] = {
-    "harmless": "harmless", "trajectory": "changes the trajectory", "refused": "refused",
+    "harmless": "harmless", "gold": "changes what becomes gold", "trajectory": "changes the trajectory",
+    "refused": "refused",
 }  # fmt: skip
 """The effect of a change, for people."""
 _ENVIRONMENT: dict[str, OnResume] = {

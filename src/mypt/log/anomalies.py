@@ -6,8 +6,8 @@ from itertools import pairwise
 from math import inf, isfinite, isnan
 from operator import sub
 
-from mypt.log.figures import Anomalies, Few, NotFinite, Spike, Stall
-from mypt.log.history import EvalColumns, finite
+from mypt.log.figures import Anomalies, Few, Spike, Stall
+from mypt.log.history import EvalColumns, RunHistory, finite
 
 SPIKE_SHARE = 0.05
 SPIKE_ERRORS = 4.0
@@ -19,33 +19,28 @@ MEDIAN_OF = 10_000
 """Gaps to take the median of; more of them, evenly chosen, would not move it."""
 
 
-def find_anomalies(
-    evals: EvalColumns, skipped_batches: int, not_finite: Few[NotFinite], outputs_lost: int
-) -> Anomalies:
-    """Find all of them in the evaluations of a run.
-
-    Args:
-        evals: the evaluations.
-        skipped_batches: steps that were left out.
-        not_finite: evaluations of which a loss was no number.
-        outputs_lost: sessions that went on without output.
-    """
+def find_anomalies(evals: EvalColumns, history: RunHistory) -> Anomalies:
+    """Find all of them in the evaluations of a run; losses that were measured otherwise are compared with none."""
+    alike = evals.since(history.borders[-1]) if history.borders else evals
     return Anomalies(
-        batches_skipped=skipped_batches,
-        losses_not_finite=not_finite.count,
-        not_finite=not_finite,
-        outputs_lost=outputs_lost,
-        spikes=Few.of(_spikes(evals)),
+        batches_skipped=history.skipped_batches,
+        losses_not_finite=history.not_finite.count,
+        not_finite=history.not_finite,
+        outputs_lost=history.outputs_lost,
+        measured_otherwise=history.measured_otherwise,
+        spikes=Few.of(_spikes(evals, history.borders)),
         stalls=Few.of(_stalls(evals)),
-        rising=_rising(evals.val),
-        overfit_after=_overfit_after(evals),
+        rising=_rising(alike.val),
+        overfit_after=_overfit_after(alike),
     )
 
 
-def _spikes(evals: EvalColumns) -> Iterator[Spike]:
+def _spikes(evals: EvalColumns, borders: Sequence[int]) -> Iterator[Spike]:
     for i, (before, loss) in enumerate(pairwise(evals.val), 1):
         rise, error = loss - before, evals.se[i]
-        if rise > SPIKE_SHARE * before and isfinite(loss) and (isnan(error) or rise > SPIKE_ERRORS * error):
+        if i in borders or not isfinite(loss):
+            continue
+        if rise > SPIKE_SHARE * before and (isnan(error) or rise > SPIKE_ERRORS * error):
             yield Spike(step=int(evals.step[i]), before=before, loss=loss)
 
 

@@ -165,6 +165,15 @@ class NotFinite:
 
 
 @dataclass(kw_only=True)
+class MeasureChange:
+    """A step from which on losses of some sets are measured otherwise, so that those before do not compare."""
+
+    step: int
+    sets: list[str]
+    reason: str
+
+
+@dataclass(kw_only=True)
 class Anomalies:
     """What deserves a look.
 
@@ -180,6 +189,7 @@ class Anomalies:
     losses_not_finite: int
     not_finite: Few[NotFinite]
     outputs_lost: int
+    measured_otherwise: Few[MeasureChange]
     spikes: Few[Spike]
     stalls: Few[Stall]
     rising: int

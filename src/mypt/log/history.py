@@ -2,12 +2,22 @@
 
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from math import inf, isfinite, nan
 from struct import Struct
 from typing import Any
 
-from mypt.log.figures import Blocked, Few, GoldFigures, LossPoint, NotFinite, Phase, SessionFigures, StepFigures
+from mypt.log.figures import (
+    Blocked,
+    Few,
+    GoldFigures,
+    LossPoint,
+    MeasureChange,
+    NotFinite,
+    Phase,
+    SessionFigures,
+    StepFigures,
+)
 from mypt.schema.files.events import eval_sets
 
 GUARDS = ("overfit", "trend", "eval regression", "not finite", "other")
@@ -50,6 +60,10 @@ class EvalColumns:
     def __len__(self) -> int:
         return len(self.step)
 
+    def since(self, first: int) -> "EvalColumns":
+        """Those from one on."""
+        return EvalColumns(*(getattr(self, column.name)[first:] for column in fields(self)))
+
 
 @dataclass
 class LossColumns:
@@ -71,6 +85,8 @@ class RunHistory:
         outputs_lost: sessions that went on without output.
         not_finite: live evaluations of which a loss was no number.
         not_finite_since: the step of the first of those that the run ends with; None where its last one is finite.
+        measured_otherwise: where losses began to be measured otherwise.
+        borders: how many evaluations there were each time that this was so of the val loss.
         last_word: timestamp of the last event.
     """
 
@@ -88,6 +104,8 @@ class RunHistory:
     outputs_lost: int = 0
     not_finite: Few[NotFinite] = field(default_factory=Few)
     not_finite_since: int | None = None
+    measured_otherwise: Few[MeasureChange] = field(default_factory=Few)
+    borders: list[int] = field(default_factory=list)
     last_word: str | None = None
     _rows: "array[float]" = field(default_factory=_column)
     """Figures of the live evaluations, one evaluation after another."""
@@ -144,6 +162,8 @@ class RunHistory:
         if not self.phases or event["phase"] != self.phases[-1].name:
             before = min(step, self.sessions[-1].start_step) if self._last_eval is None else self._last_eval
             self.phases.append(Phase(name=event["phase"], after_step=before))
+        if step == self._last_eval:
+            self._forget(step)
         self._last_eval = step
         train, se = event.get("train_loss"), event.get("val_se")
         train, se = nan if train is None else train, nan if se is None else se
@@ -164,6 +184,23 @@ class RunHistory:
             self.not_finite.add(NotFinite(step=step, losses=losses_not_finite(event)))
             self.not_finite_since = step if self.not_finite_since is None else self.not_finite_since
 
+    def _forget(self, step: int) -> None:
+        """Forget the evaluation of a step that a later session has made again."""
+        del self._rows[-len(fields(EvalColumns)) :]
+        self.borders = [min(border, len(self._rows) // len(fields(EvalColumns))) for border in self.borders]
+        for columns in self.sets.values():
+            if columns.step and columns.step[-1] == step:
+                columns.step.pop(), columns.loss.pop()
+
+    def _measure(self, event: dict[str, Any], step: int) -> None:
+        """Begin anew with the losses of the sets that are measured otherwise from here on."""
+        self.measured_otherwise.add(MeasureChange(step=step, sets=event["sets"], reason=event["reason"]))
+        if "val" in event["sets"]:
+            self.borders.append(len(self._rows) // len(fields(EvalColumns)))
+        for name in event["sets"]:
+            self.sets.pop(f"eval_{name}", None)
+        self._keys = []
+
     def _live(self, name: str, event: dict[str, Any], step: int) -> None:
         """Take in what is live of an event, but for evaluations."""
         if name == "step":
@@ -179,6 +216,8 @@ class RunHistory:
             self.gold.blocked_by[guard if guard in GUARDS else "other"] += 1
             loss = event["val_loss"] if isfinite(event["val_loss"]) else None
             self.gold.blocked.add(Blocked(step=step, loss=loss, reason=event["reason"]))
+        elif name == "gold_remeasured":
+            self._measure(event, step)
         elif name == "batch_skipped":
             self.skipped_batches += 1
         elif name == "output_lost":

@@ -2,7 +2,7 @@
 
 import re
 
-from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint
+from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint, GoldRemeasured
 from mypt.units import count, duration
 
 
@@ -22,6 +22,24 @@ def eval_lines(event: Eval, max_iters: int, eta_seconds: float) -> tuple[str, st
     losses = {**event.eval_sets(), "train": event.train_loss}
     second = f"  val {event.val_loss:.4f} | lr {event.lr:.2e} | phase: {event.phase}"
     return first, second + "".join(f" | {name} {loss:.4f}" for name, loss in losses.items() if loss is not None)
+
+
+def remeasured_lines(event: GoldRemeasured) -> list[str]:
+    """The lines on what is measured otherwise from the start of a session on."""
+    lines = [
+        f"From step {event.iter} on losses are measured otherwise, so they do not compare with those before: "
+        f"{event.reason}."
+    ]
+    if event.val_loss is not None and event.old_val_loss is not None:
+        lines.append(
+            f"Gold, of step {event.gold_step}, was measured anew: its val loss was {event.old_val_loss:.4f} and is "
+            f"{event.val_loss:.4f}."
+        )
+    elif "val" in event.sets and event.gold_step is not None:
+        lines.append(f"The gold bundle of step {event.gold_step} is not there to be measured anew: gold begins anew.")
+    if others := [name for name in event.sets if name != "val"]:
+        lines.append(f"The baseline of {', '.join(others)} is measured anew.")
+    return lines
 
 
 def gold_line(event: GoldCheckpoint | GoldBlocked) -> str:

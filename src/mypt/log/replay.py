@@ -15,19 +15,26 @@ from mypt.schema.files.state import TrainingState
 
 @dataclass(frozen=True)
 class Branch:
-    """How far a run's log led to one bundle, where others go on from it: up to this step of this session."""
+    """How far a run's log led to one bundle, where others go on from it: up to this step of this session.
+
+    Attributes:
+        sessions: those that the bundle's record knows by number; of the ones between them nothing was saved.
+    """
 
     attempt: int
     step: int
+    sessions: frozenset[int] = frozenset()
 
     @classmethod
     def to(cls, state: TrainingState) -> "Branch":
         """The branch that ends in a bundle, by its record."""
-        return cls(state.attempt, state.step)
+        return cls(state.attempt, state.step, frozenset(s.attempt for s in state.sessions if s.attempt is not None))
 
     def holds(self, event: dict[str, Any]) -> bool:
         """Whether an event happened on the way to the bundle."""
         attempt = event.get("attempt")
+        if attempt is not None and attempt > min(self.sessions, default=attempt) and attempt not in self.sessions:
+            return False
         if attempt is not None and attempt != self.attempt:
             return bool(attempt < self.attempt)
         return step_of(event) <= self.step

@@ -169,17 +169,18 @@ def _from_log(run: RunRecord, path: Path, run_id: str | None, upto: Branch | Non
     if found.start and not run.architecture:
         run.architecture, run.training = dict(found.start["model"]), _chosen(found.start["config"])
         run.changed = changed_between(found.sessions)
-    if found.last is None or found.best is None:
+    if found.last is None:
         run.missing.append(f"{path} has no evaluation of this run.")
         return run
+    run.missing += found.remarks
     if found.not_finite.count:
         run.missing.append(_not_finite_told(found.not_finite))
     run.gold, run.blocked, run.phases, run.curve = found.gold, found.blocked, found.phases, found.curve.all()
     run.steps = _placed(found.steps.all(), found.first_step, run.curve)
     told = {name: value for name, value in run.results.items() if value is not None}
-    best, last = found.best, found.last
+    best, last = found.best or {}, found.last
     run.results = {
-        "step": last["iter"], "tokens": last["tokens_processed"], "best_val_loss": best["val_loss"],
+        "step": last["iter"], "tokens": last["tokens_processed"], "best_val_loss": best.get("val_loss"),
         "best_val_se": best.get("val_se"), "final_val_loss": last["val_loss"], "final_val_se": last.get("val_se"),
         "best_val_bpb": best.get("val_bpb"), "final_val_bpb": last.get("val_bpb"), **told,
         **{key: last[key] for key in eval_sets(last)},
@@ -215,8 +216,13 @@ class _Thinned(Generic[T]):
         self._count, self._stride = 0, 1
         self._last: T | None = None
 
-    def add(self, item: T) -> None:
-        """Take in the next item."""
+    def add(self, item: T, instead: bool = False) -> None:
+        """Take in the next item, or one in place of the last."""
+        if instead and self._last is not None:
+            if self._kept[-1] is self._last:
+                self._kept[-1] = item
+            self._last = item
+            return
         if self._count % self._stride == 0:
             self._kept.append(item)
         self._last = item
@@ -244,6 +250,7 @@ class _LiveEvents:
         self.blocked: list[int] = []
         self.phases: list[tuple[str, int]] = []
         self.not_finite = Few[int]()
+        self.remarks: list[str] = []
         self.curve = _Thinned[CurvePoint]()
         self.steps = _Thinned[tuple[int, float]]()
         self._before = self._elapsed = 0.0
@@ -265,12 +272,22 @@ class _LiveEvents:
             self.gold.append(event["iter"])
         elif name == "gold_blocked":
             self.blocked.append(event["iter"])
+        elif name == "gold_remeasured":
+            self._measured_otherwise(event)
         elif name == "phase_switch":
             self.phases.append((event["new_phase"], event["iter"]))
         elif name == "training_complete":
             self.complete = event
 
+    def _measured_otherwise(self, event: Facts) -> None:
+        self.remarks.append(
+            f"From step {event['iter']:,} on losses are measured otherwise than before: {event['reason']}."
+        )
+        if "val" in event["sets"]:
+            self.best = None
+
     def _eval(self, event: Facts) -> None:
+        again = self.last is not None and self.last["iter"] == event["iter"]
         self.last = event
         if losses_not_finite(event):
             self.not_finite.add(event["iter"])
@@ -284,7 +301,8 @@ class _LiveEvents:
                 val_loss=_finite(event["val_loss"]),
                 train_loss=_finite(event.get("train_loss")),
                 lr=event.get("lr"),
-            )
+            ),
+            instead=again,
         )
 
 

@@ -42,7 +42,8 @@ def summarize(path: Path, run_id: str | None = None, bundle: Path | None = None,
         history.add(event, is_live)
     evals, end, sessions = history.evals(), history.end, history.sessions
     tokens, gold = int(evals.tokens[-1]) if evals else 0, history.gold
-    train = _losses(evals.step, evals.train)
+    alike = evals.since(history.borders[-1]) if history.borders and history.borders[-1] < len(evals) else evals
+    train = _losses(alike.step, alike.train)
     writer = writer_of(bundle)
     state: State = sessions[-1].end or ("unfinished" if upto else _without_end(writer))
     return Summary(
@@ -63,12 +64,12 @@ def summarize(path: Path, run_id: str | None = None, bundle: Path | None = None,
             saving_s=end.get("save_s"),
         ),
         tokens_per_s=_rates(evals, {i for i, s in enumerate(sessions, 1) if s.start_step == 0}, end),
-        val_loss=_losses(evals.step, evals.val, evals.se),
+        val_loss=_losses(alike.step, alike.val, alike.se),
         train_loss=None if train.best is None else train,
         eval_sets={key.removeprefix("eval_"): _losses(s.step, s.loss) for key, s in history.sets.items() if s.step},
         phases=history.phases,
         gold=replace(gold, blocked_by={guard: times for guard, times in gold.blocked_by.items() if times}),
-        signs=find_anomalies(evals, history.skipped_batches, history.not_finite, history.outputs_lost),
+        signs=find_anomalies(evals, history),
         passed_over=replay.skipped,
         advice=[*_advice(history, evals), *_going_on(history, state, bundle)],
         curve=_curve(evals),

@@ -94,14 +94,16 @@ class Verdict:
 class _Comparison(Observer):
     """Watches the trainer and compares each evaluation with the log."""
 
-    recorded: dict[int, dict[str, Any]]
+    recorded: dict[tuple[int | None, int], dict[str, Any]]
+    """By session and step, and by step alone, where the last one counts."""
     to: ReproduceObserver
     rows: list[Compared] = field(default_factory=list)
+    session: int | None = None
 
     def evaluated(self, event: Eval, max_iters: int, eta_seconds: float) -> None:
         """Compare."""
         del max_iters, eta_seconds
-        was = self.recorded.get(event.iter, {})
+        was = self.recorded.get((self.session, event.iter), {})
         made = event.model_dump()
         row = Compared(event.iter, was.get("val_loss"), made["val_loss"], was.get("train_loss"), made["train_loss"])
         self.rows.append(row)
@@ -156,10 +158,11 @@ def reproduce(
     return Verdict(comparison.rows, last, whole, same, hashes, differences, left_out)
 
 
-def _logged(log: Path | None, state: TrainingState) -> dict[int, dict[str, Any]]:
-    """The evaluations that the run logged, by step; none where its log is gone."""
+def _logged(log: Path | None, state: TrainingState) -> dict[tuple[int | None, int], dict[str, Any]]:
+    """The evaluations that the run logged, as `_Comparison` wants them; none where its log is gone."""
     try:
-        return {e["iter"]: e for e in live_evals(log, state.run_id, Branch.to(state))} if log else {}
+        events = list(live_evals(log, state.run_id, Branch.to(state))) if log else []
+        return {(session, e["iter"]): e for e in events for session in (None, e.get("attempt"))}
     except InputError:
         return {}
 
@@ -184,7 +187,7 @@ def _run_sessions(
     progress, restore = Progress(), None
     sessions = zip(state.sessions, data, ends, owed, strict=True)
     for number, (session, own, end, owing) in enumerate(sessions, start=1):
-        if session.start_step > last or (session.start_step == last and not session.evaluation_owed):
+        if session.start_step > last or (session.start_step == last and not session.begins_by_measuring):
             break
         begun = TrainingState(
             step=session.start_step,
@@ -199,6 +202,7 @@ def _run_sessions(
         if session.training_config.torch_compile == "on":
             trainer.stepper.loss = CompiledLoss(model, comparison.notice)
         trainer.stop.at_step, trainer.stop.owing = min(end, last), owing and end <= last
+        comparison.session = session.attempt
         comparison.to.begun(session.start_step, min(end, last), trainer.stepper.tokens_per_step)
         progress = trainer.run().state.progress
         restore = partial(_hand_over, trainer.stepper)

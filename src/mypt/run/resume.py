@@ -122,7 +122,7 @@ def resume_session(
             "attempt": max(state.attempt, latest_session(going_on.log_file, state.run_id)),
         }
     )
-    state = open_session(state, training, now, command)
+    state = open_session(state, training, now, loaded.model.config, data, command)
     log = RunLog(going_on.log_file, state.run_id, state.attempt)
     return assemble(loaded.model, data, state, observer, checkpoint=manager, log=log, restore=source.load_optimizer)
 

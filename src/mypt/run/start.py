@@ -52,7 +52,7 @@ def start_session(
             "config_file": str(settings.config_file) if settings.config_file else None,
         }
     )
-    state = open_session(state, training, environment(device), command)
+    state = open_session(state, training, environment(device), config, data, command)
     log = RunLog(log_file, state.run_id, state.attempt)
     return assemble(model, data, state, observer, checkpoint=manager, log=log)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from mypt.checkpoint.lineage import role_of
 from mypt.checkpoint.manifest import MANIFEST_FILE, check_file, read_manifest
 from mypt.checkpoint.tensors import load_tensors, torch_dtype
 from mypt.errors import InputError, MyptError
-from mypt.log.replay import Branch, live_evals
+from mypt.log.replay import Branch, Replay
 from mypt.model.network import Network
 from mypt.run.data.unchanged import DataChecks
 from mypt.schema.files.state import TrainingState
@@ -205,7 +205,7 @@ def _log(bundle: _Bundle) -> str:
     if not log.is_file():
         raise _UncheckedError(f"{log} is not here")
     try:
-        losses = [e["val_loss"] for e in live_evals(log, state.run_id, Branch.to(state))]
+        losses, since = _logged_losses(log, state)
     except InputError as error:
         raise _UncheckedError(error.what.rstrip(".")) from error
     if not losses or state.progress.last_val_loss is None:
@@ -215,10 +215,22 @@ def _log(bundle: _Bundle) -> str:
         raise _FaultError(f"it was saved after a val loss of {recorded}")
     if recorded not in losses:
         raise _FaultError(f"{log} has no val loss of {recorded} up to step {state.step}")
-    best = min(filter(isfinite, losses))
+    best = min(filter(isfinite, since), default=inf)
     if state.progress.best_val_loss is not None and round(state.progress.best_val_loss, 6) > best:
         raise _FaultError(f"{log} has a better val loss, {best}, than the recorded best")
     return f"{len(losses)} evaluations up to step {state.step}"
+
+
+def _logged_losses(log: Path, state: TrainingState) -> tuple[list[float], list[float]]:
+    """The val losses that led to a bundle: all, and those since they were last measured otherwise than before."""
+    losses: list[float] = []
+    since = 0
+    for event in Replay(log, state.run_id, upto=Branch.to(state)).live():
+        if event["event"] == "eval":
+            losses.append(event["val_loss"])
+        elif event["event"] == "gold_remeasured" and "val" in event["sets"]:
+            since = len(losses)
+    return losses, losses[since:]
 
 
 def _gold(bundle: _Bundle) -> str:
@@ -234,7 +246,8 @@ def _gold(bundle: _Bundle) -> str:
     there = read_state(kept)
     if there.run_id == own.run_id and there.step > own.step and there.step == there.progress.gold.step:
         return f"step {there.step}, ahead of the run, which ended after this save and before its own"
-    if (there.run_id, there.step, there.progress.last_val_loss) != (own.run_id, gold.step, gold.val_loss):
+    known = [there.progress.last_val_loss, *(s.remeasured.val_loss for s in own.sessions if s.remeasured is not None)]
+    if (there.run_id, there.step) != (own.run_id, gold.step) or gold.val_loss not in known:
         raise _FaultError(f"{kept} is of step {there.step}, and the record says step {gold.step}")
     return f"step {gold.step}, val loss {gold.val_loss:.6f}"
 

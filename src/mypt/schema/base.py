@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
-OnResume = Literal["harmless", "trajectory", "refused"]
-"""Effect of changing a setting on resume: harmless, changes the trajectory, or refused."""
+OnResume = Literal["harmless", "gold", "trajectory", "refused"]
+"""Effect of changing a setting on resume: harmless, changes what becomes gold, changes the trajectory, or refused."""
 
 
 class Model(BaseModel):

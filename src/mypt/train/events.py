@@ -9,10 +9,8 @@ from mypt.schema.files.events import (
     Eval,
     GoldBlocked,
     GoldCheckpoint,
-    ModelRecord,
     OutputLost,
     PhaseSwitch,
-    RunConfigRecord,
     Step,
     TrainingComplete,
     TrainingStart,
@@ -20,6 +18,7 @@ from mypt.schema.files.events import (
     timestamp,
 )
 from mypt.schema.files.optimizer import REPLACED_SETTINGS
+from mypt.schema.files.run_config import ModelRecord, RunConfigRecord
 from mypt.schema.files.state import TrainingState
 from mypt.train.evaluation.gold import Decision
 from mypt.train.optim.optimizer import Optimizer

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mypt.errors import DivergedError
+from mypt.log.messages import remeasured_lines
 from mypt.log.writer import RunLog
 from mypt.model.cost import bundle_bytes
 from mypt.schema.files.events import Eval, Event, GoldBlocked, GoldCheckpoint, TrainingComplete
@@ -15,8 +16,10 @@ from mypt.train.device.choices import Choice
 from mypt.train.device.compile import CompiledLoss, choose
 from mypt.train.device.devices import hardware
 from mypt.train.evaluation.divergence import DIVERGED
-from mypt.train.evaluation.evaluate import Measured, evaluate
-from mypt.train.evaluation.gold import Losses, decide_gold
+from mypt.train.evaluation.evaluate import Measured, evaluate_sets
+from mypt.train.evaluation.gold import Losses, decide_gold, note_baselines
+from mypt.train.evaluation.measure import evaluates_first
+from mypt.train.evaluation.remeasure import take_over
 from mypt.train.keeper import Keeper
 from mypt.train.observer import Observer
 from mypt.train.optim.schedule import learning_rate_at
@@ -95,6 +98,7 @@ class Trainer:
         try:
             with self.keeper.saver, self.stepper.watched(self.stop.look):
                 try:
+                    self._take_over()
                     self._go_on()
                 except StopNow as stop:
                     stopped = stop.reason
@@ -108,15 +112,25 @@ class Trainer:
             raise
         return self._close(stopped)
 
+    def _take_over(self) -> None:
+        """See to it that gold is measured as this session measures."""
+        self._keep_time(self.done)
+        self.state, event = take_over(self.state, self.stepper, self.keeper.checkpoint, self.stop.look)
+        if event is not None:
+            self._log(event)
+            for line in remeasured_lines(event):
+                self.observer.notice(line)
+
     def _go_on(self) -> None:
-        """Make the evaluation that is owed, and then step after step up to max_iters.
+        """Make the evaluation that is owed or comes first, and then step after step up to max_iters.
 
         Raises:
             StopNow: the session is to end; what was begun is neither taken, nor logged, nor saved.
         """
         if self.state.evaluation_pending:
-            self._keep_time(self.done)
             self._evaluate(self.done)
+        elif self._evaluates_first():
+            self._evaluate(self.done, first=True)
         for step in range(self.done, self.training.max_iters):
             self._look_ahead(step)
             self._enter_phase(step)
@@ -228,14 +242,23 @@ class Trainer:
         evaluating = latest.get("evaluating", 0.0) if self._eval_due(step + 1) else 0.0
         self.stop.look_ahead(latest.get("training", 0.0) + evaluating)
 
-    def _evaluate(self, step: int) -> None:
+    def _evaluates_first(self) -> bool:
+        session, gold = self.state.sessions[-1], self.state.progress.gold
+        return session.evaluated_first or evaluates_first(self.state, gold, session.measures)
+
+    def _evaluate(self, step: int, first: bool = False) -> None:
         """Measure every set, log it, decide on gold, save; then tell.
 
+        Args:
+            step: steps done.
+            first: it is made before the first step of the session, for baselines alone: nothing becomes gold by it, and
+                nothing is saved.
+
         Raises:
-            StopNow: it was broken off; the state says that it is owed.
+            StopNow: it was broken off; the state says that it is owed, unless the next session begins with it anyway.
         """
         self.state = self.state.at_step(step, self.stepper.tokens_per_step)
-        self.state = self.state.model_copy(update={"evaluation_pending": True})
+        self.state = self.state.model_copy(update={"evaluation_pending": not first})
         if self.stop.owing and step == self.stop.at_step:
             raise StopNow("at_step")
         with self.clock.measure("evaluating"):
@@ -249,9 +272,10 @@ class Trainer:
         self.evals.append(event)
         self._log(event)
         sets = {name: measured[name].loss for name in self.stepper.data.eval_sets}
-        losses = Losses(val.loss, train.loss, sets, self.keeper.not_finite())
-        gold = self._decide_gold(step, losses)
-        if not losses.not_finite:
+        measures = self.state.sessions[-1].measures or {}
+        losses = Losses(val.loss, train.loss, sets, self.keeper.not_finite(), measures)
+        gold = self._decide_gold(step, losses, first)
+        if not first and not losses.not_finite:
             with self.clock.measure("saving"):
                 self.state = self.keeper.save(self.state)
         self.observer.evaluated(event, self.training.max_iters, self._eta())
@@ -270,15 +294,19 @@ class Trainer:
             done += 1
             self.observer.evaluating(done, total)
 
-        return {
-            name: evaluate(stepper.model, loader, split, self.training, stepper.precision, advance)
-            for name, (loader, split) in stepper.data.measured_sets().items()
-        }
+        return evaluate_sets(stepper.model, stepper.data, self.training, stepper.precision, progress=advance)
 
-    def _decide_gold(self, step: int, losses: Losses) -> GoldCheckpoint | GoldBlocked | None:
-        """Let the gold decision see this evaluation, and save and log the outcome."""
-        decision = decide_gold(self.state.progress.gold, step, losses, self.training)
-        self.state = self.state.with_progress(self.state.progress.model_copy(update={"gold": decision.state}))
+    def _decide_gold(self, step: int, losses: Losses, first: bool) -> GoldCheckpoint | GoldBlocked | None:
+        """Let the gold decision see this evaluation, and save and log the outcome; the first gives baselines alone."""
+        progress = self.state.progress
+        if first:
+            self.state = self.state.with_current(evaluated_first=True)
+        if first and not losses.not_finite:
+            noted = note_baselines(progress.gold, losses)
+            self.state = self.state.with_progress(progress.model_copy(update={"gold": noted}))
+            return None
+        decision = decide_gold(progress.gold, step, losses, self.training)
+        self.state = self.state.with_progress(progress.model_copy(update={"gold": decision.state}))
         if decision.kind == "gold":
             with self.clock.measure("saving"):
                 self.state = self.keeper.save_gold(self.state)

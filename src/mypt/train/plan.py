@@ -41,6 +41,7 @@ class Plan:
         disk_free: bytes free where they go.
         step_s: measured seconds a step.
         eval_s: estimated seconds an evaluation, from a measured batch of it.
+        beforehand: evaluations before the first step.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Plan:
     disk_free: int
     step_s: float
     eval_s: float
+    beforehand: int = 0
 
     @property
     def data(self) -> DataRecord | None:
@@ -97,9 +99,9 @@ class Plan:
 
     @property
     def evaluations(self) -> int:
-        """Evaluations to go, with the one at the end."""
+        """Evaluations to go, with those before the first step and the one at the end."""
         done, last = self.first_step // self.training.eval_interval, self.training.max_iters
-        return -(-last // self.training.eval_interval) - done
+        return self.beforehand + -(-last // self.training.eval_interval) - done
 
     @property
     def training_s(self) -> float:

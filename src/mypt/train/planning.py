@@ -8,6 +8,7 @@ from mypt.checkpoint.manager import CheckpointManager
 from mypt.errors import StorageError
 from mypt.model.cost import disk_needed, parameter_count, training_memory
 from mypt.train.benchmark_step import time_step
+from mypt.train.evaluation.measure import measured_beforehand
 from mypt.train.observer import Observer
 from mypt.train.plan import Plan
 from mypt.train.step import Stepper
@@ -31,6 +32,7 @@ def plan_run(stepper: Stepper, name: str, out_dir: Path, observer: Observer) -> 
         disk_free=_free_bytes(out_dir),
         step_s=timing.step_s,
         eval_s=batches * timing.eval_batch_s,
+        beforehand=measured_beforehand(stepper.session, stepper.data.primary.record, config),
     )
 
 

@@ -17,7 +17,8 @@ from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.device.async_check import AsyncCheck
 from mypt.train.device.async_save import AsyncSaver
-from mypt.train.device.precision import Precision
+from mypt.train.device.precision import Precision, precision_in_effect
+from mypt.train.evaluation.measure import measures_of
 from mypt.train.keeper import Keeper
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
@@ -136,9 +137,23 @@ def first_state(training: TrainingConfig, data: RunData, name: str | None, log_f
 
 
 def open_session(
-    state: TrainingState, training: TrainingConfig, environment: Environment, command: tuple[str, ...] = ()
+    state: TrainingState,
+    training: TrainingConfig,
+    environment: Environment,
+    config: GPTConfig,
+    data: RunData,
+    command: tuple[str, ...] = (),
 ) -> TrainingState:
-    """The state in which a session with these settings takes over at the state's step."""
+    """The state in which a session takes over at the state's step.
+
+    Args:
+        state: as the session before left it.
+        training: the settings.
+        environment: what the session runs on.
+        config: the architecture.
+        data: what is trained on and measured.
+        command: the words of the call.
+    """
     training = training.model_copy(update={"start_step": state.step})
     session = SessionRecord(
         start_step=state.step,
@@ -149,6 +164,13 @@ def open_session(
         git_commit=_git_commit(),
         eval_sets=state.eval_sets,
         evaluation_owed=state.evaluation_pending,
+        measures=measures_of(
+            data.primary.record,
+            {name: loader.record for name, loader in data.eval_sets.items()},
+            config,
+            training,
+            precision_in_effect(training, config.device),
+        ),
     )
     return state.with_session(session).model_copy(
         update={

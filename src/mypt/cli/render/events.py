@@ -12,11 +12,11 @@ from mypt import units
 from mypt.cli.render.tables import columns_table
 from mypt.log.liveness import PATIENCE_S, PATIENT_GAPS, Writer, seconds_since, writer_of
 from mypt.log.locate import FoundLog
-from mypt.log.messages import eval_lines, gold_line
+from mypt.log.messages import eval_lines, gold_line, remeasured_lines
 from mypt.log.reader import whole_bytes
 from mypt.log.replay import Replay
 from mypt.log.tail import CLOSING_EVENTS, follow
-from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint
+from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint, GoldRemeasured
 
 CRASHED = "The run ended without a word: no process writes it any more."
 
@@ -96,6 +96,8 @@ class Follower:
                 yield gold_line(GoldCheckpoint.model_validate(event))
             case "gold_blocked":
                 yield gold_line(GoldBlocked.model_validate(event))
+            case "gold_remeasured":
+                yield from remeasured_lines(GoldRemeasured.model_validate(event))
             case "training_stopped":
                 yield f"Training stopped at step {event['iter']} ({event['reason']})."
             case "training_complete":
@@ -113,5 +115,5 @@ def _what(event: dict[str, Any]) -> list[str]:
     if event["event"] == "training_start":
         config = event["config"]
         return [f"to step {config['max_iters']:,}", *(f"{n} {config[n]}" for n in ("learning_rate",) if n in config)]
-    left_out = {"event", "iter", "timestamp", "run_id", "attempt", "progress_pct", "windows", "started_at"}
+    left_out = {"event", "measures", "iter", "timestamp", "run_id", "attempt", "progress_pct", "windows", "started_at"}
     return [f"{n} {v}" for n, v in event.items() if n not in left_out and v is not None]

@@ -146,6 +146,9 @@ def _signs(s: Summary) -> Iterator[tuple[str, str]]:
         yield "no number", f"{_times(signs.losses_not_finite)} a loss was not finite: {where}"
     if signs.outputs_lost:
         yield "output", f"{_times(signs.outputs_lost)} it could not be shown to the end; the log has all of it"
+    if signs.measured_otherwise.count:
+        where = "; ".join(f"from step {p.step:,} on, {p.reason}" for p in _ends(signs.measured_otherwise))
+        yield "measure", f"losses do not compare with those before: {where}"
     if passed.total:
         kinds = f"{passed.torn:,} torn, {passed.foreign:,} foreign, {passed.binary:,} binary"
         yield "lines", f"{passed.total:,} of the log passed over: {kinds}"

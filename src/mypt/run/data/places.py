@@ -90,8 +90,13 @@ def moves(before: TrainingState, after: TrainingState) -> list[Change]:
         for _, was, now in pairs
         if was and now and was.metadata_sha256 and now.metadata_sha256
     ]
-    changes.append(Change("eval_sets", *_shown_sets(before, after), "harmless"))
+    same = _fingerprints(before) == _fingerprints(after)
+    changes.append(Change("eval_sets", *_shown_sets(before, after), "harmless" if same else "gold"))
     return [change for change in changes if change.recorded != change.now]
+
+
+def _fingerprints(state: TrainingState) -> dict[str, str]:
+    return {name: record.fingerprint for name, record in state.eval_sets.items()}
 
 
 def _shown_sets(before: TrainingState, after: TrainingState) -> tuple[dict[str, str], dict[str, str]]:

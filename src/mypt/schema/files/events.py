@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, PlainSerializer, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from mypt.schema.base import Model
+from mypt.schema.files.gold import Measure
+from mypt.schema.files.run_config import ModelRecord, RunConfigRecord
 
 
 def _rounded(digits: int) -> PlainSerializer:
@@ -87,62 +89,6 @@ def _has_long_number(value: object) -> bool:
     if isinstance(value, list):
         return any(map(_has_long_number, value))
     return isinstance(value, int) and value not in WHOLE_NUMBERS
-
-
-class RunConfigRecord(Model):
-    """`config` of `training_start`: the settings in force; `warmup_iters` as a count, `use_amp` as in effect."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
-
-    max_iters: int
-    start_step: int
-    learning_rate: float
-    warmup_iters: int
-    grad_clip: float
-    grad_accum_steps: int
-    batch_size: int
-    block_size: int
-    tokens_per_step: int
-    eval_interval: int
-    eval_iters: int
-    use_amp: bool
-    amp_dtype: str
-    config_file: str | None
-    dataset_dir: str | None
-    input_file: list[str] | None = None
-    tokenization: str | None = None
-    sampling: str | None = None
-    lr_schedule: str | None = None
-    weight_decay: float | None = None
-    dropout: float | None = None
-    seed: int | None = None
-    preset: str | None = None
-    optimizer: str | None = None
-    rows_at_once: int | None = None
-    torch_compile: str | None = None
-    torch_compile_reason: str | None = None
-    amp_reason: str | None = None
-    muon_dtype: str | None = None
-    min_lr: float | None = None
-    beta1: float | None = None
-    beta2: float | None = None
-    device: str | None = None
-    init_from_model: str | None = None
-
-
-class ModelRecord(Model):
-    """`model` of `training_start`."""
-
-    total_params: int
-    n_layer: int
-    n_head: int
-    n_embd: int
-    pos_encoding: str
-    mlp_type: str
-    norm_type: str
-    vocab_size: int | None = None
-    tie_weights: bool | None = None
-    bias: bool | None = None
 
 
 class TrainingStart(Event):
@@ -293,6 +239,29 @@ class GoldBlocked(Event):
     reason: str
 
 
+class GoldRemeasured(Event):
+    """Written at the start of a session in which losses are measured otherwise than before: they do not compare.
+
+    Attributes:
+        sets: those of which it is so; `val` stands for the val loss, and with it for gold.
+        gold_step: step of the gold checkpoint until then; None if there was none, or the val loss is not concerned.
+        old_val_loss: its val loss as it was measured before.
+        val_loss: its val loss as it is measured from here on; None if gold begins anew.
+        reason: what is other, for people.
+        measures: what each of these sets is measured with from here on.
+    """
+
+    event: Literal["gold_remeasured"] = "gold_remeasured"
+    iter: int
+    timestamp: str
+    sets: list[str]
+    gold_step: int | None
+    old_val_loss: Loss | None
+    val_loss: Loss | None
+    reason: str
+    measures: dict[str, Measure]
+
+
 class TrainingStopped(Event):
     """Written when a session ends early: by a signal or a time limit, with everything saved, or as it diverged.
 
@@ -339,6 +308,7 @@ EVENTS: dict[str, type[Event]] = {
     "phase_switch": PhaseSwitch,
     "gold_checkpoint": GoldCheckpoint,
     "gold_blocked": GoldBlocked,
+    "gold_remeasured": GoldRemeasured,
     "training_complete": TrainingComplete,
     "training_stopped": TrainingStopped,
     "batch_skipped": BatchSkipped,

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from mypt.schema.base import Record
+from mypt.schema.files.gold import GoldState, Measure, Remeasured
 from mypt.schema.files.optimizer import REPLACED_SETTINGS, OptimizerRecord
 from mypt.schema.settings.data import Sampling, Tokenization
 from mypt.schema.settings.training import TrainingConfig
@@ -94,24 +95,6 @@ class ParentRecord(Record):
     weights_sha256: str
 
 
-class GoldState(Record):
-    """State of the gold decision.
-
-    Attributes:
-        step: step of the gold checkpoint; None until there is one.
-        val_loss: val loss of the gold checkpoint.
-        last_val_loss: val loss of the latest evaluation.
-        consecutive_rises: number of latest evaluations in a row whose val loss was higher than the previous one.
-        baseline: loss of each additional eval set at its first evaluation.
-    """
-
-    step: int | None = None
-    val_loss: float | None = None
-    last_val_loss: float | None = None
-    consecutive_rises: int = 0
-    baseline: dict[str, float] | None = None
-
-
 class Progress(Record):
     """Progress of a run, carried over on resume.
 
@@ -120,7 +103,7 @@ class Progress(Record):
         last_train_loss: train loss of the latest evaluation, nats per token.
         last_val_loss: val loss of the latest evaluation, nats per token.
         last_val_bpb: the same in bits per byte.
-        best_val_loss: lowest val loss so far.
+        best_val_loss: lowest val loss so far, of those measured as the latest.
         best_val_bpb: the same in bits per byte.
         best_step: step of the lowest val loss.
         gold: state of the gold decision.
@@ -175,6 +158,11 @@ class SessionRecord(Record):
         git_commit: git commit of the working folder, with `+` if files were modified; None outside git.
         eval_sets: additional eval sets, by name.
         evaluation_owed: True if it began with the evaluation of its first step that the session before it owed.
+        evaluated_first: True if it began with an evaluation that gave eval sets their baselines and decided nothing.
+        measures: what it measured losses with, by set, `val` among them; None in older records, whose gold compared
+            all losses.
+        remeasured: losses of the gold checkpoint by a measure that is new with it; None if that of val is not.
+        attempt: number of the session in the log; None in older records.
     """
 
     start_step: int
@@ -185,6 +173,15 @@ class SessionRecord(Record):
     git_commit: str | None = None
     eval_sets: dict[str, DataRecord] = {}
     evaluation_owed: bool = False
+    evaluated_first: bool = False
+    measures: dict[str, Measure] | None = None
+    remeasured: Remeasured | None = None
+    attempt: int | None = None
+
+    @property
+    def begins_by_measuring(self) -> bool:
+        """Whether it measured something before its first step, so that it counts even if it took none."""
+        return self.evaluation_owed or self.evaluated_first or self.remeasured is not None
 
 
 class TrainingState(Record):
@@ -288,14 +285,21 @@ class TrainingState(Record):
     def with_settings(self, **changes: object) -> "TrainingState":
         """The state with changed settings of the current session."""
         training = self.training_config.model_copy(update=changes)
+        return self.model_copy(update={"training_config": training}).with_current(training_config=training)
+
+    def with_current(self, **changes: object) -> "TrainingState":
+        """The state with a changed record of the current session."""
         *earlier, session = self.sessions
-        sessions = (*earlier, session.model_copy(update={"training_config": training}))
-        return self.model_copy(update={"training_config": training, "sessions": sessions})
+        return self.model_copy(update={"sessions": (*earlier, session.model_copy(update=changes))})
 
     def with_session(self, session: SessionRecord) -> "TrainingState":
         """The state after a new session starts at this step; an earlier one counts if it has trained or evaluated."""
-        made = not self.evaluation_pending
-        previous = tuple(s for s in self.sessions if s.start_step < self.step or (s.evaluation_owed and made))
-        return self.model_copy(
-            update={"sessions": (*previous, session), "attempt": self.attempt + 1 if self.sessions else 1}
-        )
+        previous = tuple(s for s in self.sessions if s.start_step < self.step or self._counts(s))
+        attempt = self.attempt + 1 if self.sessions else 1
+        session = session.model_copy(update={"attempt": attempt})
+        return self.model_copy(update={"sessions": (*previous, session), "attempt": attempt})
+
+    def _counts(self, session: SessionRecord) -> bool:
+        """Whether a session that took no step did anything: an evaluation that is still owed it did not make."""
+        measured = session.evaluated_first or session.remeasured is not None
+        return measured or (session.evaluation_owed and not self.evaluation_pending)

@@ -86,12 +86,12 @@ class DataPlaces(Section):
         on_resume="harmless", names=("--phase",),
     )  # fmt: skip
     eval_dataset_dir: str | None = setting(
-        None, "Additional eval set, named general: a folder of shards or a text file.", on_resume="harmless"
+        None, "Additional eval set, named general: a folder of shards or a text file.", on_resume="gold"
     )
     eval_sets: dict[str, str] = setting(
         {}, "Additional eval sets, each NAME=PATH of a folder of shards or a text file; repeat for several. A recorded "
         "one is left out from here on by NAME= without a path.",
-        on_resume="harmless", names=("--eval-set",),
+        on_resume="gold", names=("--eval-set",),
     )  # fmt: skip
 
     @field_validator("input_file", mode="before")

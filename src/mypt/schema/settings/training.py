@@ -17,10 +17,10 @@ class TrainingConfig(Section):
         1000, "Step to train to, counted from the start of the run.",
         unit="steps", on_resume="trajectory", gt=0,
     )  # fmt: skip
-    eval_interval: int = setting(50, "Evaluate and save every N steps.", unit="steps", on_resume="harmless", gt=0)
+    eval_interval: int = setting(50, "Evaluate and save every N steps.", unit="steps", on_resume="gold", gt=0)
     eval_iters: int = setting(
         200, "Batches per evaluation of a split; fewer if the split is smaller.",
-        unit="batches", on_resume="harmless", gt=0,
+        unit="batches", on_resume="gold", gt=0,
     )  # fmt: skip
     learning_rate: float = setting(
         3e-4, "Peak learning rate, reached after warmup.", on_resume="trajectory", gt=0, names=("--lr",)
@@ -97,7 +97,7 @@ class TrainingConfig(Section):
 
     eval_seed: int = setting(
         2357, "Random seed for the choice of eval windows, if a set has more than eval_iters batches.",
-        on_resume="harmless", ge=0, lt=2**63,
+        on_resume="gold", ge=0, lt=2**63,
     )  # fmt: skip
     save_interval: int | None = setting(
         None, "Also save every N steps.", unit="steps", on_resume="harmless", gt=0,
@@ -131,15 +131,16 @@ class TrainingConfig(Section):
 
     gold_overfit_ratio: float = setting(
         5.0, "Block gold while the val loss exceeds this multiple of the train loss.",
-        on_resume="harmless", gt=0,
+        on_resume="gold", gt=0,
     )  # fmt: skip
     gold_consec_rises: int = setting(
         2, "Block gold if the val loss rose at this many evaluations in a row before the improvement.",
-        unit="evaluations", on_resume="harmless", gt=0,
+        unit="evaluations", on_resume="gold", gt=0,
     )  # fmt: skip
     gold_eval_regression: float = setting(
-        0.2, "Block gold while the loss on any additional eval set exceeds its first value by more than this fraction.",
-        unit="fraction", on_resume="harmless", gt=0,
+        0.2, "Block gold while the loss on any additional eval set exceeds its first value, measured before the first "
+        "step, by more than this fraction.",
+        unit="fraction", on_resume="gold", gt=0,
     )  # fmt: skip
 
     @model_validator(mode="before")

@@ -10,6 +10,11 @@ from mypt.checkpoint.tensors import torch_dtype
 from mypt.schema.settings.training import TrainingConfig
 
 
+def precision_in_effect(training: TrainingConfig, device: str) -> str:
+    """`fp32`, `bf16` or `fp16`: what the settings ask for, where the device has it."""
+    return training.amp_dtype if training.use_amp and has_hardware_for(device, training.amp_dtype) else "fp32"
+
+
 @dataclass
 class Precision:
     """How a session computes: plain fp32, or autocast with a loss scale where fp16 needs one.

@@ -1,7 +1,7 @@
 """The loss on fixed windows of a split, how far it can be trusted, and the same in bits per byte."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from mypt.model.losses import IGNORED
 from mypt.model.network import Network
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.device.precision import Precision
+from mypt.train.run_data import RunData
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,21 @@ def evaluate(
             "Make the dataset again with texts that have something to learn, or train without --use-loss-mask.",
         )
     return _summary(torch.cat(losses).double().cpu(), torch.cat(tokens).double(), text_bytes)
+
+
+def evaluate_sets(
+    model: Network,
+    data: RunData,
+    training: TrainingConfig,
+    precision: Precision,
+    names: Iterable[str] | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> dict[str, Measured]:
+    """Some of the sets of a run, by name; all that an evaluation looks at if none are named."""
+    sets = data.measured_sets()
+    return {
+        name: evaluate(model, sets[name][0], sets[name][1], training, precision, progress) for name in names or sets
+    }
 
 
 @torch.no_grad()

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mypt.schema.files.state import GoldState
+from mypt.schema.files.gold import GoldState, Measure
 from mypt.schema.settings.training import TrainingConfig
+from mypt.train.evaluation.measure import comparable
 
 
 @dataclass(frozen=True)
@@ -15,12 +16,14 @@ class Losses:
 
     Attributes:
         values: what else is not finite, such as `weights`.
+        measures: what the losses of `val` and of the sets were measured with; empty in sessions of older versions.
     """
 
     val: float
     train: float | None
     eval_sets: Mapping[str, float] = field(default_factory=dict)
     values: tuple[str, ...] = ()
+    measures: Mapping[str, Measure] = field(default_factory=dict)
 
     @property
     def not_finite(self) -> tuple[str, ...]:
@@ -52,15 +55,15 @@ def decide_gold(state: GoldState, step: int, losses: Losses, training: TrainingC
 
     The loss has to be lower than that of the gold checkpoint, and no guard may hold: overfitting, a rising trend
     before the dip, a regression on a further eval set. An evaluation of which anything is not finite is blocked
-    always; such a val loss counts as a rise. Folding this over the evaluations of a run gives the same decisions
-    wherever the run was stopped.
+    always; such a val loss counts as a rise. What was measured otherwise is compared with nothing. Folding this over
+    the evaluations of a run gives the same decisions wherever the run was stopped.
     """
-    baseline = _with_baselines(state.baseline or {}, losses.eval_sets)
+    state = _with_baselines(comparable(state, losses.measures), losses)
+    baseline = state.baseline or {}
     last, is_number = state.last_val_loss, math.isfinite(losses.val)
     worse = not is_number or (last is not None and losses.val > last)
     seen = state.model_copy(
         update={
-            "baseline": baseline,
             "consecutive_rises": state.consecutive_rises + 1 if worse else 0,
             "last_val_loss": losses.val if is_number else last,
         }
@@ -80,10 +83,33 @@ def decide_gold(state: GoldState, step: int, losses: Losses, training: TrainingC
     return Decision("gold", state.val_loss, None, gold)
 
 
-def _with_baselines(known: Mapping[str, float], losses: Mapping[str, float]) -> dict[str, float]:
-    """The known baselines that can be compared with, and for each other set its loss, once this can."""
-    found = (*losses.items(), *known.items())
-    return {name: loss for name, loss in found if 0 < loss < math.inf}
+def note_baselines(state: GoldState, losses: Losses) -> GoldState:
+    """Take what an evaluation before the first step tells: baselines of the sets that have none, and nothing else.
+
+    The next evaluation may lower them: where a run starts from random weights, its first losses are no measure.
+    """
+    known = comparable(state, losses.measures)
+    new = tuple(name for name in losses.eval_sets if name not in (known.baseline or {}))
+    return _with_baselines(known, losses).model_copy(update={"provisional": (*known.provisional, *new)})
+
+
+def _with_baselines(state: GoldState, losses: Losses) -> GoldState:
+    """The state after the losses of further sets were seen: each of those without a baseline has got one.
+
+    A loss that is 0 or no number cannot be compared with, so it is none, and the next one takes its place.
+    """
+    usable = {name: loss for name, loss in losses.eval_sets.items() if 0 < loss < math.inf}
+    baseline = {name: loss for name, loss in (state.baseline or {}).items() if 0 < loss < math.inf}
+    lower = {
+        name: loss for name, loss in usable.items() if name in state.provisional and loss < baseline.get(name, loss)
+    }
+    return state.model_copy(
+        update={
+            "baseline": {**usable, **baseline, **lower},
+            "provisional": tuple(name for name in state.provisional if name not in usable),
+            "measures": {**state.measures, **losses.measures},
+        }
+    )
 
 
 def _overfit(losses: Losses, training: TrainingConfig) -> str | None:
