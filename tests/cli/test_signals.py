@@ -35,7 +35,7 @@ AT = {
     "export-fp16, measuring": (["export-fp16", "done"], "mypt.run.export.evaluate"),
     "export-fp16, writing": (["export-fp16", "done"], "mypt.checkpoint.atomic._flush_tree"),
     "reproduce, a step": (["reproduce", "done"], "mypt.train.step.Stepper.micro_step"),
-    "reproduce, an evaluation": (["reproduce", "done"], "mypt.train.loop.evaluate"),
+    "reproduce, an evaluation": (["reproduce", "done"], "mypt.train.evaluation.evaluate.evaluate"),
     "verify": (["verify", "done"], "mypt.checkpoint.manifest.file_hash"),
     "inspect": (["inspect", "done"], "mypt.checkpoint.describe.read_state"),
     "compare": (["compare", "done", "done"], "mypt.log.run_record.Replay"),
