@@ -8,13 +8,14 @@ from typing import Any, Self
 
 import torch
 
-from mypt.checkpoint.family import check_bundle
+from mypt.checkpoint.family import check_place
 from mypt.checkpoint.layout import check_spelling, log_path, log_reference
 from mypt.checkpoint.lock import locked
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.data.loader import GPTDataLoader
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import ConflictError
+from mypt.log.locate import check_appendable
 from mypt.log.writer import RunLog
 from mypt.model.network import Network
 from mypt.schema.files.state import ParentRecord
@@ -146,6 +147,8 @@ class GPT(Network):
         if note := without_hardware(training, device):
             observer.notice(note)
         log = Path(log_file) if log_file else log_path(checkpoint.name) if checkpoint else None
+        if log is not None:
+            check_appendable(log)
         state = first_state(training, data, checkpoint.name if checkpoint else None, None)
         if checkpoint is not None:
             update = start_record(self, self.origin, optimizer)
@@ -175,7 +178,7 @@ def _check_free(checkpoint: CheckpointManager) -> None:
     check_spelling(checkpoint.path)
     family = checkpoint.family
     family.check_free_for_a_run(fresh=False)
-    check_bundle(family.path)
+    check_place(family.path)
     if checkpoint.exists():
         name = checkpoint.name
         raise ConflictError(

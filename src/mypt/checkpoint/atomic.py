@@ -96,7 +96,8 @@ def _marking(target: Path) -> Iterator[None]:
             f"{taken} is in the way of saving {target}, and no save of mypt has left it.",
             "Give it another name, or choose another place with --out-dir.",
         )
-    marker.touch()
+    marker.unlink(missing_ok=True)
+    marker.touch(exist_ok=False)  # which follows no link
     try:
         _flush(target.parent)
         yield

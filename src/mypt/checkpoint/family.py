@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mypt.checkpoint.atomic import copy_tree, real_path, remove, rename_noreplace, replacing, storage_errors
 from mypt.checkpoint.files import read_state, write_json
-from mypt.checkpoint.layout import CONFIG_FILE, FP16, GOLD, STATE_FILE, command, folder_reference, log_of, log_reference
+from mypt.checkpoint.layout import CONFIG_FILE, FP16, GOLD, STATE_FILE, command, folder_reference, log_reference
 from mypt.checkpoint.lineage import recorded_name
 from mypt.checkpoint.manifest import MANIFEST_FILE, file_hash, read_manifest, write_text
 from mypt.errors import BundleError, ConflictError
@@ -73,9 +73,9 @@ class Family:
         """
         left = []
         for path in (self.gold, self.fp16):
+            check_place(path)
             if not path.exists():
                 continue
-            check_bundle(path)
             state = record_of(path)
             if state is None or not self._made(path, state, run_id):
                 whose = "whose record cannot be read" if state is None else f"of {run_name(path)} at step {state.step}"
@@ -112,6 +112,17 @@ def check_bundle(path: Path) -> None:
             f"{path} is in the way, and is no bundle of mypt.",
             "Give it another name, or choose another one for the run.",
         )
+
+
+def check_place(path: Path) -> None:
+    """Make sure that a place is free for a bundle, or has one, before anything is done.
+
+    Raises:
+        ConflictError: something else is there, or a link that leads nowhere, as it may come with a folder.
+    """
+    if path.is_symlink() and not path.exists():
+        raise ConflictError(f"{path} is a link that leads nowhere.", "Remove the link, or choose another name.")
+    check_bundle(path)
 
 
 def check_nothing_added(path: Path) -> None:
@@ -187,12 +198,6 @@ def move_bundle(source: Path, target: Path, name: str, log: Path) -> None:
 def archived_log_path(log: Path, name: str, new_name: str) -> Path:
     """Path of a run's log once the run `name` is archived as `new_name`."""
     return log.with_name(log.name.replace(name, new_name, 1) if log.name.startswith(name) else f"{new_name}_{log.name}")
-
-
-def log_of_run(bundle: Path) -> Path | None:
-    """The log that a bundle's training state points to; None if there is none or it cannot be read."""
-    state = record_of(bundle)
-    return None if state is None else log_of(bundle, state)
 
 
 def record_of(bundle: Path) -> TrainingState | None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from mypt.checkpoint.atomic import read_consistently
 from mypt.checkpoint.layout import CONFIG_FILE, STATE_FILE, TOKENIZER_FILE
 from mypt.checkpoint.manifest import MANIFEST_FILE, check_file, damaged, read_manifest
+from mypt.regular import read_regular
 from mypt.schema.base import explain_validation
 from mypt.schema.files.state import TrainingState
 from mypt.schema.files.tokenizer import TokenizerFile
@@ -63,7 +64,7 @@ def _read(path: Path, model: type[_Model]) -> _Model:
     """Read a JSON file of a bundle, after checking its hash."""
     check_file(path)
     try:
-        return model.model_validate(json.loads(path.read_bytes()))
+        return model.model_validate(json.loads(read_regular(path)))
     except ValidationError as error:
         raise damaged(path, "is damaged: " + " ".join(explain_validation(error))) from error
     except (OSError, ValueError) as error:

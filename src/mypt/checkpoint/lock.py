@@ -13,6 +13,7 @@ from pathlib import Path
 from mypt.checkpoint.atomic import clean_up, marked, real_path, storage_errors
 from mypt.checkpoint.layout import base_name
 from mypt.errors import BusyError
+from mypt.regular import open_regular, read_regular
 
 WAIT_S = 0.5
 """A reader that asks whether a lock is held has it for an instant; a writer waits that much longer."""
@@ -79,7 +80,7 @@ def holder(target: Path, *, held: bool | None = None) -> Holder | None:
     """
     held = any(map(_is_held, _lock_files(target))) if held is None else held
     try:
-        owner = json.loads(_owner_file(target).read_text(encoding="utf-8"))
+        owner = json.loads(read_regular(_owner_file(target)))
         pid, host, since = int(owner["pid"]), str(owner["host"]), str(owner["since"])
         alive = True if held else False if host == platform.node() else None
         return Holder(str(owner.get("name", "")), pid, host, since, alive)
@@ -137,7 +138,7 @@ def _is_held_on_posix(lock_file: Path) -> bool:
     import fcntl
 
     try:
-        with lock_file.open("rb") as file:
+        with open_regular(lock_file) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -170,4 +171,7 @@ def _owner_file(target: Path) -> Path:
 def _write_owner(target: Path) -> None:
     now = datetime.now().isoformat(timespec="seconds")
     owner = {"name": target.name, "pid": os.getpid(), "host": platform.node(), "since": now}
-    _owner_file(target).write_text(json.dumps(owner) + "\n", encoding="utf-8")
+    path = _owner_file(target)
+    path.unlink(missing_ok=True)
+    with path.open("x", encoding="utf-8") as file:  # which follows no link
+        file.write(json.dumps(owner) + "\n")

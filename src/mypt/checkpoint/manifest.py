@@ -8,6 +8,7 @@ from typing import Any
 
 from mypt.checkpoint.layout import FP16, GOLD, STATE_FILE, base_name, command
 from mypt.errors import BundleError
+from mypt.regular import open_regular, read_regular
 from mypt.schema.files.manifest import FileHash, Manifest
 
 MANIFEST_FILE = "manifest.json"
@@ -38,7 +39,7 @@ def _way_on(bundle: Path) -> str:
 def _is_whole(bundle: Path) -> bool:
     """Whether every file has the size that it was saved with, and every JSON file the content."""
     try:
-        files = _manifest((bundle / MANIFEST_FILE).read_bytes()).files.items()
+        files = _manifest(read_regular(bundle / MANIFEST_FILE)).files.items()
         return all(
             (bundle / name).stat().st_size == saved.bytes
             and (name.endswith(".pt") or file_hash(bundle / name) == saved)
@@ -56,7 +57,7 @@ def _is_of(bundle: Path, name: str, run_id: str | None) -> bool:
 def _record(bundle: Path) -> dict[str, Any]:
     """A training state as it stands in the file, for what can be read of one that may be damaged."""
     try:
-        state = json.loads((bundle / STATE_FILE).read_bytes())
+        state = json.loads(read_regular(bundle / STATE_FILE))
     except (OSError, ValueError, RecursionError):
         return {}
     return state if isinstance(state, dict) else {}
@@ -78,7 +79,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise damaged(path, "is missing")
     try:
-        return _manifest(path.read_bytes())
+        return _manifest(read_regular(path))
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(path, "is damaged") from error
 
@@ -119,5 +120,5 @@ def check_file(path: Path, *, content: bool = True) -> None:
 
 def file_hash(path: Path) -> FileHash:
     """Size and SHA-256 of a file."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return FileHash(bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from mypt.checkpoint.layout import TOKENIZER_FILE
 from mypt.data.tokens import Part, Tokens
 from mypt.errors import InputError
+from mypt.regular import open_regular, read_regular
 from mypt.schema.base import explain_validation
 from mypt.schema.files.dataset import METADATA_FILE, DatasetMetadata, ShardRecord
 from mypt.schema.files.tokenizer import GPT2_TOKENS, TokenizerFile
@@ -76,7 +77,13 @@ def open_shards(path: str | Path, *, eval_only: bool = False) -> Shards:
             f"The dataset folder {path} does not exist.", f"Make it with `mypt prepare INPUT... --out {path}`."
         )
     wanted: tuple[Split, ...] = ("val",) if eval_only else ("train", "val")
-    opened = _open_mypt(folder, wanted) if (folder / METADATA_FILE).is_file() else _open_plain(folder, wanted)
+    try:
+        opened = _open_mypt(folder, wanted) if (folder / METADATA_FILE).is_file() else _open_plain(folder, wanted)
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or folder} cannot be read: {error.strerror or error}.",
+            "Give a folder whose shards are files that you may read.",
+        ) from error
     empty = [split for split in wanted if not len(opened.splits[split])]
     if empty:
         raise InputError(
@@ -98,7 +105,7 @@ def read_dataset_file(path: Path, model: type[M]) -> M:
         InputError: it is missing or damaged.
     """
     try:
-        return model.model_validate_json(path.read_bytes())
+        return model.model_validate_json(read_regular(path))
     except (ValidationError, OSError) as error:
         reasons = explain_validation(error) if isinstance(error, ValidationError) else [f"{error.strerror or error}."]
         raise InputError(f"{path} cannot be read: {' '.join(reasons)}", "Make the dataset again.") from error
@@ -180,7 +187,7 @@ def _plain_part(path: Path) -> Part:
 
 def _llmc_tokens(path: Path) -> int | None:
     """Number of tokens according to llm.c's header; None without such a header."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         start = file.read(12)
     head = np.frombuffer(start, dtype="<i4") if len(start) == 12 else (0, 0, 0)
     return int(head[2]) if head[0] == LLMC_MAGIC else None
@@ -203,10 +210,10 @@ def _map(path: Path, dtype: np.dtype[Any], tokens: int, header: int = 0) -> Any:
 def _nanogpt_tokenizer(folder: Path) -> TokenizerFile:
     """The vocabulary in nanoGPT's meta.pkl, or GPT-2's if the folder has none."""
     path = folder / NANOGPT_VOCABULARY
-    if not path.is_file():
+    if not (path.exists() or path.is_symlink()):
         return TokenizerFile(token_kind="gpt2", vocab_size=GPT2_TOKENS)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             itos = _SafeUnpickler(file).load()["itos"]
         chars = tuple(str(itos[i]) for i in range(len(itos)))
         return TokenizerFile(token_kind="char", vocab_size=len(chars), chars=chars)
@@ -230,7 +237,7 @@ def _sample(folder: Path, files: list[Path]) -> str:
     for path in files:
         size = path.stat().st_size
         digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             for start in (0, max(0, size // 2 - PROBE_BYTES // 2), max(0, size - PROBE_BYTES)):
                 file.seek(start)
                 digest.update(file.read(PROBE_BYTES))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mypt.errors import InputError
+from mypt.regular import NotRegularError, read_regular
 from mypt.schema.files.state import SourceRecord
 
 SAMPLE = "sample: the language reference of Python {0.major}.{0.minor}"
@@ -76,6 +77,11 @@ def input_errors(path: str) -> Iterator[None]:
             f"The input {path} is a folder, not a file.",
             f"Give the files in it, each by its own --input-file, for example --input-file {path}/FILE.txt.",
         ) from error
+    except NotRegularError as error:
+        raise InputError(
+            f"The input {path} is a device, a pipe or a socket, not a file.",
+            f"Give a file; `{STDIN}` reads standard input.",
+        ) from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(
             f"The input file {path} is not a whole gzip file: {error}.", "Copy or download it again."
@@ -111,7 +117,7 @@ def _read_source(path: str) -> bytes:
         if path == STDIN:
             data = sys.stdin.buffer.read()
         else:
-            data = _download(path) if _is_url(path) else Path(path).expanduser().read_bytes()
+            data = _download(path) if _is_url(path) else read_regular(Path(path).expanduser())
         data = gzip.decompress(data) if path.endswith(".gz") else data
     if not data.strip():
         raise InputError(f"The input {path} is empty.", "Give a file with text in it.")

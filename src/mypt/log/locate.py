@@ -1,18 +1,21 @@
-"""Which log is meant: by its path, or by the name of the model."""
+"""Which log is meant, by its path or by the name of a model, and whether it may be written."""
 
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from mypt.checkpoint.family import record_of
 from mypt.checkpoint.files import read_state
 from mypt.checkpoint.layout import CONFIG_FILE, bundle_path, log_of, log_path
 from mypt.checkpoint.lineage import recorded_name, role_of
-from mypt.errors import BundleError, InputError, did_you_mean
-from mypt.log.replay import Branch
+from mypt.errors import BundleError, ConflictError, InputError, did_you_mean
+from mypt.log.reader import reading
+from mypt.log.replay import Branch, has_run
 from mypt.schema.files.state import TrainingState
 
 LOG_FOLDER = log_path("x").parent
 _END = log_path("").name
+_BEGINNING = b'{"event"'
 
 
 @dataclass(frozen=True)
@@ -66,3 +69,50 @@ def _log_of_bundle(log: Path, bundle: Path, state: TrainingState) -> FoundLog:
 def all_logs() -> list[Path]:
     """Every log in the folder where runs keep them, sorted."""
     return sorted(LOG_FOLDER.glob("*.jsonl"))
+
+
+def own_log(bundle: Path) -> Path | None:
+    """The log of a bundle's run, if its record can be read and names one that is this run's."""
+    state = record_of(bundle)
+    return log_of(bundle, state) if state is not None and _is_own(bundle, state) else None
+
+
+def check_recorded_log(bundle: Path, state: TrainingState) -> None:
+    """Make sure that the log which a record names is where logs of its run are kept, or holds events of the run.
+
+    Raises:
+        ConflictError: it may be any file.
+    """
+    if not _is_own(bundle, state):
+        raise ConflictError(
+            f"The record of {bundle} names the log {log_of(bundle, state)}, which holds nothing of this run.",
+            f"Give the log by --log-file, that one or `--log-file {log_path(bundle.name).as_posix()}`.",
+        )
+
+
+def check_appendable(log: Path) -> None:
+    """Make sure that events can be appended to a file without spoiling it.
+
+    Raises:
+        ConflictError: it is something else than a log.
+    """
+    reason = None
+    if log.is_symlink() and not log.exists():
+        reason = "is a link that leads nowhere"
+    elif log.exists() and not log.is_file():
+        reason = "is no regular file"
+    elif log.exists():
+        with reading(log) as file:
+            start = file.read(4096).lstrip()
+        reason = None if start.startswith(_BEGINNING) or not start else "is no log of mypt"
+    if reason:
+        raise ConflictError(f"{log} {reason}, and events would be appended to it.", "Give another --log-file.")
+
+
+def _is_own(bundle: Path, state: TrainingState) -> bool:
+    log = log_of(bundle, state)
+    if log is None:
+        return True
+    usual = [log_path(name) for name in (bundle.name, recorded_name(bundle, state))]
+    places = (bundle.absolute().parent.parent, Path.cwd())
+    return log in [place / path for place in places for path in usual] or has_run(log, state.run_id)

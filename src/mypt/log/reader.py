@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from mypt.errors import InputError
+from mypt.regular import open_regular
 from mypt.schema.files.events import EVENTS, unspelled
 
 SHAPES = 1024
@@ -93,7 +94,7 @@ def reading(path: Path) -> Iterator[BinaryIO]:
         InputError: it cannot be read.
     """
     try:
-        with path.open("rb", buffering=1 << 20) as log:
+        with open_regular(path, buffering=1 << 20) as log:
             yield log
     except OSError as error:
         raise InputError(

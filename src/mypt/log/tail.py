@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mypt.log.reader import LineParser, SkippedLines
+from mypt.log.reader import LineParser, SkippedLines, reading
 
 POLL_S = 0.5
 CLOSING_EVENTS = ("training_complete", "training_stopped")
@@ -24,7 +24,7 @@ def follow(
         silent_s: seconds for which it has said nothing yet.
     """
     parser, heard = LineParser(SkippedLines()), time.monotonic() - silent_s
-    with path.open("rb") as log:
+    with reading(path) as log:
         log.seek(offset)
         while True:
             is_over = over(time.monotonic() - heard)  # asked before the last look, so that no last word is missed

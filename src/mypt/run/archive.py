@@ -6,9 +6,10 @@ from itertools import count
 from pathlib import Path
 
 from mypt.checkpoint.atomic import copy_file, rename_noreplace
-from mypt.checkpoint.family import Family, archived_log_path, copy_bundle, log_of_run, move_bundle
+from mypt.checkpoint.family import Family, archived_log_path, copy_bundle, move_bundle
 from mypt.checkpoint.layout import display_path, log_path
 from mypt.errors import BundleError
+from mypt.log.locate import own_log
 from mypt.train.observer import Observer
 
 
@@ -24,11 +25,11 @@ def move_aside(family: Family, paths: Sequence[Path], observer: Observer) -> Non
         observer: notified of each.
     """
     name, usual = family.path.name, log_path(family.path.name)
-    log = log_of_run(family.path) or usual.absolute()
+    log = own_log(family.path) or usual.absolute()
     kept = _free_family(family, log)
     moves = family.path in paths and log.name == usual.name and log.is_file()
     for old in paths:
-        new, own = kept.path.with_name(old.name.replace(name, kept.path.name, 1)), log_of_run(old) or log
+        new, own = kept.path.with_name(old.name.replace(name, kept.path.name, 1)), own_log(old) or log
         moved = archived_log_path(own, name, kept.path.name) if moves and own == log else own
         move_bundle(old, new, kept.path.name, moved)
         observer.notice(f"Moved {old} aside to {new}.")
@@ -40,7 +41,7 @@ def move_aside(family: Family, paths: Sequence[Path], observer: Observer) -> Non
 
 def keep_copy(family: Family, observer: Observer) -> None:
     """Copy the last bundle and the log to a name of their own, before a rewind to gold; move what cannot be read."""
-    log = log_of_run(family.path) or log_path(family.path.name).absolute()
+    log = own_log(family.path) or log_path(family.path.name).absolute()
     kept = _free_family(family, log)
     kept_log = archived_log_path(log, family.path.name, kept.path.name)
     try:

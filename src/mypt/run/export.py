@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from mypt.checkpoint.atomic import rehearse
-from mypt.checkpoint.family import check_nothing_added, is_bundle, record_of, run_name
+from mypt.checkpoint.family import check_nothing_added, check_place, is_bundle, record_of, run_name
 from mypt.checkpoint.layout import GOLD, MODEL_FILE, base_name
 from mypt.checkpoint.lock import locked
 from mypt.checkpoint.manager import CheckpointManager
@@ -154,13 +154,12 @@ def _check_target(source: CheckpointManager, target: CheckpointManager) -> None:
     """
     todo = "Choose another place with --out."
     there, own = record_of(target.path), record_of(source.path)
+    check_place(target.path)
     if not target.exists():
         place = target.path.with_name(base_name(target.name))
         if target.name.endswith(GOLD) and is_bundle(place):
             raise ConflictError(f"{target.path} is where {place.name} keeps its gold bundle.", todo)
         return
-    if not is_bundle(target.path):
-        raise ConflictError(f"{target.path} exists and is not a bundle.", todo)
     if target.path.resolve() == source.path.resolve() or there is None or there.optimizer_file is not None:
         raise ConflictError(f"{target.path} is a bundle that training goes on from; an export would replace it.", todo)
     if own is not None and there.run_id != own.run_id:

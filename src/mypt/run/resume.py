@@ -13,6 +13,7 @@ from mypt.checkpoint.lineage import recorded_name
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.data.integrity import sealed
 from mypt.errors import BundleError, ConflictError, DeviceError, UsageError
+from mypt.log.locate import check_appendable, check_recorded_log
 from mypt.log.replay import latest_session
 from mypt.log.writer import RunLog
 from mypt.run.data.places import Places, moves
@@ -135,6 +136,8 @@ def _read(manager: CheckpointManager, source: CheckpointManager, log: Path | Non
         if run != source.path and run.is_dir():
             todo = f"Resume the run itself: `{command('resume', run)}`."
         raise BundleError(f"{source.path} holds no optimizer state, so training cannot go on from it.", todo)
+    if log is None:
+        check_recorded_log(source.path, state)
     return Recorded(manager.path, read_config(source.path), own_identity(source.path, manager.name, state, log))
 
 
@@ -163,6 +166,7 @@ def _resolve(recorded: Recorded, settings: RunSettings) -> Resumption:
     update = {n: v for n, v in given.items() if n in TrainingConfig.model_fields}
     training = resolve_section(TrainingConfig, {**state.training_config.model_dump(), **update})
     log_file = settings.output.log_file or log_of(path, state) or log_path(path.name)
+    check_appendable(log_file)
     return Resumption(training, device, frozenset(given), [*changes, *moved], log_file)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from mypt.checkpoint.layout import log_path, log_reference
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.errors import ConflictError
+from mypt.log.locate import check_appendable
 from mypt.log.writer import RunLog
 from mypt.model.network import Network
 from mypt.run.data.new import open_data, phase_records
@@ -26,6 +27,8 @@ def start_session(
         UsageError: a setting, the text or the model to start from is unusable.
     """
     device, training = resolve_device(settings.model.device), settings.training
+    log_file = settings.output.log_file or log_path(manager.name)
+    check_appendable(log_file)
     parent = _parent(manager, settings, observer)
     config = inherited_config(settings, parent) if parent else settings.model
     config = config.model_copy(update={"device": device})
@@ -41,7 +44,6 @@ def start_session(
         training = settle_choices(model, training, settings.given)
     if note := without_hardware(training, device):
         observer.notice(note)
-    log_file = settings.output.log_file or log_path(manager.name)
     state = first_state(training, data, manager.name, log_reference(log_file, manager.path)).model_copy(
         update={
             "curriculum": phase_records(data, settings.data),

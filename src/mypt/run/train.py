@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mypt.checkpoint.family import Family, check_bundle, check_nothing_added, record_of, run_name
+from mypt.checkpoint.family import Family, check_nothing_added, check_place, record_of, run_name
 from mypt.checkpoint.files import read_state
 from mypt.checkpoint.layout import check_spelling
 from mypt.checkpoint.lock import locked
@@ -136,7 +136,7 @@ def _in_the_way(call: Call, manager: CheckpointManager, recorded: bool) -> list[
         ConflictError: something else is there.
     """
     family = manager.family
-    check_bundle(family.path)
+    check_place(family.path)
     if call.from_gold:
         return family.check_own(_gold_of(manager).run_id)
     if recorded:

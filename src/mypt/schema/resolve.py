@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from mypt.errors import ConfigError, did_you_mean
+from mypt.regular import read_regular
 from mypt.schema.base import Section, explain_validation, extra_of, from_json_text
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.data import DataConfig
@@ -155,7 +156,7 @@ def _read_config_file(path: Path) -> tuple[dict[str, Any], list[str]]:
     """The content of a config file without comments, and the keys that stand in it more than once."""
     todo = "Give a flat JSON object of settings, such as {\"n_layer\": 6, \"max_iters\": 1000}."  # fmt: skip
     try:
-        content, repeated = from_json_text(path.read_text(encoding="utf-8-sig"))
+        content, repeated = from_json_text(read_regular(path).decode("utf-8-sig"))
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(f"The config file {path} cannot be read: {reason}.", todo) from error

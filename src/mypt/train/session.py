@@ -1,13 +1,12 @@
 """A training session put together: from a model, data and a state to a `Trainer`, in one place for all who train."""
 
-import shutil
-import subprocess
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
 from mypt.checkpoint.layout import OPTIMIZER_FILE
 from mypt.checkpoint.manager import AnyOptimizer, CheckpointManager
+from mypt.commit import git_commit
 from mypt.errors import ConfigError
 from mypt.log.writer import RunLog
 from mypt.model.network import Network
@@ -161,7 +160,7 @@ def open_session(
         environment=environment,
         command=command,
         started_at=timestamp(),
-        git_commit=_git_commit(),
+        git_commit=git_commit(),
         eval_sets=state.eval_sets,
         evaluation_owed=state.evaluation_pending,
         measures=measures_of(
@@ -180,17 +179,3 @@ def open_session(
             "exact_resume": state.exact_resume and training.save_dtype == "fp32",
         }
     )
-
-
-def _git_commit() -> str | None:
-    """The commit of the working folder, with `+` if files in it were changed; None outside git."""
-    if shutil.which("git") is None:
-        return None
-    try:
-        head, changed = (
-            subprocess.run(["git", *call], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-            for call in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
-        )
-    except (subprocess.SubprocessError, OSError):
-        return None
-    return head + ("+" if changed else "")

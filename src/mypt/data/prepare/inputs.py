@@ -34,7 +34,8 @@ def _find_inputs(inputs: Sequence[str]) -> tuple[InputFile, ...]:
     for word in inputs:
         files = {file.absolute() for file in _expand(word)}
         problems += [] if files else [_no_files(word)]
-        paths |= files
+        problems += [f"{path} is a device, a pipe or a socket, not a file." for path in files if not path.is_file()]
+        paths |= {path for path in files if path.is_file()}
     sources = tuple(_input_file(path) for path in sorted(paths))
     problems += [f"{source.path} is empty." for source in sources if source.bytes == 0]
     if problems:

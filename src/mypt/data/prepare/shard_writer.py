@@ -158,7 +158,8 @@ class _UnfinishedFile:
     def __init__(self, out: Path, name: str) -> None:
         self._target = out / name
         self._path = out / UNFINISHED / name.replace("/", "_")
-        self._file = self._path.open("wb")
+        self._path.unlink(missing_ok=True)
+        self._file = self._path.open("xb")  # which follows no link
         self._hash = hashlib.sha256()
 
     def write(self, content: Ids) -> None:

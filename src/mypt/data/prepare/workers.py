@@ -114,6 +114,7 @@ def read_unit_record(out: Path, number: int) -> UnitRecord:
 def commit_json(out: Path, target: Path, content: BaseModel) -> None:
     """Write a JSON file of the dataset atomically."""
     temporary = out / UNFINISHED / f"{target.name}.writing"
+    temporary.unlink(missing_ok=True)
     write_json(temporary, content)
     commit_file(temporary, target)
 

@@ -1,12 +1,22 @@
 """dataset_metadata.json: describes a folder of token shards; see docs/files.md."""
 
-from typing import Literal
+from pathlib import PureWindowsPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
 
 from mypt.schema.base import Record
 from mypt.schema.files.state import SourceRecord
 from mypt.schema.settings.data import Tokenization
 
 METADATA_FILE = "dataset_metadata.json"
+
+
+def _inside(file: str) -> str:
+    path = PureWindowsPath(file)  # which takes both kinds of slashes
+    if path.anchor or ".." in path.parts:
+        raise ValueError(f"{file} is not inside the dataset's folder")
+    return file
 
 
 class ShardRecord(Record):
@@ -18,7 +28,7 @@ class ShardRecord(Record):
         mask_sha256: hash of its loss mask, `train/00003_mask.bin`, one byte per token; None without a mask.
     """
 
-    file: str
+    file: Annotated[str, AfterValidator(_inside)]
     tokens: int
     documents: int
     max_id: int

@@ -1,5 +1,9 @@
 """manifest.json: the hashes of a bundle's files, written last; see docs/files.md."""
 
+from typing import Annotated
+
+from pydantic import Field
+
 from mypt.schema.base import Record
 
 
@@ -14,4 +18,4 @@ class Manifest(Record):
     """The step of the bundle and its files by name."""
 
     step: int
-    files: dict[str, FileHash]
+    files: dict[Annotated[str, Field(pattern=r"^[^/\\\x00]+$")], FileHash]
