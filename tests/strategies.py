@@ -8,7 +8,9 @@ from pydantic import BaseModel
 
 BYTES = st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF)
 """The surrogates by which Python keeps the bytes of a path that is no UTF-8."""
-WORDS = st.text(st.characters(exclude_categories=["Cs"]) | BYTES, max_size=8)
+_LETTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0") | BYTES
+WORDS = st.text(_LETTERS, max_size=8)
+NAMES = st.text(_LETTERS.filter(lambda c: c not in "/\\"), min_size=1, max_size=8).filter(lambda n: n.strip("."))
 
 
 def built(model: type[BaseModel], **given: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:

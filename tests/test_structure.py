@@ -17,8 +17,8 @@ from mypt.cli.app import VERBS, app
 
 SOURCE = Path(mypt.__file__).parent
 ORDER = {
-    "commit": 0, "errors": 0, "regular": 0, "signals": 0, "units": 0, "schema": 1, "checkpoint": 2, "log": 2, "data": 2,
-    "model": 2, "train": 3, "api": 4, "run": 5, "cli": 6, "__main__": 7,
+    "commit": 0, "errors": 0, "regular": 0, "signals": 0, "units": 0, "visible": 0, "schema": 1,
+    "checkpoint": 2, "log": 2, "data": 2, "model": 2, "train": 3, "api": 4, "run": 5, "cli": 6, "__main__": 7,
 }  # fmt: skip
 """The rooms, from the lowest up; `mypt` itself names things of all of them, and imports them when they are used."""
 ROOM = 14

@@ -42,7 +42,7 @@ from mypt.schema.files.state import (
 from mypt.schema.settings.training import TrainingConfig
 from mypt.units import count, duration, parameters, size
 from tests.conftest import TINY, Mypt, fill_the_disk, flat, reseal
-from tests.strategies import WORDS, built
+from tests.strategies import NAMES, WORDS, built
 
 START_FIELDS = {
     "event": "training_start", "timestamp": "2026-02-09T14:30:00.123456",
@@ -386,11 +386,11 @@ def test_a_save_that_cannot_begin_leaves_no_marker(tmp_path: Path, monkeypatch: 
     assert not list(tmp_path.iterdir())
 
 
+st.register_type_strategy(ParentRecord, built(ParentRecord, name=NAMES))
 for record in (
     SourceRecord,
     DataRecord,
     PhaseRecord,
-    ParentRecord,
     Environment,
     Measure,
     Remeasured,
@@ -409,7 +409,7 @@ st.register_type_strategy(SessionRecord, built(SessionRecord, training_config=st
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(state=built(TrainingState, training_config=st.just(TrainingConfig())))
+@given(state=built(TrainingState, training_config=st.just(TrainingConfig()), name=st.none() | NAMES))
 def test_every_state_that_is_written_is_read(state: TrainingState, tmp_path: Path) -> None:
     write_json(tmp_path / "training_state.json", state)
     reseal(tmp_path, state.step)

@@ -14,6 +14,7 @@ from mypt.cli.options import options_of, parameters_of
 from mypt.errors import MyptError, OutputError
 from mypt.schema.base import Section
 from mypt.signals import Interrupted, hearing, interrupt
+from mypt.visible import visible
 
 FAILURE = 1
 _DEBUG = "mypt.debug"
@@ -54,7 +55,7 @@ class Verb(TyperCommand):
         try:
             return super().parse_args(ctx, args)
         except typer.BadParameter as error:
-            error.message = error.message.removeprefix("Value error, ")
+            error.message = visible(error.message.removeprefix("Value error, "))
             raise
 
     def invoke(self, ctx: Any) -> Any:

@@ -70,9 +70,14 @@ def event_table(
 def write_csv(table: EventTable, target: Path) -> int:
     """Write a CSV file; the number of rows."""
     with _new(table, target, "--csv") as new, new.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(table.types))
-        writer.writeheader()
-        return _counted(table.rows(), writer.writerows)
+        writer = csv.writer(file)
+        writer.writerow(map(_cell, table.types))
+        return _counted(table.rows(), lambda rows: writer.writerows(map(_cell, row.values()) for row in rows))
+
+
+def _cell(value: object) -> object:
+    """A value for a table that people open in spreadsheets, where a text that begins like a formula would be one."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def write_parquet(table: EventTable, target: Path) -> int:

@@ -7,7 +7,9 @@ from copy import copy
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import to_json
+from pydantic_core import to_jsonable_python
+
+from mypt.visible import visible_json
 
 OnResume = Literal["harmless", "gold", "trajectory", "refused"]
 """Effect of changing a setting on resume: harmless, changes what becomes gold, changes the trajectory, or refused."""
@@ -135,5 +137,7 @@ def _repeated_keys(value: object, path: str) -> Iterator[str]:
 
 
 def to_json_text(value: object, *, indent: bool = False) -> str:
-    """Serialize a model or a dataclass to JSON; NaN and infinities become null."""
-    return to_json(value, indent=2 if indent else None, inf_nan_mode="null").decode("utf-8")
+    """Serialize a model or a dataclass to JSON that a terminal can show; NaN and infinities become null."""
+    plain = to_jsonable_python(value, inf_nan_mode="null")
+    how: dict[str, Any] = {"indent": 2} if indent else {"separators": (",", ":")}
+    return visible_json(json.dumps(plain, ensure_ascii=False, **how))

@@ -9,6 +9,7 @@ from mypt.errors import OutputError
 from mypt.log.messages import eval_lines, gold_line
 from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint
 from mypt.train.plan import Plan
+from mypt.visible import visible
 
 
 class Observer:
@@ -137,7 +138,7 @@ class PrintObserver(Observer):
     def notice(self, text: str) -> None:
         """Print the line."""
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        shown = text.encode(encoding, "replace").decode(encoding)
+        shown = visible(text).encode(encoding, "replace").decode(encoding)
         print(shown, flush=True)  # noqa: T201 - printing is what this observer is for
 
     def planned(self, plan: Plan) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
 
 from mypt import units
@@ -16,14 +16,15 @@ from mypt.checkpoint.describe import BundleInfo, TensorInfo
 from mypt.checkpoint.layout import command, display_path, log_of
 from mypt.checkpoint.lineage import Ancestor
 from mypt.checkpoint.overview import BundleSummary
+from mypt.cli.console import styled
 from mypt.cli.render.tables import columns_table, course, data_size, pairs_table, plain, rows_table
 from mypt.model.cost import parameters_by_part
 
 
 def checks_table(checks: Sequence[tuple[str, str, bool | None, str]]) -> Table:
     """One line for each check of a bundle: (bundle, check, whether it holds or None, what was found)."""
-    words = {True: "[green]ok[/]", False: "[bold red]FAULT[/]", None: "not checked"}
-    rows = [(escape(bundle), name, words[ok], escape(found)) for bundle, name, ok, found in checks]
+    words = {True: styled("ok", "green"), False: styled("FAULT", "bold red"), None: Text("not checked")}
+    rows = [(bundle, name, words[ok], found) for bundle, name, ok, found in checks]
     return columns_table("Checks", ("bundle", "check", "result", "found"), rows, whole=("result",))
 
 
@@ -102,7 +103,7 @@ def next_commands(bundle: Path, resumable: bool) -> list[str]:
 
 def _tensor_row(tensor: TensorInfo) -> tuple[str, ...]:
     shape = " x ".join(map(str, tensor.shape)) or "number"
-    return escape(tensor.name), shape, tensor.dtype, f"{prod(tensor.shape):,}"
+    return tensor.name, shape, tensor.dtype, f"{prod(tensor.shape):,}"
 
 
 def _text_rows(info: BundleInfo) -> list[tuple[str, str]]:
@@ -125,14 +126,14 @@ def overview_table(rows: Sequence[BundleSummary]) -> Table:
         table.add_column(heading, justify=justify, overflow="fold", no_wrap=heading != "name")
     for row in rows:
         table.add_row(
-            escape(row.name),
+            row.name,
             _or_dash(row.parameters, units.parameters),
             _or_dash(row.step, "{:,}".format),
             _or_dash(row.best_val_loss, "{:.4f}".format),
             _or_dash(row.best_val_bpb, "{:.4f}".format),
             _or_dash(row.tokens_processed, units.count),
             row.saved_at[shown_from:16].replace("T", " ") if row.saved_at else "-",
-            "complete" if row.damage is None else "[bold red]damaged[/]",
+            "complete" if row.damage is None else styled("damaged", "bold red"),
         )
     return table
 
@@ -142,9 +143,9 @@ def lineage_tree(line: Sequence[Ancestor], gold_step: int | None) -> Tree:
     tree = node = Tree("Lineage")
     for ancestor in line:
         note = f" ({ancestor.note})" if ancestor.note else ""
-        node = node.add(escape(f"{ancestor.name}, step {ancestor.step}{note}"))
+        node = node.add(f"{ancestor.name}, step {ancestor.step}{note}")
         for typed in ancestor.commands:
-            node.add(f"[dim]{escape(typed)}[/dim]")
+            node.add(styled(typed, "dim"))
     if gold_step is not None:
         node.add(f"gold at step {gold_step}")
     return tree

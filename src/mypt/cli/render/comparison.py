@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-from rich.markup import escape
 from rich.table import Table
 
 from mypt import units
@@ -13,6 +12,7 @@ from mypt.cli.render.curves import Axis, save_plot
 from mypt.cli.render.tables import columns_table, course
 from mypt.log.compare import Comparison, Difference
 from mypt.schema.base import to_json_text
+from mypt.visible import visible
 
 
 def save(found: Comparison, axis: Axis, path: Path) -> None:
@@ -28,15 +28,20 @@ def save(found: Comparison, axis: Axis, path: Path) -> None:
 
 def markdown(found: Comparison) -> str:
     """The verdict and every table as Markdown."""
-    parts = ["\n".join(verdict_lines(found))]
+    parts = ["\n".join(map(_as_markdown, verdict_lines(found)))]
     for table in tables(found, everything=False):
-        heads = [str(c.header) or str(table.title) for c in table.columns]
+        heads = [_as_markdown(str(c.header) or str(table.title)) for c in table.columns]
         lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
         rows = zip(*(list(c.cells) for c in table.columns), strict=True)
-        lines += ["| " + " | ".join(str(cell).strip() for cell in row) + " |" for row in rows]
+        lines += ["| " + " | ".join(_as_markdown(str(cell).strip()) for cell in row) + " |" for row in rows]
         parts.append("\n".join(lines))
-    parts.append("\n".join(f"- {line}" for line in closing_lines(found)))
+    parts.append("\n".join(f"- {_as_markdown(line)}" for line in closing_lines(found)))
     return "\n\n".join(parts) + "\n"
+
+
+def _as_markdown(text: str) -> str:
+    """Text on one line, in which no character is markup of Markdown or HTML."""
+    return re.sub(r"[\\`*|<>\[\]~&#]|(?<!\w)_|_(?!\w)", r"\\\g<0>", visible(text).replace("\n", " "))
 
 
 def verdict_lines(found: Comparison) -> list[str]:
@@ -76,8 +81,8 @@ def closing_lines(found: Comparison) -> list[str]:
 
 
 def _table(title: str, found: Comparison, rows: list[tuple[str, list[str]]]) -> Table:
-    labels = [escape(run.label) for run in found.runs]
-    cells = [tuple(map(escape, (field, *values))) for field, values in rows]
+    labels = [run.label for run in found.runs]
+    cells = [(field, *values) for field, values in rows]
     return columns_table(title, ("", *labels), cells, right=labels, whole=("",))
 
 

@@ -1,5 +1,6 @@
 """Loss curves of runs, in the terminal or as a file."""
 
+import html
 import io
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mypt import units
 from mypt.checkpoint.atomic import replacing_file, storage_errors
 from mypt.errors import UsageError
+from mypt.visible import visible
 
 if TYPE_CHECKING:
     from mypt.log.run_record import CurvePoint, RunRecord, StepPoint
@@ -45,7 +47,7 @@ def terminal_plot(runs: "Sequence[RunRecord]", axis: Axis, width: int, *, colour
         marker = "braille" if colour else PLAIN_MARKERS[number % len(PLAIN_MARKERS)]
         if len(runs) == 1:
             _plot_train(plt, run, axis, colour=colour)
-        label = f"{run.label} val" if len(runs) == 1 else run.label
+        label = visible(f"{run.label} val" if len(runs) == 1 else run.label)
         _plot_points(plt.plot, ((_X[axis](p), p.val_loss) for p in run.curve), label=label, marker=marker, color=shade)
         for steps, mark in ((set(run.gold[-1:]), "★"), (set(run.blocked), "x")):
             marked = [(_X[axis](p), p.val_loss) for p in run.curve if p.step in steps]
@@ -67,7 +69,7 @@ def _plot_train(plt: Any, run: "RunRecord", axis: Axis, *, colour: bool) -> None
         ("train", train, "cyan" if run.steps else "gray", "."),
     ):
         marker, color = ("braille", shade) if colour else (mark, None)
-        _plot_points(plt.plot, points, label=f"{run.label} {what}", marker=marker, color=color)
+        _plot_points(plt.plot, points, label=visible(f"{run.label} {what}"), marker=marker, color=color)
 
 
 def _plot_points(
@@ -115,11 +117,11 @@ def _draw(above: Any, below: Any, run: "RunRecord", axis: Axis, colour: str) -> 
     x = [_X[axis](p) for p in run.curve]
     if run.steps:
         at, losses = [_X[axis](p) for p in run.steps], [p.loss for p in run.steps]
-        above.plot(at, losses, color=colour, alpha=0.3, linewidth=0.5, label=f"{run.label} steps")
-    above.plot(x, _gaps(p.val_loss for p in run.curve), color=colour, label=f"{run.label} val")
+        above.plot(at, losses, color=colour, alpha=0.3, linewidth=0.5, label=_label(f"{run.label} steps"))
+    above.plot(x, _gaps(p.val_loss for p in run.curve), color=colour, label=_label(f"{run.label} val"))
     if any(p.train_loss is not None for p in run.curve):
         train = _gaps(p.train_loss for p in run.curve)
-        above.plot(x, train, color=colour, alpha=0.5, linestyle="--", linewidth=1, label=f"{run.label} train")
+        above.plot(x, train, color=colour, alpha=0.5, linestyle="--", linewidth=1, label=_label(f"{run.label} train"))
     marks = (("gold", run.gold[-1:], "*", 130), ("gold blocked", run.blocked, "x", 40))
     for title, steps, marker, size in marks:
         marked = set(steps)
@@ -128,10 +130,16 @@ def _draw(above: Any, below: Any, run: "RunRecord", axis: Axis, colour: str) -> 
             at = [_X[axis](p) for p in points]
             above.scatter(
                 at, _gaps(p.val_loss for p in points), marker=marker, s=size, color=colour, zorder=3,
-                label=f"{run.label} {title}",
+                label=_label(f"{run.label} {title}"),
             )  # fmt: skip
     if any(p.lr is not None for p in run.curve):
         below.plot(x, _gaps(p.lr for p in run.curve), color=colour)
+
+
+def _label(text: str) -> str:
+    """Text as it is to matplotlib, to which dollars enclose formulas, and a leading underscore hides a legend."""
+    text = visible(text).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def _gaps(values: Iterable[float | None]) -> list[float]:
@@ -145,7 +153,7 @@ def _draw_phases(above: Any, run: "RunRecord", axis: Axis) -> None:
         if after is not None:
             where = _X[axis](after) * step / after.step
             above.axvline(where, color="grey", linestyle=":", linewidth=1)
-            above.text(where, 1.0, f" {name}", transform=above.get_xaxis_transform(), va="top", color="grey")
+            above.text(where, 1.0, _label(f" {name}"), transform=above.get_xaxis_transform(), va="top", color="grey")
 
 
 def _write(figure: Any, path: Path, title: str) -> None:
@@ -156,7 +164,8 @@ def _write(figure: Any, path: Path, title: str) -> None:
     figure.savefig(drawing, format="svg")
     svg = drawing.getvalue()
     svg = svg[svg.index("<svg") :]
-    page = f'<!doctype html>\n<meta charset="utf-8">\n<title>{title}</title>\n<body style="background:#fff">\n{svg}\n'
+    head = f'<meta charset="utf-8">\n<title>{html.escape(visible(title))}</title>'
+    page = f'<!doctype html>\n{head}\n<body style="background:#fff">\n{svg}\n'
     path.write_text(page, encoding="utf-8", newline="\n")
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from mypt import units
@@ -49,7 +48,7 @@ def dataset_tables(description: Mapping[str, Any]) -> list[Table]:
 def samples_table(pieces: Iterable[tuple[str, str, int, str]]) -> Table:
     """Decoded pieces of a dataset: (split, shard, offset, text)."""
     rows = [
-        (split, shard, f"{offset:,}", escape(text.replace("\r", "").replace("\n", "⏎").replace("\t", " ")))
+        (split, shard, f"{offset:,}", text.replace("\n", "⏎").replace("\t", " "))
         for split, shard, offset, text in pieces
     ]
     return columns_table("Samples", ("split", "shard", "offset", "text"), rows, right=("offset",))

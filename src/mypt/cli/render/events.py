@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from mypt import units
@@ -107,7 +106,7 @@ class Follower:
 def _row(event: dict[str, Any]) -> tuple[str, ...]:
     step = event.get("iter", event.get("total_steps", event.get("config", {}).get("start_step")))
     when = event["timestamp"][:19].replace("T", " ")
-    return f"{step:,}", escape(when), event["event"], escape(", ".join(_what(event)))
+    return f"{step:,}", when, event["event"], ", ".join(_what(event))
 
 
 def _what(event: dict[str, Any]) -> list[str]:

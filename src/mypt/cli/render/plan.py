@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from rich.markup import escape
 from rich.table import Table
 
 from mypt import units
@@ -41,7 +40,7 @@ def plan_table(plan: Plan) -> Table:
     if plan.evaluating_s > plan.training_s:
         rows.append(("hint", "evaluating takes longer than training: a smaller --eval-iters costs only precision"))
     rows += [("note", note) for note in plan.notes]
-    return pairs_table(f"Plan for {escape(plan.name)}", rows)
+    return pairs_table(f"Plan for {plan.name}", rows)
 
 
 def _coverage(phases: Sequence[Coverage]) -> str:
@@ -52,5 +51,5 @@ def _coverage(phases: Sequence[Coverage]) -> str:
 
 def changes_table(changes: Sequence[Change]) -> Table:
     """What differs from the recorded run."""
-    rows = [(escape(c.name), escape(str(c.recorded)), escape(str(c.now)), MEANINGS[c.meaning]) for c in changes]
+    rows = [(c.name, str(c.recorded), str(c.now), MEANINGS[c.meaning]) for c in changes]
     return columns_table("Changed since the record", ("setting", "recorded", "now", "what it means"), rows)

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mypt import units
 from mypt.checkpoint.changes import Change
-from mypt.cli.console import say
+from mypt.cli.console import say, styled
 from mypt.cli.render.plan import changes_table, plan_table
 from mypt.cli.streams import lost_output
 from mypt.log.messages import eval_lines, gold_line
@@ -40,7 +40,7 @@ class ConsoleObserver(Observer):
         if not self.console.is_terminal:
             yield
             return
-        with self.console.status(f"{what} …"):
+        with self.console.status(styled(f"{what} …", "")):
             yield
 
     def notice(self, text: str) -> None:

@@ -3,7 +3,6 @@
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
 from mypt import units
@@ -56,7 +55,7 @@ def settings_tables(settings: RunSettings) -> list[Table]:
     for heading, section in zip(SECTIONS, settings.sections(), strict=True):
         names = [n for n in type(section).model_fields if extra_of(type(section), n)["config"]]
         values = section.model_dump(mode="json")
-        rows = [(n, escape(plain(values[n])), escape(settings.given.get(n, "default"))) for n in names]
+        rows = [(n, plain(values[n]), settings.given.get(n, "default")) for n in names]
         tables.append(columns_table(heading, ("setting", "value", "from"), rows))
     return tables
 

@@ -4,14 +4,15 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from mypt import units
+from mypt.cli.console import styled
 from mypt.cli.render.tables import columns_table, pairs_table
 from mypt.log.figures import Few, LossFigures, LossPoint, StepFigures, Summary
 from mypt.log.liveness import seconds_since
+from mypt.visible import visible
 
 BARS = "▁▂▃▄▅▆▇█"
 SPARKS = 60
@@ -45,14 +46,14 @@ def sparkline(points: Sequence[LossPoint], width: int = SPARKS) -> str:
     return "".join(BARS[round((m - low) * scale)] for m in means)
 
 
-def _heading(s: Summary) -> str:
-    run = f", run {escape(s.run_id)}" if s.run_id else ""
+def _heading(s: Summary) -> Text:
+    run = f", run {s.run_id}" if s.run_id else ""
     several = f" (the last started of {s.runs})" if s.runs > 1 else ""
-    return f"[bold]{escape(s.log)}[/]{run}{several}"
+    return styled(s.log, "bold").append(visible(f"{run}{several}"), "not bold")
 
 
 def _course(s: Summary) -> Iterator[tuple[str, str | Text]]:
-    yield "state", Text(_state(s), _STYLE[s.state])
+    yield "state", styled(_state(s), _STYLE[s.state])
     of = f" of {s.max_iters:,}" if s.max_iters else ""
     yield "steps", f"{s.step:,}{of}, {units.count(s.tokens)} tokens, {s.evaluations:,} evaluations"
     if s.steps:
@@ -98,7 +99,7 @@ def _state(s: Summary) -> str:
 def _losses(s: Summary) -> Table:
     figures = ("start", "best", "at step", "last", "change")
     named = {"val": s.val_loss, **({"train": s.train_loss} if s.train_loss else {}), **s.eval_sets}
-    rows = [(escape(name), *_loss_cells(losses)) for name, losses in named.items()]
+    rows = [(name, *_loss_cells(losses)) for name, losses in named.items()]
     return columns_table(None, ("loss", *figures), rows, right=figures, whole=figures)
 
 

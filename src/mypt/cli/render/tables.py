@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -27,7 +26,7 @@ def pairs_table(title: str | None, rows: Iterable[tuple[str, str | Text]]) -> Ta
     table.add_column("name", no_wrap=True)
     table.add_column("value", overflow="fold")
     for name, value in rows:
-        table.add_row(name, escape(value) if isinstance(value, str) else value)
+        table.add_row(name, value)
     return table
 
 
@@ -45,12 +44,12 @@ def rows_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]
 def columns_table(
     title: str | None,
     headings: Sequence[str],
-    rows: Iterable[Sequence[str]],
+    rows: Iterable[Sequence[str | Text]],
     *,
     right: Collection[str] = (),
     whole: Collection[str] = (),
 ) -> Table:
-    """Rows under headings, some of them set to the right, some never folded; brackets in the cells are markup."""
+    """Rows under headings, some of them set to the right, some never folded."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for heading in headings:
         table.add_column(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mypt.cli.arguments import AsJson, OutDir, Over, name_argument
-from mypt.cli.console import busy, console, say
+from mypt.cli.console import busy, console, echo_json, say
 from mypt.cli.verb import Verb
 from mypt.errors import UsageError
 from mypt.schema.base import to_json_text
@@ -40,7 +40,7 @@ def compare(
     if out is not None:
         comparison.save(found, over, out)
     if as_json:
-        typer.echo(to_json_text(found, indent=True))
+        echo_json(to_json_text(found, indent=True))
         return
     shown = console(ctx)
     say(shown, *comparison.verdict_lines(found))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mypt.cli.arguments import IgnoreUnknown
-from mypt.cli.console import console, say
+from mypt.cli.console import console, echo_json, say
 from mypt.cli.verb import Verb, group
 
 app = group("config", "Look at config files.")
@@ -28,7 +28,7 @@ def check(
     settings = resolve_settings({}, file, preset, ignore_unknown=ignore_unknown)
     if as_json:
         values = {n: v for s in settings.sections() for n, v in s.model_dump(mode="json").items()}
-        typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
+        echo_json(json.dumps(values, indent=2, ensure_ascii=False))
         return
     out = console(ctx)
     say(out, *settings.notes())

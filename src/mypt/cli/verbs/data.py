@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mypt.cli.arguments import AsJson
-from mypt.cli.console import console, say
+from mypt.cli.console import console, echo_json, say
 from mypt.cli.verb import FAILURE, Verb, group
 
 app = group("data", "Look at folders of token shards.")
@@ -33,7 +33,7 @@ def inspect(
     shards = open_shards(folder)
     faults = check_shards(shards) if check else []
     if as_json:
-        typer.echo(json.dumps({**describe(shards), "faults": faults}, indent=2, ensure_ascii=False))
+        echo_json(json.dumps({**describe(shards), "faults": faults}, indent=2, ensure_ascii=False))
     else:
         from mypt.cli.render.dataset import dataset_tables, samples_table
 

@@ -11,6 +11,7 @@ from mypt.cli.verb import verb_with_settings
 from mypt.schema.resolve import resolve_section
 from mypt.schema.settings.generation import GenerationConfig
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
+from mypt.visible import visible
 
 app = typer.Typer(add_completion=False)
 
@@ -32,8 +33,9 @@ def generate(
     from mypt.run.generate import stream_text
 
     pieces = stream_text(chosen, out_dir, config, device)
-    sys.stdout.write(config.prompt)
+    shown = visible if sys.stdout.isatty() else str  # a pipe gets what the model wrote
+    sys.stdout.write(shown(config.prompt))
     for piece in pieces:
-        sys.stdout.write(piece)
+        sys.stdout.write(shown(piece))
         sys.stdout.flush()
     sys.stdout.write("\n")

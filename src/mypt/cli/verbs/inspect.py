@@ -9,7 +9,7 @@ import typer
 from mypt.checkpoint.lineage import lineage
 from mypt.checkpoint.overview import Overview, SortKey, overview
 from mypt.cli.arguments import AsJson, ModelName, OutDir, chosen_name, name_argument
-from mypt.cli.console import console, say
+from mypt.cli.console import console, echo_json, say
 from mypt.cli.verb import Verb
 from mypt.errors import UsageError
 from mypt.schema.base import to_json_text
@@ -45,7 +45,7 @@ def inspect(
 
     info = read_bundle(chosen_name(name, model_name), out_dir)
     if as_json:
-        typer.echo(json.dumps(info.as_dict(), indent=2, ensure_ascii=False))
+        echo_json(json.dumps(info.as_dict(), indent=2, ensure_ascii=False))
         return
     from mypt.cli.render.bundle import inspect_tables, lineage_tree, next_commands, state_lines, tensor_tables
 
@@ -61,7 +61,7 @@ def inspect(
 def _show_all(ctx: typer.Context, out_dir: Path, sort: SortKey, as_json: bool) -> None:
     rows = overview(out_dir, sort)
     if as_json:
-        typer.echo(to_json_text(Overview(bundles=rows), indent=True))
+        echo_json(to_json_text(Overview(bundles=rows), indent=True))
         return
     if not rows:
         raise UsageError(f"There is no bundle in {out_dir}.", "Make one with `mypt train`, or name another --out-dir.")

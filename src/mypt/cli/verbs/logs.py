@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mypt.cli.arguments import LogName, OutDir, Over, log_argument
-from mypt.cli.console import busy, console, say, work_console
+from mypt.cli.console import busy, console, echo, echo_json, say, work_console
 from mypt.cli.verb import Verb, group
 from mypt.errors import InputError, UsageError, did_you_mean
 from mypt.log.locate import LOG_FOLDER, all_logs, find_log
@@ -43,7 +43,7 @@ def summarize(
         with busy(f"Reading {place.path}"):
             summary = read(place.path, place.run_id, place.bundle, place.upto)
         if as_json:
-            typer.echo(to_json_text(summary))
+            echo_json(to_json_text(summary))
         else:
             from mypt.cli.render.summary import summary_page
 
@@ -78,7 +78,7 @@ def show(
     chosen: Iterator[dict[str, Any]] = iter(deque(found, last)) if last else found
     if as_json:
         for e in chosen:
-            typer.echo(json_line(e))
+            echo_json(json_line(e))
         return
     from mypt.cli.render.events import events_table
 
@@ -98,7 +98,7 @@ def tail(
     follower = Follower(place, _LAST_EVALS)
     try:
         for line in follower.lines(follow):
-            typer.echo(line)
+            echo(line)
     except Interrupted as interrupted:
         if interrupted.signum == signal.SIGINT:  # Ctrl-C is how a user ends what follows a run
             raise typer.Exit from None

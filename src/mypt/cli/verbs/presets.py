@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mypt.cli.console import console
+from mypt.cli.console import console, echo_json
 from mypt.cli.verb import Verb
 
 app = typer.Typer(add_completion=False)
@@ -21,6 +21,6 @@ def presets(
     from mypt.schema.settings.presets import PRESETS
 
     if as_json:
-        typer.echo(json.dumps([preset_costs(name) for name in PRESETS], indent=2))
+        echo_json(json.dumps([preset_costs(name) for name in PRESETS], indent=2))
         return
     console(ctx).print(presets_table())

@@ -8,7 +8,7 @@ import typer
 
 from mypt.checkpoint.layout import bundle_names, bundle_path
 from mypt.cli.arguments import OutDir, name_argument
-from mypt.cli.console import busy, console
+from mypt.cli.console import busy, console, echo, echo_json
 from mypt.cli.verb import FAILURE, Verb
 from mypt.errors import UsageError
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
@@ -40,9 +40,9 @@ def verify(
         checks = [check for path in paths for check in verify_bundle(path, data)]
     faults = sum(c.ok is False for c in checks)
     if as_json:
-        typer.echo(json.dumps([asdict(c) for c in checks], indent=2))
+        echo_json(json.dumps([asdict(c) for c in checks], indent=2))
     else:
         console(ctx).print(checks_table([(c.bundle, c.name, c.ok, c.found) for c in checks]))
-        typer.echo(f"{len(checks)} checks of {len(paths)} bundles, {faults} faults.")
+        echo(f"{len(checks)} checks of {len(paths)} bundles, {faults} faults.")
     if faults:
         raise typer.Exit(FAILURE)

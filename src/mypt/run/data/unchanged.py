@@ -43,7 +43,7 @@ class DataChecks:
         """What there is of the inputs of a record: the primary set, the phases, the eval sets."""
         total, seen = Unchanged(), set()
         for record in _records(state):
-            key = record.model_dump_json()
+            key = repr(record)
             if key in seen:
                 continue
             seen.add(key)

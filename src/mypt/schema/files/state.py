@@ -1,14 +1,32 @@
 """training_state.json: progress, settings, data and environment of a run; see docs/files.md."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import AfterValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from mypt.schema.base import Record
 from mypt.schema.files.gold import GoldState, Measure, Remeasured
 from mypt.schema.files.optimizer import REPLACED_SETTINGS, OptimizerRecord
 from mypt.schema.settings.data import Sampling, Tokenization
 from mypt.schema.settings.training import TrainingConfig
+
+
+def _place(path: str) -> str:
+    """A path that can be asked for: no system takes a NUL."""
+    if "\0" in path:
+        raise ValueError("holds a NUL")
+    return path
+
+
+def _name(name: str) -> str:
+    """A name that can stand beside others in a folder."""
+    if not name or name in (".", "..") or set(name) & set("/\\\0"):
+        raise ValueError("is no name of a folder")
+    return name
+
+
+Place = Annotated[str, AfterValidator(_place)]
+Name = Annotated[str, AfterValidator(_name)]
 
 
 class SourceRecord(Record):
@@ -20,7 +38,7 @@ class SourceRecord(Record):
         sha256: hash of those bytes; for a folder of shards, its fingerprint.
     """
 
-    path: str
+    path: Place
     bytes: int
     sha256: str
 
@@ -52,7 +70,7 @@ class DataRecord(Record):
     train_tokens: int
     val_tokens: int
     bpe_vocab_size: int | None = None
-    dataset_dir: str | None = None
+    dataset_dir: Place | None = None
     sampling: Sampling = "random"
     seed: int | None = None
     masked: bool = False
@@ -88,8 +106,8 @@ class ParentRecord(Record):
         weights_sha256: hash of its weights, independent of the file format.
     """
 
-    name: str
-    path: str
+    name: Name
+    path: Place
     step: int
     run_id: str | None
     weights_sha256: str
@@ -234,14 +252,14 @@ class TrainingState(Record):
     unrecorded_start: str | None = None
     frozen: tuple[str, ...] = ()
     optimizer: OptimizerRecord | None = None
-    log_file: str | None = None
+    log_file: Place | None = None
     preset: str | None = None
-    config_file: str | None = None
+    config_file: Place | None = None
     environment: Environment | None = None
     saved_at: str | None = None
     run_id: str | None = None
-    name: str | None = None
-    folder: str | None = None
+    name: Name | None = None
+    folder: Place | None = None
     forked_from: tuple[ParentRecord, ...] = ()
     attempt: int = 1
     evaluation_pending: bool = False
