@@ -160,7 +160,7 @@ class GPT(Network):
         writer = RunLog(log, state.run_id, state.attempt) if log else None
         trainer = assemble(self, data, state, observer, checkpoint=checkpoint, log=writer, optimizer=optimizer)
         name, folder = (checkpoint.name, checkpoint.path.parent) if checkpoint else (type(self).__name__, Path())
-        plan = plan_run(trainer.stepper, name, folder, observer)
+        plan = plan_run(trainer.stepper, name, folder, observer, trainer.stop)
         observer.planned(plan)
         if checkpoint is not None:
             check_room(plan, checkpoint)

@@ -122,7 +122,16 @@ def test_events_are_appended_to_logs_alone(lay: str, given: bool, home: Path, my
     assert not BUNDLE.exists() and not (home / "new.jsonl").exists()
 
 
-LINKS = ["dante", "dante_gold", "dante_fp16", ".dante.owner.json", ".dante.saving", ".dante.writing", ".dante.lock"]
+LINKS = [
+    "dante",
+    "dante_gold",
+    "dante_fp16",
+    ".dante.probe",
+    ".dante.owner.json",
+    ".dante.saving",
+    ".dante.writing",
+    ".dante.lock",
+]
 
 
 @pytest.mark.parametrize("name", LINKS)

@@ -16,6 +16,7 @@ from mypt.train.optim.schedule import learning_rate_at
 from mypt.train.plan import Plan, doubtful_settings
 from tests.conftest import TINY, Mypt, flat
 from tests.data.test_data import curriculum, nanogpt
+from tests.run.test_names import contents
 
 CONFIG = GPTConfig(batch_size=3, block_size=5, n_embd=8, n_head=2, n_layer=1)
 HERE = Environment(
@@ -154,3 +155,25 @@ def test_the_coverage_of_a_curriculum_is_told_by_phase(mypt: Mypt) -> None:
     batch = state["sessions"][0]["training_config"]["grad_accum_steps"] * 4 * 16
     assert f"{a} sees its {one:,} tokens {6 * batch / one:.3g} times" in out
     assert f"{b} sees its {two:,} tokens {(4 * batch + 10 * 4 * 16) / two:.3g} times" in out
+
+
+@pytest.mark.parametrize("verb", ["train", "resume"])
+def test_a_limit_that_ends_before_the_first_step_is_told_and_changes_nothing(
+    verb: str, mypt: Mypt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timing one step of a large model can take longer than the limit; it is broken off."""
+    from mypt.train import benchmark_step
+
+    if verb == "resume":
+        mypt("train", "m", "--input-file", "input.txt", *TINY, "--max-iters", "2")
+    before = contents(Path("checkpoints"), Path("logs"))
+    monkeypatch.setattr(benchmark_step, "REPEATS", 10**9)
+    monkeypatch.setattr(benchmark_step, "BUDGET_S", 10**9)
+    words = (
+        ["train", "m", "--input-file", "input.txt", *TINY] if verb == "train" else ["resume", "m", "--max-iters", "9"]
+    )
+    result = mypt(*words, "--max-minutes", "0.02", ok=False)
+    assert result.exit_code == 2 and "max_minutes 0.02 is over before the first step" in result.stderr
+    assert contents(Path("checkpoints"), Path("logs")) == before
+    monkeypatch.setattr(benchmark_step, "REPEATS", 1)
+    mypt(*words, "--max-minutes", "0.0001", "--dry-run")

@@ -55,7 +55,7 @@ class Verb(TyperCommand):
         try:
             return super().parse_args(ctx, args)
         except typer.BadParameter as error:
-            error.message = visible(error.message.removeprefix("Value error, "))
+            error.message = visible(error.message).removeprefix("Value error, ")
             raise
 
     def invoke(self, ctx: Any) -> Any:
@@ -90,7 +90,10 @@ def _errors_told(debug: bool) -> Iterator[None]:
     """Tell errors in sentences and give the exit code, without a traceback unless asked for."""
     try:
         yield
-    except (typer.Exit, typer.BadParameter, OutputError):
+    except typer.BadParameter as error:
+        error.message = visible(error.message)
+        raise
+    except (typer.Exit, OutputError):
         raise
     except Interrupted as interrupted:
         say(error_console(), str(interrupted))
@@ -103,6 +106,22 @@ def _errors_told(debug: bool) -> Iterator[None]:
     except Exception as error:
         if debug:
             raise
+        if told := _of_the_system(error):
+            complain(told[0], [], told[1])
+            raise typer.Exit(FAILURE) from error
         what = f"mypt failed unexpectedly: {type(error).__name__}: {error}"
         complain(what, [], "Call again with --debug and report what it prints.")
         raise typer.Exit(FAILURE) from error
+
+
+def _of_the_system(error: Exception) -> tuple[str, str] | None:
+    """What the system refuses and what to do, for errors that are no fault of mypt's."""
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return "There is not enough memory.", "Take a smaller model, batch_size or block_size, or a shorter input."
+    if isinstance(error, OSError):
+        place = error.filename if error.filename is not None else "A file"
+        reason = error.strerror or str(error)
+        return f"{place} cannot be used: {reason}.", "Check the path, and whether you may read and write there."
+    if isinstance(error, ValueError) and "embedded null" in str(error):
+        return "A path holds a NUL character, which no file's name can.", "Check the paths of the call."
+    return None

@@ -15,6 +15,7 @@ from mypt.train.device.choices import settle_choices, without_hardware
 from mypt.train.device.devices import environment, resolve_device
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
+from mypt.train.planning import check_memory
 from mypt.train.session import assemble, check_freezing, first_state, open_session
 
 
@@ -34,6 +35,7 @@ def start_session(
     config = config.model_copy(update={"device": device})
     check_freezing(config, training)
     data, config = open_data(settings, config, parent.loaded.tokenizer if parent else None, observer)
+    check_memory(config, training)
     with observer.busy("Building the model"):
         model = Network(config, training.seed)
         if parent is not None:

@@ -92,7 +92,9 @@ def train(call: Call, observer: Observer) -> Outcome:
         trainer = _build(call, manager, recorded, observer)
         if trainer.state.step >= trainer.training.max_iters and not trainer.state.evaluation_pending:
             return Outcome(manager.path, trainer.state.step)
-        plan = plan_run(trainer.stepper, manager.name, manager.path.parent, observer)
+        trainer.stop.began = call.began
+        limit = None if call.dry_run else trainer.stop
+        plan = plan_run(trainer.stepper, manager.name, manager.path.parent, observer, limit)
         observer.planned(plan)
         if call.dry_run:
             return Outcome(manager.path, trainer.state.step, plan)
@@ -104,7 +106,6 @@ def train(call: Call, observer: Observer) -> Outcome:
         if call.from_gold and manager.exists():
             keep_copy(manager.family, observer)
         trainer.compile_for(plan.training_s)
-        trainer.stop.began = call.began
         trainer.expect(plan)
         with stop_on_signals(trainer.stop):
             result = trainer.run()

@@ -1,24 +1,50 @@
 """What a run will take, measured and checked before its first step."""
 
+import os
 import shutil
 from pathlib import Path
 
+from mypt import units
 from mypt.checkpoint.atomic import rehearse, storage_errors
 from mypt.checkpoint.manager import CheckpointManager
-from mypt.errors import StorageError
+from mypt.errors import ConfigError, StorageError
 from mypt.model.cost import disk_needed, parameter_count, training_memory
+from mypt.schema.settings.config import GPTConfig
+from mypt.schema.settings.training import TrainingConfig
 from mypt.train.benchmark_step import time_step
 from mypt.train.evaluation.measure import measured_beforehand
 from mypt.train.observer import Observer
 from mypt.train.plan import Plan
 from mypt.train.step import Stepper
+from mypt.train.stop import Stop, StopNow
 
 
-def plan_run(stepper: Stepper, name: str, out_dir: Path, observer: Observer) -> Plan:
-    """Time one step and gather what the run will take."""
+def plan_run(stepper: Stepper, name: str, out_dir: Path, observer: Observer, stop: Stop | None = None) -> Plan:
+    """Time one step and gather what the run will take.
+
+    Args:
+        stepper: takes the step.
+        name: of the run.
+        out_dir: where its bundles go.
+        observer: who watches.
+        stop: ends the timing where the time limit ends; None where the limit is of no interest.
+
+    Raises:
+        ConfigError: the time limit ends before the first step.
+    """
     config, training = stepper.model.config, stepper.training
-    with observer.busy("Timing one step"):
-        timing = time_step(stepper)
+    if stop is None:
+        stop = Stop()
+    else:
+        stop.limit(training.max_minutes, 0.0)
+    try:
+        with observer.busy("Timing one step"), stepper.watched(stop.look):
+            timing = time_step(stepper)
+    except StopNow as ended:
+        raise ConfigError(
+            f"max_minutes {training.max_minutes} is over before the first step, which takes longer to be prepared.",
+            "Give a larger --max-minutes, or a smaller model; nothing was changed.",
+        ) from ended
     batches = stepper.data.eval_batch_count(training.eval_iters)
     return Plan(
         name=name,
@@ -36,6 +62,28 @@ def plan_run(stepper: Stepper, name: str, out_dir: Path, observer: Observer) -> 
     )
 
 
+def check_memory(config: GPTConfig, training: TrainingConfig) -> None:
+    """Make sure that a model can be built on this machine, before it is tried.
+
+    Raises:
+        ConfigError: its training needs more than twice the memory that there is.
+    """
+    there, needed = physical_memory(), training_memory(config, training)
+    if there is not None and needed > 2 * there:
+        raise ConfigError(
+            f"Training this model needs about {units.size(needed)} of memory; this machine has {units.size(there)}.",
+            "Choose a smaller n_layer, n_embd, vocab_size, batch_size or block_size.",
+        )
+
+
+def physical_memory() -> int | None:
+    """Bytes of memory of this machine; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
 def check_room(plan: Plan, manager: CheckpointManager) -> None:
     """Make sure, before the first step, that the bundles can be written, and those that are there replaced.
 
@@ -45,7 +93,8 @@ def check_room(plan: Plan, manager: CheckpointManager) -> None:
     with storage_errors(manager.path):
         manager.path.parent.mkdir(parents=True, exist_ok=True)
         probe = manager.path.with_name(f".{manager.name}.probe")
-        probe.touch()
+        probe.unlink(missing_ok=True)
+        probe.touch(exist_ok=False)  # which follows no link
         probe.unlink()
     if plan.disk_needed > plan.disk_free:
         raise StorageError(

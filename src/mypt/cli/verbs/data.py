@@ -17,7 +17,7 @@ app = group("data", "Look at folders of token shards.")
 def inspect(
     ctx: typer.Context,
     folder: Annotated[Path, typer.Argument(help="A folder of token shards.", metavar="DIR")],
-    samples: Annotated[int, typer.Option("--samples", help="Pieces of each split to decode.", min=0)] = 3,
+    samples: Annotated[int, typer.Option("--samples", help="Pieces of each split to decode.", min=0, max=10_000)] = 3,
     check: Annotated[
         bool, typer.Option("--check", help="Read every shard and compare its hash and its largest id.")
     ] = False,

@@ -57,7 +57,7 @@ def show(
     event: Annotated[
         list[str] | None, typer.Option("--event", help="Only events of this name; can be given again.")
     ] = None,
-    last: Annotated[int | None, typer.Option("--last", help="Only so many from the end.", min=1)] = None,
+    last: Annotated[int | None, typer.Option("--last", help="Only so many from the end.", min=1, max=10**9)] = None,
     every: Annotated[
         bool, typer.Option("--all", help="Also events that a later session superseded, and those of other runs.")
     ] = False,

@@ -49,6 +49,8 @@ def prepare(
         InputError: an input is unusable, or a split would be empty.
     """
     out = out.expanduser().absolute()
+    if not out.name:
+        raise ConflictError(f"{out} can be no dataset.", "Give the folder that is to be made with --out.")
     with locked(out, notice):
         _check_free(out)
         plan = make_plan(inputs, config)
