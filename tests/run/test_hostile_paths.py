@@ -292,3 +292,23 @@ def test_the_commit_of_a_folder_without_git_is_none(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert git_commit() is None
+
+
+def test_what_may_be_trusted_is_said_in_one_line_without_going_anywhere(home: Path, mypt: Mypt) -> None:
+    mypt("train", "dante", *RUN)
+    source = read_state(BUNDLE).data
+    assert source is not None
+    trap = source.model_copy(update={"sources": (source.sources[0].model_copy(update={"path": "/dev/zero"}),)})
+    alter(BUNDLE, log_file=str(home / ".bashrc"), data=trap)
+    with in_time():
+        said = flat(mypt("verify", "--untrusted", "dante").output)
+    assert (
+        said.startswith("checkpoints/dante: can be loaded")
+        and f"names 2 other places ({home}/.bashrc, /dev/zero)" in said
+    )
+    checks = json.loads(mypt("verify", "--untrusted", "dante", "--json").output)
+    assert {c["name"] for c in checks} & {"data", "step fits log", "gold fits record"} == set()
+    model = BUNDLE / "model.pt"
+    model.write_bytes(model.read_bytes()[:-1] + b"x")
+    result = mypt("verify", "--untrusted", "dante", ok=False)
+    assert result.exit_code == 1 and "not to be loaded; files:" in flat(result.output)

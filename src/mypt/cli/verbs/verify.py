@@ -1,17 +1,22 @@
 """`mypt verify`."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mypt.checkpoint.layout import bundle_names, bundle_path
 from mypt.cli.arguments import OutDir, name_argument
-from mypt.cli.console import busy, console, echo, echo_json
+from mypt.cli.console import busy, console, echo, echo_json, say
 from mypt.cli.verb import FAILURE, Verb
 from mypt.errors import UsageError
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
+
+if TYPE_CHECKING:
+    from mypt.run.verify import Check
 
 app = typer.Typer(add_completion=False)
 
@@ -21,6 +26,10 @@ def verify(
     ctx: typer.Context,
     names: Annotated[list[str] | None, name_argument("Names of models; all of the folder when none is given.")] = None,
     out_dir: OutDir = DEFAULT_OUT_DIR,
+    untrusted: Annotated[
+        bool,
+        typer.Option("--untrusted", help="Say in one line what may be trusted of a bundle that came from elsewhere."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list instead of a table.")] = False,
 ) -> None:
     """Check bundles without training: hashes, schema, tensors, finite values, tokenizer, optimizer, log, data.
@@ -31,18 +40,31 @@ def verify(
     if not chosen:
         raise UsageError(f"There is no bundle in {out_dir}.", "Name another folder with --out-dir.")
     paths = [bundle_path(name, out_dir) for name in chosen]
-    from mypt.cli.render.bundle import checks_table
+    if untrusted:
+        from mypt.run.untrusted import judge
+
+        judged = [judge(path) for path in paths]
+        checks = [check for judgement in judged for check in judgement.checks]
+    else:
+        judged, checks = [], _checked(paths)
+    faults = sum(c.ok is False for c in checks)
+    if as_json:
+        echo_json(json.dumps([asdict(c) for c in checks], indent=2))
+    elif untrusted:
+        say(console(ctx), *(judgement.line() for judgement in judged))
+    else:
+        from mypt.cli.render.bundle import checks_table
+
+        console(ctx).print(checks_table([(c.bundle, c.name, c.ok, c.found) for c in checks]))
+        echo(f"{len(checks)} checks of {len(paths)} bundles, {faults} faults.")
+    if faults:
+        raise typer.Exit(FAILURE)
+
+
+def _checked(paths: Sequence[Path]) -> "list[Check]":
     from mypt.run.data.unchanged import DataChecks
     from mypt.run.verify import verify_bundle
 
     with busy("Checking") as tell:
         data = DataChecks(lambda file: tell(f"Reading {file}"))
-        checks = [check for path in paths for check in verify_bundle(path, data)]
-    faults = sum(c.ok is False for c in checks)
-    if as_json:
-        echo_json(json.dumps([asdict(c) for c in checks], indent=2))
-    else:
-        console(ctx).print(checks_table([(c.bundle, c.name, c.ok, c.found) for c in checks]))
-        echo(f"{len(checks)} checks of {len(paths)} bundles, {faults} faults.")
-    if faults:
-        raise typer.Exit(FAILURE)
+        return [check for path in paths for check in verify_bundle(path, data)]
