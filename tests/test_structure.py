@@ -178,7 +178,7 @@ def test_a_shell_is_offered_verbs_options_and_names(
 
 
 WITH_TORCH = (
-    r"mypt\.(api|checkpoint\.(manager|tensors)|data\.(?!prepare$).+|model\.(?!cost$).*|run\.(?!settings$).+"
+    r"mypt\.(api|checkpoint\.(manager|tensors)|data\.(?!prepare$).+|model\.(?!(cost|shapes)$).*|run\.(?!settings$).+"
     r"|cli\.render\.progress|train\.(?!gold$|observer$|optim\.schedule$|stop$).+|__main__)"
 )
 """Every other module does without: whatever a verb that reads is made of."""

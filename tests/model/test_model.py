@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mypt import GPT
-from mypt.checkpoint.pt_header import read_headers
+from mypt.checkpoint.pt.header import read_headers
 from mypt.model.attention import attention
 from mypt.model.cost import mlp_hidden, parameter_count, parameters_by_part
 from mypt.model.dropout import Dropout, dropout

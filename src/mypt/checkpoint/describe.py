@@ -7,10 +7,18 @@ from typing import Any, Literal
 
 from mypt.checkpoint.atomic import read_consistently
 from mypt.checkpoint.files import read_config, read_state, read_tokenizer
-from mypt.checkpoint.layout import CONFIG_FILE, MODEL_FILE, OPTIMIZER_FILE, STATE_FILE, TOKENIZER_FILE, bundle_path
+from mypt.checkpoint.layout import (
+    CONFIG_FILE,
+    MANIFEST_FILE,
+    MODEL_FILE,
+    OPTIMIZER_FILE,
+    STATE_FILE,
+    TOKENIZER_FILE,
+    bundle_path,
+)
 from mypt.checkpoint.lineage import Ancestor, lineage
-from mypt.checkpoint.manifest import MANIFEST_FILE, check_file, read_manifest
-from mypt.checkpoint.pt_header import TensorHeader, read_headers
+from mypt.checkpoint.manifest import check_file, read_manifest
+from mypt.checkpoint.pt.header import TensorHeader, read_headers
 from mypt.model.cost import parameter_count, parameters_by_part
 from mypt.schema.base import to_json_text
 from mypt.schema.files.state import TrainingState

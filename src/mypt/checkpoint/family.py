@@ -5,9 +5,18 @@ from pathlib import Path
 
 from mypt.checkpoint.atomic import copy_tree, real_path, remove, rename_noreplace, replacing, storage_errors
 from mypt.checkpoint.files import read_state, write_json
-from mypt.checkpoint.layout import CONFIG_FILE, FP16, GOLD, STATE_FILE, command, folder_reference, log_reference
+from mypt.checkpoint.layout import (
+    CONFIG_FILE,
+    FP16,
+    GOLD,
+    MANIFEST_FILE,
+    STATE_FILE,
+    command,
+    folder_reference,
+    log_reference,
+)
 from mypt.checkpoint.lineage import recorded_name
-from mypt.checkpoint.manifest import MANIFEST_FILE, file_hash, read_manifest, write_text
+from mypt.checkpoint.manifest import file_hash, read_manifest, write_text
 from mypt.errors import BundleError, ConflictError
 from mypt.schema.files.state import TrainingState
 

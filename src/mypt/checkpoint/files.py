@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from mypt.checkpoint.atomic import read_consistently
-from mypt.checkpoint.layout import CONFIG_FILE, STATE_FILE, TOKENIZER_FILE
-from mypt.checkpoint.manifest import MANIFEST_FILE, check_file, damaged, read_manifest
-from mypt.regular import read_regular
+from mypt.checkpoint.layout import CONFIG_FILE, LARGEST_BYTES, MANIFEST_FILE, STATE_FILE, TOKENIZER_FILE
+from mypt.checkpoint.manifest import check_file, damaged, read_manifest, reading
 from mypt.schema.base import explain_validation
 from mypt.schema.files.state import TrainingState
 from mypt.schema.files.tokenizer import TokenizerFile
+from mypt.schema.json_files import decode_json, read_bounded
 from mypt.schema.settings.config import GPTConfig
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -64,8 +64,9 @@ def _read(path: Path, model: type[_Model]) -> _Model:
     """Read a JSON file of a bundle, after checking its hash."""
     check_file(path)
     try:
-        return model.model_validate(json.loads(read_regular(path)))
+        with reading(path):
+            return model.model_validate(decode_json(read_bounded(path, LARGEST_BYTES[path.name])))
     except ValidationError as error:
         raise damaged(path, "is damaged: " + " ".join(explain_validation(error))) from error
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise damaged(path, f"is damaged: {error}") from error

@@ -14,6 +14,10 @@ OPTIMIZER_FILE = "optimizer.pt"
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
 STATE_FILE = "training_state.json"
+MANIFEST_FILE = "manifest.json"
+
+LARGEST_BYTES = {CONFIG_FILE: 1 << 20, MANIFEST_FILE: 1 << 20, TOKENIZER_FILE: 1 << 26, STATE_FILE: 1 << 24}
+"""What the JSON files of a bundle never come near: a vocabulary of a million tokens, thousands of sessions."""
 
 GOLD, FP16 = "_gold", "_fp16"
 """What follows the name of a run in the names of its gold and of its fp16 bundle."""

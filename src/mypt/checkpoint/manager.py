@@ -12,6 +12,7 @@ from torch import Tensor
 from mypt.checkpoint.atomic import copy_tree, read_consistently, recover, replacing
 from mypt.checkpoint.family import Family, added, check_bundle
 from mypt.checkpoint.files import read_config, read_state, read_tokenizer, write_json
+from mypt.checkpoint.fit import moments_fit, weights_fit
 from mypt.checkpoint.layout import (
     CONFIG_FILE,
     MODEL_FILE,
@@ -224,11 +225,11 @@ class CheckpointManager:
             BundleError: the file is missing, damaged, or belongs to another model.
         """
         path = self.path / OPTIMIZER_FILE
-        content = load_tensors(path)
+        content = load_tensors(path, judge=moments_fit(path, read_config(self.path)))
         try:
             load_optimizer_state(content["optimizer"], optimizer)
             scaler: dict[str, Any] = content["scaler"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
             raise damaged(path, f"does not fit the model: {error}") from error
         return scaler
 
@@ -252,14 +253,14 @@ def load_optimizer_state(state: dict[str, Any], optimizer: AnyOptimizer) -> None
 
 def _load(path: Path, build: Callable[[GPTConfig], N], device: str) -> Loaded[N]:
     config = read_config(path)
-    model = build(config)
     tokenizer = Tokenizer(read_tokenizer(path))
     if tokenizer.vocab_size > config.vocab_size:
         raise damaged(
             path / TOKENIZER_FILE,
             f"has {tokenizer.vocab_size} tokens, but the model has a vocab_size of {config.vocab_size}",
         )
-    weights: dict[str, Tensor] = load_tensors(path / MODEL_FILE)
+    weights: dict[str, Tensor] = load_tensors(path / MODEL_FILE, judge=weights_fit(path / MODEL_FILE, config))
+    model = build(config)
     try:
         model.load_weights(weights)
     except (ValueError, AttributeError) as error:

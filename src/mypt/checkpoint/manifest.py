@@ -2,16 +2,32 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mypt.checkpoint.layout import FP16, GOLD, STATE_FILE, base_name, command
+from mypt.checkpoint.layout import FP16, GOLD, LARGEST_BYTES, MANIFEST_FILE, STATE_FILE, base_name, command
 from mypt.errors import BundleError
 from mypt.regular import open_regular, read_regular
 from mypt.schema.files.manifest import FileHash, Manifest
+from mypt.schema.json_files import decode_json, read_bounded
 
-MANIFEST_FILE = "manifest.json"
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Tell of a file of a bundle that the system does not let be read, which says nothing about what is in it.
+
+    Raises:
+        BundleError: in place of an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise BundleError(
+            f"{path} cannot be read: {error.strerror or error}.", "Check that you may read it, and the disk."
+        ) from error
 
 
 def damaged(path: Path, why: str) -> BundleError:
@@ -39,13 +55,13 @@ def _way_on(bundle: Path) -> str:
 def _is_whole(bundle: Path) -> bool:
     """Whether every file has the size that it was saved with, and every JSON file the content."""
     try:
-        files = _manifest(read_regular(bundle / MANIFEST_FILE)).files.items()
+        files = _manifest(_content(bundle / MANIFEST_FILE)).files.items()
         return all(
             (bundle / name).stat().st_size == saved.bytes
-            and (name.endswith(".pt") or file_hash(bundle / name) == saved)
+            and (name.endswith(".pt") or (saved.bytes <= _largest(name) and file_hash(bundle / name) == saved))
             for name, saved in files
         )
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         return False
 
 
@@ -57,8 +73,8 @@ def _is_of(bundle: Path, name: str, run_id: str | None) -> bool:
 def _record(bundle: Path) -> dict[str, Any]:
     """A training state as it stands in the file, for what can be read of one that may be damaged."""
     try:
-        state = json.loads(read_regular(bundle / STATE_FILE))
-    except (OSError, ValueError, RecursionError):
+        state = decode_json(_content(bundle / STATE_FILE))
+    except (OSError, ValueError):
         return {}
     return state if isinstance(state, dict) else {}
 
@@ -79,17 +95,26 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise damaged(path, "is missing")
     try:
-        return _manifest(read_regular(path))
-    except (OSError, ValueError, RecursionError) as error:
+        with reading(path):
+            return _manifest(_content(path))
+    except ValueError as error:
         raise damaged(path, "is damaged") from error
 
 
 @lru_cache(maxsize=4)  # it is needed for each file of the bundle
 def _manifest(content: bytes) -> Manifest:
-    manifest = Manifest.model_validate_json(content)
+    manifest = Manifest.model_validate(decode_json(content))
     if content != _as_text(manifest).encode("utf-8"):  # the manifest has no hash of its own
         raise ValueError("the manifest is not in canonical form")
     return manifest
+
+
+def _content(path: Path) -> bytes:
+    return read_bounded(path, _largest(path.name))
+
+
+def _largest(name: str) -> int:
+    return LARGEST_BYTES.get(name, LARGEST_BYTES[MANIFEST_FILE])
 
 
 def write_text(manifest: Manifest, folder: Path) -> None:
@@ -107,15 +132,20 @@ def check_file(path: Path, *, content: bool = True) -> None:
     Raises:
         BundleError: it is missing, not in the manifest, or was changed since it was saved.
     """
-    if not path.is_file():
-        raise damaged(path, "is missing")
-    saved = read_manifest(path.parent).files.get(path.name)
-    if saved is None:
-        raise damaged(path, "is not one of the files that were saved with this bundle")
-    if path.stat().st_size != saved.bytes:
-        raise damaged(path, f"is damaged: it has {path.stat().st_size:,} bytes and was saved with {saved.bytes:,}")
-    if content and file_hash(path).sha256 != saved.sha256:
-        raise damaged(path, "is damaged or was changed since it was saved: its SHA-256 does not match the manifest")
+    with reading(path):
+        if not path.is_file():
+            raise damaged(path, "is missing")
+        saved, size = read_manifest(path.parent).files.get(path.name), path.stat().st_size
+        if saved is None:
+            raise damaged(path, "is not one of the files that were saved with this bundle")
+        if size != saved.bytes:
+            raise damaged(path, f"is damaged: it has {size:,} bytes and was saved with {saved.bytes:,}")
+        if size > LARGEST_BYTES.get(path.name, size):
+            raise damaged(
+                path, f"has {size:,} bytes, more than the {LARGEST_BYTES[path.name]:,} that such a file can have"
+            )
+        if content and file_hash(path).sha256 != saved.sha256:
+            raise damaged(path, "is damaged or was changed since it was saved: its SHA-256 does not match the manifest")
 
 
 def file_hash(path: Path) -> FileHash:

@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mypt.checkpoint.manifest import check_file, damaged
-from mypt.errors import StorageError
+from mypt.checkpoint.fit import Judge
+from mypt.checkpoint.manifest import check_file, damaged, reading
+from mypt.checkpoint.pt.header import is_dense, read_headers
+from mypt.errors import BundleError, StorageError
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -17,23 +19,35 @@ def torch_dtype(name: str) -> torch.dtype:
     return _DTYPES[name]
 
 
-def load_tensors(path: Path, *, check: bool = True) -> dict[str, Any]:
-    """Read a .pt file with `weights_only=True`, so that no code in it can run; `check` compares its hash first.
+def load_tensors(path: Path, *, judge: Judge | None = None, check: bool = True) -> dict[str, Any]:
+    """Read a .pt file with `weights_only=True`, so that no code in it can run.
+
+    Args:
+        path: of the file.
+        judge: raises a `BundleError` if the tensors that its head announces are not those of the model; nothing else of
+            it is read before.
+        check: whether to compare its hash, too.
 
     Raises:
-        BundleError: it is missing or damaged.
+        BundleError: it is missing or damaged, or judged to be another's.
     """
+    headers = read_headers(path)
+    if judge is not None:
+        judge(headers)
     check_file(path, content=check)
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with reading(path):
+            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return content
+    except BundleError:
+        raise
     except Exception as error:  # torch raises many types of errors for damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise damaged(path, f"is damaged: {reason}") from error
 
 
 def save_tensors(content: dict[str, Any], path: Path) -> None:
-    """Write a .pt file.
+    """Write a .pt file, in which each tensor has data of its own: of a view, what it shows and nothing beside it.
 
     Raises:
         OSError: the disk refused.
@@ -41,7 +55,7 @@ def save_tensors(content: dict[str, Any], path: Path) -> None:
     """
     try:
         with path.open("wb") as file:
-            torch.save(content, file)
+            torch.save(_spanning(content, {}), file)
     except RuntimeError as error:  # torch's archive writer wraps the OSError
         cause = error.__context__
         if isinstance(cause, OSError):
@@ -49,6 +63,20 @@ def save_tensors(content: dict[str, Any], path: Path) -> None:
         raise StorageError(
             f"{path} cannot be written: {str(error).splitlines()[0]}.", "Check the disk, then call again."
         ) from error
+
+
+def _spanning(value: Any, copies: dict[int, Tensor]) -> Any:
+    """Nested dictionaries and lists in which every tensor spans its storage; one in several places stays one."""
+    if isinstance(value, Tensor) and value.layout is torch.strided:
+        own = value.numel() * value.element_size() == value.untyped_storage().nbytes()
+        return (
+            value
+            if own and is_dense(value.shape, value.stride())
+            else copies.setdefault(id(value), value.detach().contiguous().clone())
+        )
+    if isinstance(value, dict):
+        return {k: _spanning(v, copies) for k, v in value.items()}
+    return [_spanning(v, copies) for v in value] if isinstance(value, list) else value
 
 
 def copy_to_cpu(value: Any) -> Any:

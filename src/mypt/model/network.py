@@ -12,6 +12,7 @@ from mypt.model.blocks import Block, Cache, TokenConv, build_norm
 from mypt.model.dropout import Dropout
 from mypt.model.losses import next_token_loss, token_losses
 from mypt.model.positions import RotaryEmbedding
+from mypt.model.shapes import misfits
 from mypt.schema.settings.config import GPTConfig
 
 INIT_STD = 0.02
@@ -71,6 +72,8 @@ class Network(nn.Module):
         T = tokens.size(1)
         if start + T > self.config.block_size:
             raise ValueError(f"{start + T} tokens do not fit into block_size {self.config.block_size}")
+        if self.rope is not None and not torch.compiler.is_compiling():
+            self.rope.cover(start + T)
         x = self.token_embedding(tokens)  # (B, T, C)
         if self.token_conv is not None:
             x = self.token_conv(x, cache)
@@ -123,15 +126,7 @@ class Network(nn.Module):
 
     def misfits(self, weights: Mapping[str, Tensor]) -> list[str]:
         """One message for each tensor that is missing, unexpected or has the wrong shape."""
-        own = self.state_dict()
-        problems = [f"{n} is missing" for n in own.keys() - weights.keys()]
-        problems += [f"{n} is not part of this model" for n in weights.keys() - own.keys()]
-        problems += [
-            f"{n} has shape {tuple(w.shape)} instead of {tuple(own[n].shape)}"
-            for n, w in weights.items()
-            if n in own and w.shape != own[n].shape
-        ]
-        return sorted(problems)
+        return misfits(self.config, {name: tuple(weight.shape) for name, weight in weights.items()})
 
     def _init_weights(self, seed: int) -> None:
         if self.lm_head.weight.is_meta:

@@ -23,12 +23,26 @@ class RotaryEmbedding(torch.nn.Module):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        hs = config.head_size
-        frequency = 1.0 / config.rope_theta ** (torch.arange(0, hs, 2, dtype=torch.float32) / hs)  # (hs/2)
-        position = torch.arange(config.block_size, dtype=torch.float32) / config.rope_scale
-        angle = torch.outer(position, frequency)  # (T, hs/2)
-        self.register_buffer("cos", torch.cat([angle, angle], dim=-1).cos(), persistent=False)  # (T, hs)
-        self.register_buffer("sin", torch.cat([angle, angle], dim=-1).sin(), persistent=False)
+        self.config = config
+        self.register_buffer("cos", torch.empty(0, config.head_size), persistent=False)  # (positions so far, hs)
+        self.register_buffer("sin", torch.empty(0, config.head_size), persistent=False)
+
+    def cover(self, length: int) -> None:
+        """Compute the angles of the first `length` positions, if they are not there yet.
+
+        They are no weights: a config may promise a context that is far longer than any text that it will see.
+        """
+        there = self.cos.size(0)
+        if length <= there:
+            return
+        config, hs = self.config, self.config.head_size
+        length = min(config.block_size, max(length, 2 * there))
+        with torch.inference_mode(False):  # training may use them too
+            frequency = 1.0 / config.rope_theta ** (torch.arange(0, hs, 2, dtype=torch.float32) / hs)  # (hs/2)
+            position = torch.arange(length, dtype=torch.float32) / config.rope_scale
+            angle = torch.outer(position, frequency)  # (T, hs/2)
+            self.cos = torch.cat([angle, angle], dim=-1).cos().to(self.cos.device)  # (T, hs)
+            self.sin = torch.cat([angle, angle], dim=-1).sin().to(self.sin.device)
 
     def forward(self, x: torch.Tensor, start: int) -> torch.Tensor:
         """Rotate x (B, nh, T, hs), whose first position is `start`."""

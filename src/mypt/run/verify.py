@@ -11,19 +11,22 @@ import torch
 
 from mypt.checkpoint.atomic import read_consistently
 from mypt.checkpoint.files import read_config, read_state, read_tokenizer
-from mypt.checkpoint.layout import MODEL_FILE, OPTIMIZER_FILE, log_of
+from mypt.checkpoint.fit import largest_file, moments_fit, weights_fit
+from mypt.checkpoint.layout import CONFIG_FILE, MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, log_of
 from mypt.checkpoint.lineage import role_of
-from mypt.checkpoint.manifest import MANIFEST_FILE, check_file, read_manifest
-from mypt.checkpoint.tensors import load_tensors, torch_dtype
+from mypt.checkpoint.manifest import check_file, read_manifest
+from mypt.checkpoint.pt.header import TensorHeader, read_headers
+from mypt.checkpoint.tensors import load_tensors
 from mypt.errors import InputError, MyptError
 from mypt.log.replay import Branch, Replay
 from mypt.model.network import Network
+from mypt.model.shapes import misfits
 from mypt.run.data.unchanged import DataChecks
 from mypt.schema.files.state import TrainingState
 from mypt.schema.files.tokenizer import TokenizerFile
 from mypt.schema.settings.config import GPTConfig
 from mypt.train.evaluation.divergence import named_tensors
-from mypt.train.optim.given import misfits
+from mypt.train.optim.given import misfits as moment_misfits
 from mypt.train.session import apply_settings, optimizer_of
 
 
@@ -79,20 +82,31 @@ class _Bundle:
 
     def check_hashes(self) -> None:
         """Make sure that every file is as it was saved."""
-        for name in read_manifest(self.path).files:
+        for name, saved in read_manifest(self.path).files.items():
+            if name.endswith(".pt") and saved.bytes > (most := largest_file(name, self.config)):
+                raise _FaultError(
+                    f"{name} has {saved.bytes:,} bytes, and a model of {CONFIG_FILE} has at most {most:,}"
+                )
             check_file(self.path / name)
         self.hashed = True
 
     @cached_property
+    def headers(self) -> dict[str, TensorHeader]:
+        return read_headers(self.path / MODEL_FILE)
+
+    @cached_property
     def weights(self) -> dict[str, torch.Tensor]:
-        return load_tensors(self.path / MODEL_FILE, check=not self.hashed)
+        path = self.path / MODEL_FILE
+        return load_tensors(path, judge=weights_fit(path, self.config), check=not self.hashed)
 
     @cached_property
     def optimizer(self) -> dict[str, Any]:
-        return load_tensors(self.path / OPTIMIZER_FILE, check=not self.hashed)
+        path = self.path / OPTIMIZER_FILE
+        return load_tensors(path, judge=moments_fit(path, self.config), check=not self.hashed)
 
     def network(self) -> Network:
-        """The model of config.json, for its shapes alone."""
+        """The model of config.json, for its shapes alone; of weights that do not fit it there is none."""
+        weights_fit(self.path / MODEL_FILE, self.config)(self.headers)
         with torch.device("meta"):
             return Network(self.config)
 
@@ -158,12 +172,12 @@ def _schema(bundle: _Bundle) -> str:
 
 
 def _weights(bundle: _Bundle) -> str:
-    name, weights = bundle.state.model_dtype, bundle.weights
-    wrong = bundle.network().misfits(weights)
-    wrong += [f"{n} is {w.dtype} instead of {name}" for n, w in weights.items() if w.dtype != torch_dtype(name)]
+    dtype, headers = bundle.state.model_dtype, bundle.headers
+    wrong = misfits(bundle.config, {name: header.shape for name, header in headers.items()})
+    wrong += [f"{name} is {h.dtype} instead of {dtype}" for name, h in headers.items() if h.dtype != dtype]
     if wrong:
         raise _FaultError("; ".join(sorted(wrong)[:5]))
-    return f"{len(weights)} tensors in {name}"
+    return f"{len(headers)} tensors in {dtype}"
 
 
 def _finite(bundle: _Bundle) -> str:
@@ -197,7 +211,7 @@ def _optimizer(bundle: _Bundle) -> str:
         optimizer.load_state_dict(states)
     except (KeyError, TypeError, ValueError) as error:
         raise _FaultError(str(error)) from error
-    if isinstance(optimizer, torch.optim.Optimizer) and (wrong := misfits(optimizer)):
+    if isinstance(optimizer, torch.optim.Optimizer) and (wrong := moment_misfits(optimizer)):
         raise _FaultError("; ".join(wrong[:5]))
     return f"{len(states['state'])} states"
 

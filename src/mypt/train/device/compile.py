@@ -38,6 +38,8 @@ class CompiledLoss:
     def __init__(self, model: Network, notice: Callable[[str], None]) -> None:
         self.model = model
         self.notice = notice
+        if model.rope is not None:  # compiled code computes no angles
+            model.rope.cover(model.config.block_size)
         self._loss: Callable[[Tensor, Tensor], Tensor] = torch.compile(model.loss)
         self._proven = False
 
