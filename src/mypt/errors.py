@@ -5,7 +5,7 @@ MyptError                a failure; exit code 1
 ├── StorageError         the disk is full or read-only
 ├── ExportError          a bundle cannot be exported
 ├── BusyError            another process holds the lock
-├── DivergedError        a loss or gradient is not finite
+├── DivergedError        a loss, a gradient or a prediction is not finite
 ├── OutputError          standard output cannot be written
 │   └── ReaderLeftError  its reader has ended; exit code 141
 └── UsageError           the call is wrong; exit code 2
@@ -58,7 +58,7 @@ class BusyError(MyptError):
 
 
 class DivergedError(MyptError):
-    """A loss or gradient is not finite; the weights were not updated with it."""
+    """A loss, a gradient or a prediction is not finite; no weights were updated with it."""
 
 
 class OutputError(MyptError):

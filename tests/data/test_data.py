@@ -114,7 +114,7 @@ def test_nanogpts_files_are_read_as_they_are(tmp_path: Path) -> None:
     (chars / "meta.pkl").write_bytes(pickle.dumps(meta))
     assert open_shards(chars).tokenizer.chars == ("\n", "a", "é")
     (chars / "meta.pkl").write_bytes(pickle.dumps(Path("x")))  # would call a constructor
-    with pytest.raises(InputError, match="refers to pathlib"):
+    with pytest.raises(InputError, match="names pathlib"):
         open_shards(chars)
 
 

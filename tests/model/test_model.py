@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from mypt.model.dropout import Dropout, dropout
 from mypt.model.gelu import gelu
 from mypt.model.generation import generate
 from mypt.model.losses import CHUNK_FROM_VOCAB, IGNORED, next_token_loss
+from mypt.model.network import Network
+from mypt.model.shapes import LISTED, misfits, weight_count, weight_names
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.generation import GenerationConfig
 from tests.conftest import reseal
@@ -242,3 +245,40 @@ def test_gelu_and_its_slope_are_torchs() -> None:
     torch.testing.assert_close(*slopes, atol=5e-6, rtol=1e-6)
     with torch.no_grad():
         assert torch.equal(gelu(x), theirs)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("pos_encoding", ["learned", "rope"])
+@pytest.mark.parametrize("mlp_type", ["gelu", "swiglu"])
+@pytest.mark.parametrize("norm_type", ["layernorm", "rmsnorm"])
+@pytest.mark.parametrize(("token_conv", "tie_weights", "n_layer"), [(1, False, 1), (4, True, 11)])
+def test_names_and_shapes_are_told_without_building_anything(
+    bias: bool, pos_encoding: Any, mlp_type: Any, norm_type: Any, token_conv: int, tie_weights: bool, n_layer: int
+) -> None:
+    config = GPTConfig(
+        n_embd=24, n_head=2, n_layer=n_layer, block_size=8, vocab_size=40, device="cpu", bias=bias, mlp_type=mlp_type,
+        pos_encoding=pos_encoding, norm_type=norm_type, token_conv=token_conv, tie_weights=tie_weights,
+    )  # fmt: skip
+    own = {name: tuple(weight.shape) for name, weight in Network(config).state_dict().items()}
+    assert sorted(weight_names(config)) == sorted(own) and weight_count(config) == len(own)
+    assert misfits(config, own) == []
+    for name, shape in own.items():
+        assert misfits(config, {n: s for n, s in own.items() if n != name}) == [f"{name} is missing"]
+        assert misfits(config, own | {name: (*shape, 1)}) == [f"{name} has shape {(*shape, 1)} instead of {shape}"]
+    for other in ("x", "blocks.0.x", *(f"blocks.{n}.norm_1.weight" for n in ("01", "-1", n_layer))):
+        assert misfits(config, own | {other: (1,)}) == [f"{other} is not part of this model"]
+    many = misfits(config.model_copy(update={"n_layer": 10**9}), own)
+    assert len(many) == LISTED + 1 and any("more are missing" in line for line in many)
+
+
+def test_the_angles_of_rope_do_not_depend_on_how_far_they_were_computed() -> None:
+    config = GPTConfig(n_embd=16, n_head=2, n_layer=1, block_size=64, vocab_size=20, device="cpu", pos_encoding="rope")
+    whole, grown = Network(config).eval(), Network(config).eval()
+    assert whole.rope is not None and grown.rope is not None and len(whole.rope.cos) == 0
+    whole.rope.cover(64)
+    with torch.inference_mode():
+        for length in (1, 2, 7, 33, 64):
+            tokens = torch.arange(length)[None] % 20
+            assert torch.equal(whole(tokens), grown(tokens))
+    assert torch.equal(whole.rope.cos, grown.rope.cos) and torch.equal(whole.rope.sin, grown.rope.sin)
+    grown.loss(torch.zeros(1, 64, dtype=torch.long), torch.zeros(1, 64, dtype=torch.long)).backward()  # type: ignore[no-untyped-call]

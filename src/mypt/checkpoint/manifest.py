@@ -103,7 +103,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 @lru_cache(maxsize=4)  # it is needed for each file of the bundle
 def _manifest(content: bytes) -> Manifest:
-    manifest = Manifest.model_validate(decode_json(content))
+    manifest = Manifest.model_validate_json(content)
     if content != _as_text(manifest).encode("utf-8"):  # the manifest has no hash of its own
         raise ValueError("the manifest is not in canonical form")
     return manifest

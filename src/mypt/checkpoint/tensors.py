@@ -1,5 +1,6 @@
 """Reads and writes the .pt files of a bundle: tensors and plain values."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from mypt.checkpoint.fit import Judge
 from mypt.checkpoint.manifest import check_file, damaged, reading
-from mypt.checkpoint.pt.header import is_dense, read_headers
+from mypt.checkpoint.pt.header import NAMES_OF_ONE, is_dense, read_headers
 from mypt.errors import BundleError, StorageError
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -55,7 +56,7 @@ def save_tensors(content: dict[str, Any], path: Path) -> None:
     """
     try:
         with path.open("wb") as file:
-            torch.save(_spanning(content, {}), file)
+            torch.save(_spanning(content, Counter()), file)
     except RuntimeError as error:  # torch's archive writer wraps the OSError
         cause = error.__context__
         if isinstance(cause, OSError):
@@ -65,18 +66,16 @@ def save_tensors(content: dict[str, Any], path: Path) -> None:
         ) from error
 
 
-def _spanning(value: Any, copies: dict[int, Tensor]) -> Any:
-    """Nested dictionaries and lists in which every tensor spans its storage; one in several places stays one."""
+def _spanning(value: Any, names: Counter[int]) -> Any:
+    """Nested dictionaries and lists in which every tensor spans its storage, as `read_headers` asks for."""
     if isinstance(value, Tensor) and value.layout is torch.strided:
-        own = value.numel() * value.element_size() == value.untyped_storage().nbytes()
-        return (
-            value
-            if own and is_dense(value.shape, value.stride())
-            else copies.setdefault(id(value), value.detach().contiguous().clone())
-        )
+        storage, elements = value.untyped_storage(), value.numel()
+        own = elements * value.element_size() == storage.nbytes() and is_dense(value.shape, value.stride())
+        names[storage.data_ptr()] += own and elements > 1
+        return value if own and names[storage.data_ptr()] <= NAMES_OF_ONE else value.detach().contiguous().clone()
     if isinstance(value, dict):
-        return {k: _spanning(v, copies) for k, v in value.items()}
-    return [_spanning(v, copies) for v in value] if isinstance(value, list) else value
+        return {k: _spanning(v, names) for k, v in value.items()}
+    return [_spanning(v, names) for v in value] if isinstance(value, list) else value
 
 
 def copy_to_cpu(value: Any) -> Any:

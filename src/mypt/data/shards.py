@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,15 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from mypt.checkpoint.layout import TOKENIZER_FILE
+from mypt.checkpoint.layout import LARGEST_BYTES, TOKENIZER_FILE
+from mypt.checkpoint.pt.pickles import read_pickle
 from mypt.data.tokens import Part, Tokens
 from mypt.errors import InputError
-from mypt.regular import open_regular, read_regular
+from mypt.regular import open_regular
 from mypt.schema.base import explain_validation
 from mypt.schema.files.dataset import METADATA_FILE, DatasetMetadata, ShardRecord
 from mypt.schema.files.tokenizer import GPT2_TOKENS, TokenizerFile
+from mypt.schema.json_files import decode_json, read_bounded
 
 Split = Literal["train", "val"]
 Format = Literal["mypt", "plain", "llm.c"]
@@ -27,6 +28,10 @@ LLMC_MAGIC = 20240520
 LLMC_HEADER_BYTES = 256 * 4
 """256 int32: magic number, version, number of tokens, and padding."""
 NANOGPT_VOCABULARY = "meta.pkl"
+LARGEST_VOCABULARY = 1 << 22
+"""Bytes of a meta.pkl of 65,536 characters, which is as many as uint16 holds, several times over."""
+LARGEST_METADATA = 1 << 28
+"""Bytes of a JSON file of a dataset: about 300 for each shard."""
 PROBE_BYTES = 1 << 16
 MASK_SUFFIX = "_mask.bin"
 
@@ -105,10 +110,9 @@ def read_dataset_file(path: Path, model: type[M]) -> M:
         InputError: it is missing or damaged.
     """
     try:
-        return model.model_validate_json(read_regular(path))
-    except (ValidationError, OSError) as error:
-        reasons = explain_validation(error) if isinstance(error, ValidationError) else [f"{error.strerror or error}."]
-        raise InputError(f"{path} cannot be read: {' '.join(reasons)}", "Make the dataset again.") from error
+        return model.model_validate(decode_json(read_bounded(path, LARGEST_BYTES.get(path.name, LARGEST_METADATA))))
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} cannot be read: {_reason(error)}.", "Make the dataset again.") from error
 
 
 def mask_path(shard: Path) -> Path:
@@ -213,22 +217,21 @@ def _nanogpt_tokenizer(folder: Path) -> TokenizerFile:
     if not (path.exists() or path.is_symlink()):
         return TokenizerFile(token_kind="gpt2", vocab_size=GPT2_TOKENS)
     try:
-        with open_regular(path) as file:
-            itos = _SafeUnpickler(file).load()["itos"]
+        content = read_pickle(read_bounded(path, LARGEST_VOCABULARY))
+        itos = content["itos"]
         chars = tuple(str(itos[i]) for i in range(len(itos)))
         return TokenizerFile(token_kind="char", vocab_size=len(chars), chars=chars)
-    except Exception as error:  # a damaged pickle can raise nearly anything
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise InputError(
-            f"{path} does not contain a character vocabulary: {error}.",
+            f"{path} does not contain a character vocabulary: {_reason(error)}.",
             "Remove it if the ids are those of GPT-2, or make the dataset again with `mypt prepare`.",
         ) from error
 
 
-class _SafeUnpickler(pickle.Unpickler):
-    """Refuses every class, so that only built-in values can be loaded and no code can run."""
-
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        raise pickle.UnpicklingError(f"it refers to {module_name}.{global_name}")
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return " ".join(explain_validation(error)).rstrip(".")
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _sample(folder: Path, files: list[Path]) -> str:

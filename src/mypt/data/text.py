@@ -5,12 +5,14 @@ import hashlib
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from mypt.errors import InputError
-from mypt.regular import NotRegularError, read_regular
+from mypt.data.streams import ByteStream, Unpacked, read_source
+from mypt.errors import InputError, MyptError
+from mypt.regular import NotRegularError, open_regular
 from mypt.schema.files.state import SourceRecord
 
 SAMPLE = "sample: the language reference of Python {0.major}.{0.minor}"
@@ -26,17 +28,21 @@ class Text:
     fingerprint: str
 
 
-def read_text(paths: Sequence[str]) -> Text:
+def read_text(paths: Sequence[str], most: int | None = None) -> Text:
     """Read and join texts, or the built-in sample if there are no paths.
 
     Args:
         paths: files, `.gz` files, `http(s)://` URLs, or `-` for standard input.
+        most: bytes that each of them has at most, if it is the recorded one; of one with more, one more is read.
 
     Raises:
-        InputError: a source is missing, a folder, empty, unreachable, or not UTF-8.
+        InputError: a source is missing, a folder, empty, unreachable, not UTF-8, or larger than memory allows.
     """
-    contents = [(source_path(p), _read_source(p)) for p in paths] or [sample()]
-    content = "\n".join(decode(path, data) for path, data in contents)
+    contents = [(source_path(p), _read_source(p, most)) for p in paths] or [sample()]
+    content = "\n".join(
+        decode(path, data) if most is None or len(data) <= most else data.decode("utf-8", "ignore")
+        for path, data in contents
+    )
     records = tuple(
         SourceRecord(path=path, bytes=len(data), sha256=hashlib.sha256(data).hexdigest()) for path, data in contents
     )
@@ -112,25 +118,39 @@ def _is_url(path: str) -> bool:
     return path.startswith(("http://", "https://"))
 
 
-def _read_source(path: str) -> bytes:
-    with input_errors(path):
-        if path == STDIN:
-            data = sys.stdin.buffer.read()
-        else:
-            data = _download(path) if _is_url(path) else read_regular(Path(path).expanduser())
-        data = gzip.decompress(data) if path.endswith(".gz") else data
+def _read_source(path: str, most: int | None) -> bytes:
+    with input_errors(path), _opened(path, most) as stream:
+        data = read_source(stream, path, most)
     if not data.strip():
         raise InputError(f"The input {path} is empty.", "Give a file with text in it.")
     return data
 
 
-def _download(url: str) -> bytes:
+@contextmanager
+def _opened(path: str, most: int | None) -> Iterator[ByteStream]:
+    """The bytes of a source, as they come; those of a `.gz` file unpacked, which may be anything if they are few."""
+    with ExitStack() as held:
+        if path == STDIN:
+            stream = sys.stdin.buffer
+        elif _is_url(path):
+            stream = held.enter_context(_download(path))
+        else:
+            stream = held.enter_context(open_regular(Path(path).expanduser()))
+        if not path.endswith(".gz"):
+            yield stream
+        else:
+            yield Unpacked(stream, path) if most is None else gzip.GzipFile(fileobj=stream)
+
+
+@contextmanager
+def _download(url: str) -> Iterator[BinaryIO]:
     import fsspec
 
     try:
         with fsspec.open(url, "rb") as response:
-            data: bytes = response.read()
-            return data
+            yield response
+    except MyptError:
+        raise
     except Exception as error:  # fsspec raises the errors of its HTTP client
         raise InputError(
             f"{url} cannot be fetched: {type(error).__name__}: {error}.",

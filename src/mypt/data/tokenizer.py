@@ -11,12 +11,10 @@ import tiktoken
 from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 
 from mypt.errors import BundleError, InputError
-from mypt.schema.files.tokenizer import END_OF_TEXT, GPT2_TOKENS, TokenizerFile
+from mypt.schema.files.tokenizer import END_OF_TEXT, GPT2_PATTERN, GPT2_TOKENS, TokenizerFile
 
 TokenIds = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
-GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
-"""GPT-2's pattern for splitting text into words, with possessive quantifiers as in tiktoken."""
 VOCAB_BPE_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
 ENCODER_JSON_SHA256 = "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"
 

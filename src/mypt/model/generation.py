@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from mypt.errors import DivergedError
 from mypt.model.network import Network
 from mypt.schema.settings.generation import GenerationConfig
 
@@ -17,6 +18,9 @@ def generate(
 
     With the cache, each token is computed once until the context of block_size is full. After that the window slides
     by one token per step and is recomputed, because all positions change.
+
+    Raises:
+        DivergedError: logits are not finite, so that there is no next token.
     """
     model.eval()
     rng = torch.Generator().manual_seed(config.seed)
@@ -26,7 +30,13 @@ def generate(
     new_tokens = tokens[-size:]
     for _ in range(config.max_new_tokens):
         logits = model(torch.tensor([new_tokens], device=model.device), cache)[0, -1]  # (V)
-        token = sample_token(logits.float().cpu(), config, rng)
+        logits = logits.float().cpu()
+        if not logits.isfinite().all():
+            raise DivergedError(
+                "The model gives no next token: its logits are not finite.",
+                "Use a bundle whose weights are finite; `mypt verify` says which are.",
+            )
+        token = sample_token(logits, config, rng)
         tokens.append(token)
         yield token
         if cache is not None and len(tokens) > size:

@@ -15,6 +15,10 @@ OnResume = Literal["harmless", "gold", "trajectory", "refused"]
 """Effect of changing a setting on resume: harmless, changes what becomes gold, changes the trajectory, or refused."""
 
 
+_SHOWN = 200
+"""Characters of a wrong value that a message shows."""
+
+
 class Model(BaseModel):
     """Base model. Validators are built on first use."""
 
@@ -89,7 +93,8 @@ def explain_validation(error: ValidationError, given: Mapping[str, str] | None =
 
 
 def _shown(value: object) -> str:
-    return str(value) if isinstance(value, str) else json.dumps(value, default=str)
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 class _Repeating(dict[str, Any]):

@@ -1,9 +1,12 @@
 """Reads JSON files that may come from elsewhere: bounded in size before they are read, in depth and in numbers."""
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from mypt.regular import open_regular
 
 _DIGITS = 20
 """A number of 64 bits."""
@@ -18,10 +21,11 @@ def read_bounded(path: Path, limit: int) -> bytes:
         ValueError: it has more.
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
-        content = file.read(limit + 1)
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(min(size, limit) + 1)
     if len(content) > limit:
-        raise ValueError(f"it has {path.stat().st_size:,} bytes, more than the {limit:,} that such a file can have")
+        raise ValueError(f"it has {size:,} bytes, more than the {limit:,} that such a file can have")
     return content
 
 
@@ -35,6 +39,8 @@ def decode_json(content: bytes) -> Any:
         value = json.loads(content, parse_int=_whole)
     except RecursionError as error:
         raise ValueError(_TOO_DEEP) from error
+    if content.count(b"[") + content.count(b"{") <= _DEPTH:
+        return value
     level = [value]
     for _ in range(_DEPTH):
         level = [child for node in level if isinstance(node, dict | list) for child in _children(node)]

@@ -40,7 +40,7 @@ _LIST_BYTES, _LIST_BYTES_EACH = 1 << 20, 1 << 10
 _DIMENSIONS = 8
 _DEPTH = 8
 _DEVICE = re.compile(r"(?!meta)[a-z]+(:\d{1,3})?")
-_NAMES_OF_ONE = 2
+NAMES_OF_ONE = 2
 """Names that a tensor of more than one value may have: those of a tied output layer and embedding."""
 
 
@@ -74,7 +74,7 @@ def read_headers(path: Path) -> dict[str, TensorHeader]:
     """
     check_file(path, content=False)
     try:
-        with reading(path), path.open("rb") as file:
+        with reading(path), open_regular(path) as file:
             entries = read_directory(file, os.fstat(file.fileno()).st_size)
             prefix, contents = _contents(entries)
             file.seek(contents.start)
@@ -184,7 +184,7 @@ def _check_storages(entries: Mapping[str, Entry], prefix: str, storages: Mapping
 def _check_sharing(headers: Mapping[str, TensorHeader]) -> None:
     """Make sure that a file means no more values than it has bytes for."""
     uses = Counter(header.storage for header in headers.values() if header.numel > 1)
-    if any(times > _NAMES_OF_ONE for times in uses.values()):
+    if any(times > NAMES_OF_ONE for times in uses.values()):
         raise ValueError("many of its tensors have the same data")
 
 

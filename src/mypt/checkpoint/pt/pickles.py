@@ -120,8 +120,8 @@ class _Machine:
             raise IndexError
         self.stack[-count:] = [items]
 
-    def name(self) -> None:
-        named = f"{self.line()} {self.line()}"
+    def name(self, module: str, attribute: str) -> None:
+        named = f"{module} {attribute}"
         if named not in self.known:
             raise UnknownNameError(named)
         self.stack.append(self.known[named])
@@ -156,6 +156,14 @@ def _read(form: str) -> Callable[[_Machine], None]:
     return lambda m: m.stack.append(m.number(packed))
 
 
+def _with_byte(use: Callable[[_Machine, int], object]) -> Callable[[_Machine], None]:
+    def instruction(machine: _Machine) -> None:
+        machine.at += 1
+        use(machine, machine.data[machine.at - 1])
+
+    return instruction
+
+
 def _with(form: str, use: Callable[[_Machine, int], object]) -> Callable[[_Machine], None]:
     packed = struct.Struct(form)
 
@@ -187,7 +195,7 @@ def _last(machine: _Machine, count: int) -> list[Any]:
 
 _STOP = ord(".")
 _INSTRUCTIONS: dict[int, Callable[[_Machine], object]] = {
-    0x80: _with("<B", _pass_over),  # the version of the format
+    0x80: _with_byte(_pass_over),  # the version of the format
     0x95: _with("<Q", _pass_over),  # the length of a frame
     ord("("): lambda m: m.marks.append(len(m.stack)),
     ord("}"): _push(dict),
@@ -196,27 +204,28 @@ _INSTRUCTIONS: dict[int, Callable[[_Machine], object]] = {
     ord("N"): _push(lambda: None),
     0x88: _push(lambda: True),
     0x89: _push(lambda: False),
-    ord("K"): _read("<B"),
+    ord("K"): _with_byte(lambda m, n: m.stack.append(n)),
     ord("M"): _read("<H"),
     ord("J"): _read("<i"),
     ord("G"): _read(">d"),
-    0x8A: _with("<B", _long),
+    0x8A: _with_byte(_long),
     ord("X"): _with("<I", _text),
-    0x8C: _with("<B", _text),
+    0x8C: _with_byte(_text),
     ord("t"): lambda m: m.stack.append(tuple(m.since_mark())),
     0x85: lambda m: m.tuple_of(1),
     0x86: lambda m: m.tuple_of(2),
     0x87: lambda m: m.tuple_of(3),
-    ord("q"): _with("<B", _Machine.keep),
+    ord("q"): _with_byte(_Machine.keep),
     ord("r"): _with("<I", _Machine.keep),
     0x94: lambda m: m.keep(len(m.memo)),
-    ord("h"): _with("<B", _Machine.recall),
+    ord("h"): _with_byte(_Machine.recall),
     ord("j"): _with("<I", _Machine.recall),
     ord("s"): lambda m: m.fill(_last(m, 2)),
     ord("u"): lambda m: m.fill(m.since_mark()),
     ord("a"): lambda m: m.extend(_last(m, 1)),
     ord("e"): lambda m: m.extend(m.since_mark()),
-    ord("c"): _Machine.name,
+    ord("c"): lambda m: m.name(m.line(), m.line()),
+    0x93: lambda m: m.name(*_last(m, 2)),
     ord("R"): _Machine.call,
     ord("Q"): _Machine.reference,
 }

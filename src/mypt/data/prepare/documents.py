@@ -1,14 +1,14 @@
 """Splits inputs into documents, and long documents into pieces."""
 
-import gzip
 import json
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from mypt.data.streams import ByteStream, Unpacked
 from mypt.data.text import decode, input_errors
 from mypt.errors import InputError
 from mypt.schema.base import from_json_text
@@ -16,12 +16,12 @@ from mypt.schema.files.prepare_plan import InputFile, Part
 from mypt.schema.files.tokenizer import END_OF_TEXT
 from mypt.schema.settings.prepare import PrepareConfig
 
-ByteStream = BinaryIO | gzip.GzipFile
-
 PIECE_BYTES = 8 * 2**10
 """Minimum size of a piece, except for the last piece of a document."""
 LOOKAHEAD_BYTES = 64 * 2**10
 BLOCK_BYTES = 2**20
+LINE_BYTES = 1 << 27
+"""A line of JSON is read as a whole."""
 PARQUET_BATCH_ROWS = 256
 MARKER = END_OF_TEXT.encode("utf-8")
 ROLES = ("system", "user", "assistant")
@@ -129,11 +129,13 @@ def _read_jsonl(source: InputFile, part: Part, config: PrepareConfig) -> Iterato
     with _open(source) as file:
         offset = max(part.start - 1, 0)
         file.seek(offset)
-        offset += len(file.readline()) if part.start > 0 else 0
-        for line in file:
+        offset += _line_length(file) if part.start > 0 else 0
+        while line := file.readline(LINE_BYTES):
             if offset >= part.end and not source.gzipped:
                 return
             try:
+                if len(line) == LINE_BYTES:
+                    raise ValueError(f"it has {LINE_BYTES:,} bytes or more")
                 turns = parse(line.decode("utf-8-sig"), config.text_field) if line.strip() else ()
             except (ValueError, RecursionError) as error:
                 raise InputError(
@@ -143,6 +145,16 @@ def _read_jsonl(source: InputFile, part: Part, config: PrepareConfig) -> Iterato
             if turns:
                 yield Piece(turns, True, f"{source.path}, byte {offset}")
             offset += len(line)
+
+
+def _line_length(file: ByteStream) -> int:
+    """Read to the end of a line, however long it is, and count its bytes."""
+    length = 0
+    while block := file.readline(BLOCK_BYTES):
+        length += len(block)
+        if block.endswith(b"\n"):
+            break
+    return length
 
 
 def _parse_line(line: str, *used: str) -> Any:
@@ -215,8 +227,8 @@ def _read_parquet(source: InputFile, column: str) -> Iterator[Piece]:
 
 
 def _open(source: InputFile) -> ByteStream:
-    path = Path(source.path)
-    return gzip.open(path, "rb") if source.gzipped else path.open("rb")
+    file = Path(source.path).open("rb")  # noqa: SIM115 - closed by who asked for it
+    return Unpacked(file, source.path) if source.gzipped else file
 
 
 def _bytes_at(file: ByteStream, offset: int, length: int) -> bytes:

@@ -16,6 +16,8 @@ from mypt.schema.settings.config import GPTConfig
 from mypt.train.observer import Observer
 from mypt.train.run_data import Phase, RunData
 
+_BETWEEN = 4
+"""Bytes of a byte order mark and a newline, by which the same text can be longer where it is cut into other sources."""
 EvalSets = Mapping[str, GPTDataLoader]
 
 
@@ -129,7 +131,13 @@ def recorded_text(record: DataRecord, paths: tuple[str, ...] = ()) -> Text:
             "The text of this run came from standard input or from memory and cannot be read again.",
             "Give the same text by --input-file.",
         )
-    text = read_text([p for p in paths if not is_sample(p)])
+    most = sum(source.bytes + _BETWEEN for source in record.sources)
+    text = read_text([p for p in paths if not is_sample(p)], most)
+    if larger := next((source.path for source in text.sources if source.bytes > most), None):
+        raise ConflictError(
+            f"{larger} has more than the {most:,} bytes that the text of this run can have.",
+            "Give the recorded text, or train a new model on this one.",
+        )
     if text.fingerprint != record.fingerprint:
         found = record.model_copy(update={"sources": text.sources, "fingerprint": text.fingerprint})
         raise ConflictError(

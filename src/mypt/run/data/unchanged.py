@@ -70,7 +70,7 @@ class DataChecks:
             return
         self.reading(Path(path))
         try:
-            (now,) = read_text([] if is_sample(path) else [path]).sources
+            (now,) = read_text([] if is_sample(path) else [path], source.bytes).sources
         except UsageError as error:
             found.faults.append(error.what.rstrip("."))
             return

@@ -1,8 +1,8 @@
 """tokenizer.json: a tokenizer with its vocabulary; see docs/files.md."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from mypt.schema.base import Record
 from mypt.schema.settings.data import Tokenization
@@ -10,8 +10,17 @@ from mypt.schema.settings.data import Tokenization
 GPT2_TOKENS = 50257
 END_OF_TEXT = "<|endoftext|>"
 """Separates documents; the last token of GPT-2's vocabulary."""
+GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
+"""GPT-2's pattern for splitting text into words, with possessive quantifiers as in tiktoken."""
+PATTERNS = (GPT2_PATTERN,)
+"""Every pattern that mypt has written. Another one could match nothing, or take for ever, on some text."""
 CHAT_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 """Start of a message of each role, and end of a message."""
+
+_Entries = tuple[str, ...] | None
+_LONGEST_NAME = 200
+_LONGEST_TOKEN = 1 << 12
+_HEXADECIMAL = set("0123456789abcdef")
 
 
 class TokenizerFile(Record):
@@ -21,8 +30,9 @@ class TokenizerFile(Record):
         token_kind: gpt2, char or bpe.
         vocab_size: number of token ids, including special tokens.
         chars: for char, the characters; a character's index is its id.
-        pattern: for bpe, the regular expression that splits text into words before merging.
-        tokens: for bpe, the bytes of each token in hexadecimal; a token's index is its id and merge rank.
+        pattern: for bpe, the regular expression that splits text into words before merging; one of `PATTERNS`.
+        tokens: for bpe, the bytes of each token in hexadecimal; a token's index is its id and merge rank. Each single
+            byte is among them, so that every text can be encoded.
         special: special tokens such as `<|user|>`, which `encode` never produces; their ids follow all others.
     """
 
@@ -33,6 +43,14 @@ class TokenizerFile(Record):
     tokens: tuple[str, ...] | None = None
     special: tuple[str, ...] | None = None
 
+    @field_validator("chars", "tokens", "special", mode="before")
+    @classmethod
+    def _check_entries(cls, entries: Any) -> Any:
+        """Of a list with a million faults tell the first, before each of them is described."""
+        if isinstance(entries, list | tuple) and not all(isinstance(entry, str) for entry in entries):
+            raise ValueError("an entry is no text")
+        return entries
+
     @model_validator(mode="after")
     def _check_vocabulary(self) -> Self:
         vocabulary = {"gpt2": None, "char": self.chars, "bpe": self.tokens}[self.token_kind]
@@ -40,8 +58,10 @@ class TokenizerFile(Record):
             raise ValueError(f"a {self.token_kind} tokenizer needs its vocabulary")
         if self.ordinary + len(self.special or ()) != self.vocab_size:
             raise ValueError(f"vocab_size {self.vocab_size} does not match the entries of the vocabulary")
-        if self.token_kind == "bpe" and not self.pattern:
-            raise ValueError("a bpe tokenizer needs its pattern")
+        if self.token_kind == "bpe" and self.pattern not in PATTERNS:
+            raise ValueError("the pattern of a bpe tokenizer is not one that mypt writes")
+        if fault := _fault(self.chars, self.tokens, self.special):
+            raise ValueError(fault)
         return self
 
     @property
@@ -72,3 +92,30 @@ class TokenizerFile(Record):
         own, others = self.special or (), other.special or ()
         exclude = {"vocab_size", "special"}
         return self.model_dump(exclude=exclude) == other.model_dump(exclude=exclude) and own[: len(others)] == others
+
+
+def _fault(chars: _Entries, tokens: _Entries, special: _Entries) -> str | None:
+    """Why a vocabulary could not encode and decode each text; None if it can."""
+    for entries, name in ((chars, "chars"), (tokens, "tokens"), (special, "special")):
+        if entries is not None and len(set(entries)) < len(entries):
+            return f"an entry of {name} is there twice"
+    if any(len(char) != 1 for char in chars or ()):
+        return "an entry of chars is not one character"
+    if not _is_text("".join((*(chars or ()), *(special or ())))):
+        return "an entry of chars or special is no text"
+    if any(len(name) > _LONGEST_NAME or not name for name in special or ()):
+        return f"a special token has no name, or one of more than {_LONGEST_NAME} characters"
+    if (tokens is not None and not all(map(_is_size, map(len, tokens)))) or set("".join(tokens or ())) - _HEXADECIMAL:
+        return f"an entry of tokens is not 1 to {_LONGEST_TOKEN} bytes in hexadecimal"
+    if tokens is not None and not {f"{byte:02x}" for byte in range(256)}.issubset(tokens):
+        return "the tokens of some bytes are missing"
+    return None
+
+
+def _is_size(digits: int) -> bool:
+    return digits % 2 == 0 and 0 < digits <= 2 * _LONGEST_TOKEN
+
+
+def _is_text(value: str) -> bool:
+    """Whether a value can be written as UTF-8, which half of a character cannot."""
+    return not any("\ud800" <= char <= "\udfff" for char in value)
