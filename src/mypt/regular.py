@@ -10,6 +10,11 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 """A pipe that nobody writes to is opened at once, and then refused."""
 
 
+def expanded(path: str | Path) -> Path:
+    """A path in which `~` at the start is the home of the user, and `~name` of one that the system knows."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - of an unknown name, Path.expanduser raises
+
+
 class NotRegularError(OSError):
     """There is something of this name, and it is neither a file nor a folder."""
 

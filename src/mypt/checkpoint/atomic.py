@@ -244,7 +244,8 @@ def replacing_file(target: Path) -> Iterator[Path]:
     What is no plain file, such as /dev/stdout, is written itself.
     """
     if target.exists() and not target.is_file():
-        yield target
+        with _with_a_reader(target):
+            yield target
         return
     target = real_path(target)
     temporary = target.with_name(f".{os.getpid()}.{target.name}")
@@ -254,6 +255,17 @@ def replacing_file(target: Path) -> Iterator[Path]:
             commit_file(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _with_a_reader(target: Path) -> Iterator[None]:
+    """Hold what is written to open; a named pipe that nobody reads is refused rather than waited for."""
+    handle = os.open(target, os.O_WRONLY | os.O_NONBLOCK) if target.is_fifo() else None
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
 
 
 def commit_file(temporary: Path, target: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mypt.checkpoint.layout import FP16, GOLD, LARGEST_BYTES, MANIFEST_FILE, STATE_FILE, base_name, command
 from mypt.errors import BundleError
-from mypt.regular import open_regular, read_regular
+from mypt.regular import open_regular
 from mypt.schema.files.manifest import FileHash, Manifest
 from mypt.schema.json_files import decode_json, read_bounded
 

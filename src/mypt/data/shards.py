@@ -14,7 +14,7 @@ from mypt.checkpoint.layout import LARGEST_BYTES, TOKENIZER_FILE
 from mypt.checkpoint.pt.pickles import read_pickle
 from mypt.data.tokens import Part, Tokens
 from mypt.errors import InputError
-from mypt.regular import open_regular
+from mypt.regular import expanded, open_regular
 from mypt.schema.base import explain_validation
 from mypt.schema.files.dataset import METADATA_FILE, DatasetMetadata, ShardRecord
 from mypt.schema.files.tokenizer import GPT2_TOKENS, TokenizerFile
@@ -76,7 +76,7 @@ def open_shards(path: str | Path, *, eval_only: bool = False) -> Shards:
     Raises:
         InputError: the folder does not exist or has no shards, or a file in it is damaged.
     """
-    folder = Path(path).expanduser().absolute()
+    folder = expanded(path).absolute()
     if not folder.is_dir():
         raise InputError(
             f"The dataset folder {path} does not exist.", f"Make it with `mypt prepare INPUT... --out {path}`."

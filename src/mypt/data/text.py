@@ -7,12 +7,11 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from mypt.data.streams import ByteStream, Unpacked, read_source
 from mypt.errors import InputError, MyptError
-from mypt.regular import NotRegularError, open_regular
+from mypt.regular import NotRegularError, expanded, open_regular
 from mypt.schema.files.state import SourceRecord
 
 SAMPLE = "sample: the language reference of Python {0.major}.{0.minor}"
@@ -56,7 +55,7 @@ def fingerprint(content: str) -> str:
 
 def source_path(path: str) -> str:
     """The recorded path of a source: absolute, so that a resume from another folder finds it."""
-    return path if _is_url(path) or path == STDIN else str(Path(path).expanduser().absolute())
+    return path if _is_url(path) or path == STDIN else str(expanded(path).absolute())
 
 
 def sample() -> tuple[str, bytes]:
@@ -135,7 +134,7 @@ def _opened(path: str, most: int | None) -> Iterator[ByteStream]:
         elif _is_url(path):
             stream = held.enter_context(_download(path))
         else:
-            stream = held.enter_context(open_regular(Path(path).expanduser()))
+            stream = held.enter_context(open_regular(expanded(path)))
         if not path.endswith(".gz"):
             yield stream
         else:

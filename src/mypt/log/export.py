@@ -90,7 +90,11 @@ def write_parquet(table: EventTable, target: Path) -> int:
         import pyarrow
         import pyarrow.parquet as parquet
     schema = pyarrow.schema([(name, _arrow(pyarrow, types)) for name, types in table.types.items()])
-    with _new(table, target, "--parquet") as new, parquet.ParquetWriter(new, schema) as writer:
+    with (
+        _new(table, target, "--parquet") as new,
+        new.open("wb") as file,
+        parquet.ParquetWriter(file, schema) as writer,
+    ):
         texts = [field.name for field in schema if field.type == pyarrow.string()]
         return _counted(
             (row | {name: _text(row[name]) for name in texts} for row in table.rows()),

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from mypt.checkpoint.manifest import check_file, damaged, reading
 from mypt.checkpoint.pt.directory import Entry, read_directory
 from mypt.checkpoint.pt.pickles import UnknownNameError, read_pickle
+from mypt.regular import open_regular
 
 _DTYPES = {
     "DoubleStorage": ("fp64", 8), "FloatStorage": ("fp32", 4), "HalfStorage": ("fp16", 2),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mypt.errors import InputError
+from mypt.regular import expanded
 from mypt.schema.files.prepare_plan import Form, InputFile, Part, PreparePlan, Unit
 from mypt.schema.settings.prepare import PrepareConfig
 
@@ -44,7 +45,7 @@ def _find_inputs(inputs: Sequence[str]) -> tuple[InputFile, ...]:
 
 
 def _expand(word: str) -> Iterator[Path]:
-    path = Path(word).expanduser()
+    path = expanded(word)
     matches = [str(path)] if path.exists() else glob.glob(str(path), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
     for match in map(Path, matches):
         if match.is_dir():
@@ -54,7 +55,7 @@ def _expand(word: str) -> Iterator[Path]:
 
 
 def _no_files(word: str) -> str:
-    if Path(word).expanduser().is_dir():
+    if expanded(word).is_dir():
         return f"{word} is a folder without files of a known type ({', '.join(FORMS)}, optionally with .gz)."
     return f"{word} does not exist."
 

@@ -17,6 +17,7 @@ from mypt.data.prepare.workers import PLAN_FILE, Job, commit_json, read_plan, re
 from mypt.data.shards import read_dataset_file, read_dataset_tokenizer
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import ConflictError, InputError, UsageError
+from mypt.regular import expanded
 from mypt.schema.files.dataset import METADATA_FILE, DatasetMetadata, ShardRecord, SplitRecord
 from mypt.schema.files.prepare_plan import HashRecord, PreparePlan
 from mypt.schema.files.state import SourceRecord
@@ -48,7 +49,7 @@ def prepare(
         ConflictError: the folder has other content.
         InputError: an input is unusable, or a split would be empty.
     """
-    out = out.expanduser().absolute()
+    out = expanded(out).absolute()
     if not out.name:
         raise ConflictError(f"{out} can be no dataset.", "Give the folder that is to be made with --out.")
     with locked(out, notice):
@@ -155,7 +156,7 @@ def _make(out: Path, plan: PreparePlan, workers: int, progress: Progress) -> Dat
 def _choose_tokenizer(plan: PreparePlan) -> TokenizerFile:
     config = plan.config
     if config.tokenizer_of is not None:
-        folder = Path(config.tokenizer_of).expanduser()
+        folder = expanded(config.tokenizer_of)
         is_dataset = (folder / METADATA_FILE).is_file()
         return read_dataset_tokenizer(folder) if is_dataset else read_tokenizer(bundle_path(config.tokenizer_of))
     if config.tokenization == "gpt2":

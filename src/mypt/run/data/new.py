@@ -1,7 +1,6 @@
 """From settings to the data of a new run: texts or shards, phases and further sets."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from mypt.data.integrity import sealed
 from mypt.data.loader import GPTDataLoader, LoaderOptions
@@ -9,6 +8,7 @@ from mypt.data.shards import open_shards
 from mypt.data.text import Text, read_text
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import ConfigError
+from mypt.regular import expanded
 from mypt.schema.files.state import PhaseRecord
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.data import DataConfig
@@ -162,7 +162,7 @@ def open_eval_set(path: str, config: GPTConfig, tokenizer: Tokenizer, options: L
         UsageError: it is unusable.
     """
     options = replace(options, eval_only=True, sampling=None)
-    if not Path(path).expanduser().is_dir():
+    if not expanded(path).is_dir():
         return GPTDataLoader(config, tokenizer, input_file=path, options=replace(options, use_loss_mask=False))
     masked = options.use_loss_mask and open_shards(path, eval_only=True).splits["val"].masked
     return _sealed(GPTDataLoader(config, tokenizer, dataset_dir=path, options=replace(options, use_loss_mask=masked)))

@@ -3,11 +3,11 @@
 import re
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from mypt.regular import expanded
 from mypt.schema.base import Section, setting
 
 Tokenization = Literal["gpt2", "char", "bpe"]
@@ -186,4 +186,4 @@ class DataConfig(DataPlaces):
         """Paths in the settings that do not exist."""
         files = [p for p in self.input_file if p != "-" and "://" not in p]
         paths = [*files, self.dataset_dir, *(p.dataset_dir for p in self.phases), *self.every_eval_set.values()]
-        return [path for path in dict.fromkeys(paths) if path and not Path(path).expanduser().exists()]
+        return [path for path in dict.fromkeys(paths) if path and not expanded(path).exists()]
