@@ -18,6 +18,8 @@ from mypt.train.run_data import Phase, RunData
 
 _BETWEEN = 4
 """Bytes of a byte order mark and a newline, by which the same text can be longer where it is cut into other sources."""
+_UTF8_BYTES = 4
+"""The most that one character takes."""
 EvalSets = Mapping[str, GPTDataLoader]
 
 
@@ -131,7 +133,9 @@ def recorded_text(record: DataRecord, paths: tuple[str, ...] = ()) -> Text:
             "The text of this run came from standard input or from memory and cannot be read again.",
             "Give the same text by --input-file.",
         )
-    most = sum(source.bytes + _BETWEEN for source in record.sources)
+    from_memory = _UTF8_BYTES * (record.characters or 0)
+    most = sum(source.bytes for source in record.sources) or from_memory
+    most += _BETWEEN * max(1, len(record.sources))
     text = read_text([p for p in paths if not is_sample(p)], most)
     if larger := next((source.path for source in text.sources if source.bytes > most), None):
         raise ConflictError(
