@@ -430,3 +430,28 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(name: str, monkeypatc
         told = flat(result.output + result.stderr)
         assert result.exit_code == 1 and f"{name} cannot be read: Permission denied" in told, told
         assert "damaged" not in told and "unexpectedly" not in told
+
+
+def test_a_bundle_that_may_not_be_looked_into_hides_no_other(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(bundle, bundle.with_name("shut"))
+    real = Path.stat
+
+    def refused(path: Path, **how: Any) -> os.stat_result:
+        if path.parent.name == "shut":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **how)
+
+    monkeypatch.setattr(Path, "stat", refused)
+    for words in (["inspect"], ["inspect", "--json"], ["verify"]):
+        result = CliRunner().invoke(app, words, env={**os.environ, "COLUMNS": "200"})
+        told = flat(result.output + result.stderr)
+        assert result.exit_code == (words == ["verify"]) and "shut" in told and bundle.name in told, told
+        assert "unexpectedly" not in told
+
+
+def test_a_config_file_is_read_up_to_a_bound(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    with path.open("wb") as file:
+        file.truncate(1 << 30)
+    result = CliRunner().invoke(app, ["config", "check", str(path)])
+    assert result.exit_code == 2 and "more than the 16,777,216" in flat(result.stderr)

@@ -109,7 +109,15 @@ def bundle_names(out_dir: Path) -> list[str]:
     """Sorted names of all bundles in a folder."""
     if not out_dir.is_dir():
         return []
-    return sorted(p.name for p in out_dir.iterdir() if (p / CONFIG_FILE).is_file() and p.name[0] != ".")
+    return sorted(p.name for p in out_dir.iterdir() if p.name[0] != "." and _may_be_bundle(p))
+
+
+def _may_be_bundle(folder: Path) -> bool:
+    """Whether a folder is a bundle, or may not be looked into, which whoever reads it will tell."""
+    try:
+        return (folder / CONFIG_FILE).is_file()
+    except OSError:
+        return True
 
 
 def log_path(name: str) -> Path:

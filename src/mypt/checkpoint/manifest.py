@@ -92,10 +92,10 @@ def read_manifest(folder: Path) -> Manifest:
         BundleError: it is missing or damaged.
     """
     path = folder / MANIFEST_FILE
-    if not path.is_file():
-        raise damaged(path, "is missing")
     try:
         with reading(path):
+            if not path.is_file():
+                raise damaged(path, "is missing")
             return _manifest(_content(path))
     except ValueError as error:
         raise damaged(path, "is damaged") from error

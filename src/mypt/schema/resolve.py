@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from mypt.errors import ConfigError, did_you_mean
-from mypt.regular import read_regular
 from mypt.schema.base import Section, explain_validation, extra_of, from_json_text
+from mypt.schema.json_files import read_bounded
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.data import DataConfig
 from mypt.schema.settings.output import OutputConfig
@@ -17,6 +17,8 @@ from mypt.schema.settings.presets import PRESETS
 from mypt.schema.settings.run import SECTIONS, RunSettings
 from mypt.schema.settings.training import TrainingConfig
 
+LARGEST_CONFIG = 1 << 24
+"""Bytes of a config file that are read."""
 COMMAND_LINE = "command line"
 _ANNOTATIONS = ("name", "description")
 """Keys of a config file that are not settings."""
@@ -156,7 +158,7 @@ def _read_config_file(path: Path) -> tuple[dict[str, Any], list[str]]:
     """The content of a config file without comments, and the keys that stand in it more than once."""
     todo = "Give a flat JSON object of settings, such as {\"n_layer\": 6, \"max_iters\": 1000}."  # fmt: skip
     try:
-        content, repeated = from_json_text(read_regular(path).decode("utf-8-sig"))
+        content, repeated = from_json_text(read_bounded(path, LARGEST_CONFIG).decode("utf-8-sig"))
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(f"The config file {path} cannot be read: {reason}.", todo) from error
