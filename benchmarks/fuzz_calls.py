@@ -111,7 +111,8 @@ def words_of(call: tuple[str, ...], command: Any, rng: random.Random) -> list[st
                 (parameter.metavar or "").lower().strip("[].…"), ["dante", "other", "dante_gold", "new"]
             )
             several = rng.randrange(1, 3) if parameter.nargs == -1 or call[0] == "compare" else 1
-            words += [rng.choice(names if rng.random() < 0.7 else VALUES) for _ in range(several)]
+            chosen = [rng.choice(names if rng.random() < 0.7 else VALUES) for _ in range(several)]
+            words += ["..." if call == ("prepare",) and word == "/" else word for word in chosen]  # all of the disk
     if call[0] in ("train", "resume"):
         words += ["--max-minutes", "0.02"]
         words += (
@@ -307,7 +308,7 @@ def fuzz(calls: int, seed: int, tell: Callable[[int], None] = lambda _: None) ->
             os.chdir(base)
             if why is None and content_of(home) != before:
                 why = "writes into the home"
-            if why is None and [p.name for p in here.parent.iterdir()] != ["here"] and "../../x" not in words:
+            if why is None and [p.name for p in here.parent.iterdir()] != ["here"] and not {"..", "../../x"} & {*words}:
                 why = f"writes beside the folder: {sorted(p.name for p in here.parent.iterdir())}"
             if why is not None:
                 faults.append(Fault(number, words, change, why))

@@ -156,6 +156,7 @@ def test_no_path_or_name_of_a_call_acts_on_the_terminal(kind: str, mypt: Mypt) -
         ["train", "q", "--device", word], ["resume", "m", "--init-from-model", word], ["config", "check", word],
         ["train", "m", "--eval-set", f"{word}={word}"], ["train", "m", "--lr-schedule", word],
         ["logs", "export", "m", "--event", word], ["generate", "m", "--prompt", word, "--max-new-tokens", "1"],
+        ["train", "--", "a", word], ["inspect", f"--{word}"],
     ]  # fmt: skip
     for call in calls:
         result = mypt(*call, ok=False)

@@ -54,8 +54,9 @@ class Verb(TyperCommand):
         """Parse the words of a call; a wrong choice is told without pydantic's name for the kind of fault."""
         try:
             return super().parse_args(ctx, args)
-        except typer.BadParameter as error:
-            error.message = visible(error.message).removeprefix("Value error, ")
+        except Exception as error:  # typer exports no base of its errors on the words of a call
+            if isinstance(message := getattr(error, "message", None), str):
+                vars(error)["message"] = visible(message).removeprefix("Value error, ")
             raise
 
     def invoke(self, ctx: Any) -> Any:
