@@ -21,6 +21,8 @@ TINY = [
     "--batch-size", "4", "--eval-iters", "2", "--learning-rate", "1e-2", "--no-use-amp",
 ]  # fmt: skip
 """A model that trains in milliseconds a step, in a precision that no measurement decides; dropout stays at 0.2."""
+SHORT = ["--input-file", "input.txt", *TINY, "--n-layer", "1", "--n-embd", "8", "--max-iters", "4", "--eval-interval=2"]
+"""A whole run of it, with two evaluations."""
 
 Mypt = Callable[..., Result]
 

@@ -19,21 +19,8 @@ from mypt.cli.console import ShownConsole
 from mypt.cli.render.comparison import _as_markdown
 from mypt.log.export import _cell
 from mypt.visible import visible, visible_json
-from tests.conftest import TINY, Mypt, flat, reseal
+from tests.conftest import SHORT, Mypt, flat, reseal
 
-RUN = [
-    "--input-file",
-    "input.txt",
-    *TINY,
-    "--n-layer",
-    "1",
-    "--n-embd",
-    "8",
-    "--max-iters",
-    "4",
-    "--eval-interval",
-    "2",
-]
 HOSTILE = {
     "colour": "a\x1b[31mred",
     "clipboard": "\x1b]52;c;cm0gLXJmIH4=\x07",
@@ -130,7 +117,7 @@ LOOKS = [
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_no_verb_lets_a_record_or_a_log_act_on_the_terminal(kind: str, mypt: Mypt) -> None:
     for name in ("dante", "other"):
-        mypt("train", name, *RUN)
+        mypt("train", name, *SHORT)
     told(Path("checkpoints/dante"), HOSTILE[kind])
     for look in LOOKS:
         result = mypt(*look, ok=False)
@@ -149,7 +136,7 @@ def test_no_path_or_name_of_a_call_acts_on_the_terminal(kind: str, mypt: Mypt) -
     if kind != "surrogate":
         Path(word).write_text(Path("input.txt").read_text(encoding="utf-8"), encoding="utf-8")
     calls = [
-        ["train", word, *RUN], ["train", "m", "--input-file", word, *RUN[2:]], ["train", "n", "--preset", word],
+        ["train", word, *SHORT], ["train", "m", "--input-file", word, *SHORT[2:]], ["train", "n", "--preset", word],
         ["train", "o", "--config-file", word], ["inspect", word], ["compare", word, word], ["logs", "show", word],
         ["logs", "plot", word], ["generate", word], ["verify", word], ["data", "inspect", word],
         ["prepare", word, "--out", f"{word}_d"], ["inspect", "--out-dir", word], ["train", "p", "--lr", word],
@@ -168,13 +155,13 @@ def test_no_path_or_name_of_a_call_acts_on_the_terminal(kind: str, mypt: Mypt) -
 
 @pytest.mark.parametrize("kind", ["colour", "clipboard", "turned", "C1", "return", "hidden", "surrogate", "separators"])
 def test_a_name_cannot_hold_what_acts(kind: str, mypt: Mypt) -> None:
-    assert mypt("train", HOSTILE[kind].replace("/", "_"), *RUN, ok=False).exit_code == 2
+    assert mypt("train", HOSTILE[kind].replace("/", "_"), *SHORT, ok=False).exit_code == 2
     for option in (["--eval-set", f"{HOSTILE[kind]}=input.txt"],):
-        assert mypt("train", "m", *RUN, *option, ok=False).exit_code == 2
+        assert mypt("train", "m", *SHORT, *option, ok=False).exit_code == 2
 
 
 def test_who_holds_a_lock_is_told_without_acting(mypt: Mypt, tmp_path: Path) -> None:
-    mypt("train", "dante", *RUN)
+    mypt("train", "dante", *SHORT)
     owner = {"name": HOSTILE["clipboard"], "pid": 3, "host": HOSTILE["colour"], "since": HOSTILE["C1"]}
     Path("checkpoints/.dante.owner.json").write_text(json.dumps(owner), encoding="utf-8")
     for call in (["logs", "summarize", "dante"], ["resume", "dante", "--max-iters", "6"]):
@@ -189,7 +176,7 @@ def test_generate_shows_control_characters_in_a_terminal_and_passes_them_to_a_pi
 ) -> None:
     from mypt.run import generate
 
-    mypt("train", "dante", *RUN)
+    mypt("train", "dante", *SHORT)
     monkeypatch.setattr(generate, "stream_text", lambda *_: iter(["\x1b[31m", "à\n", "\u202e"]))
     assert mypt("generate", "dante").output.endswith("\x1b[31mà\n\u202e\n")
     from typer import testing
@@ -201,7 +188,7 @@ def test_generate_shows_control_characters_in_a_terminal_and_passes_them_to_a_pi
 
 @pytest.mark.parametrize("word", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "a,b\n=c", 'x"y'])
 def test_a_text_in_a_csv_file_is_no_formula(word: str, mypt: Mypt) -> None:
-    mypt("train", "dante", *RUN)
+    mypt("train", "dante", *SHORT)
     told(Path("checkpoints/dante"), word)
     shutil.rmtree("checkpoints/dante")
     mypt("logs", "export", "logs/train/dante_eval.jsonl", "--csv", "out.csv")
@@ -223,7 +210,7 @@ def test_text_in_markdown_is_neither_markup_nor_a_row(text: str) -> None:
 
 def test_labels_of_a_picture_are_what_they_are(mypt: Mypt) -> None:
     pytest.importorskip("matplotlib")
-    mypt("train", "dante", *RUN)
+    mypt("train", "dante", *SHORT)
     label = "_$\\frac{1}{0}$ <script>alert(1)</script> & \x1b[0m"
     for path in (Path("checkpoints/dante"), Path("logs/train/dante_eval.jsonl")):
         path.rename(path.with_name(path.name.replace("dante", "_$x_1$ &")))

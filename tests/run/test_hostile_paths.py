@@ -14,23 +14,11 @@ import pytest
 from mypt.checkpoint.files import read_state, write_json
 from mypt.commit import git_commit
 from mypt.regular import open_regular, read_regular
-from tests.conftest import TINY, Mypt, flat, reseal
+from tests.conftest import SHORT, TINY, Mypt, flat, reseal
 from tests.data.test_data import nanogpt
 from tests.run.test_names import contents
 
-RUN = [
-    "--input-file",
-    "input.txt",
-    *TINY,
-    "--n-layer",
-    "1",
-    "--n-embd",
-    "8",
-    "--max-iters",
-    "2",
-    "--eval-interval",
-    "2",
-]
+RUN = [*SHORT, "--max-iters", "2"]
 BUNDLE = Path("checkpoints/dante")
 RC = "alias ll='ls -l'\n"
 

@@ -17,21 +17,8 @@ from mypt.checkpoint.lock import locked
 from mypt.run import archive
 from mypt.schema.files.state import TrainingState
 from mypt.train.keeper import Keeper
-from tests.conftest import TINY, Mypt, flat
+from tests.conftest import SHORT, Mypt, flat
 
-RUN = [
-    "--input-file",
-    "input.txt",
-    *TINY,
-    "--n-layer",
-    "1",
-    "--n-embd",
-    "8",
-    "--max-iters",
-    "4",
-    "--eval-interval",
-    "2",
-]
 MORE = ["--max-iters", "6"]
 BUNDLES = Path("checkpoints")
 
@@ -55,16 +42,16 @@ def a_file(mypt: Mypt, path: Path) -> None:
 
 
 def a_run_of_that_name(mypt: Mypt, path: Path) -> None:
-    mypt("train", path.name, *RUN)
+    mypt("train", path.name, *SHORT)
 
 
 def a_copy_of_another_run(mypt: Mypt, path: Path) -> None:
-    mypt("train", "other", *RUN)
+    mypt("train", "other", *SHORT)
     shutil.copytree(BUNDLES / "other", path)
 
 
 def an_export_of_another_run(mypt: Mypt, path: Path) -> None:
-    mypt("train", "other", *RUN)
+    mypt("train", "other", *SHORT)
     mypt("export-fp16", "other", "--out", str(path))
 
 
@@ -89,14 +76,14 @@ def test_what_is_not_of_the_run_is_refused_before_the_first_step(
     taken = BUNDLES / f"a{ending}"
     lay(mypt, taken)
     before = contents(BUNDLES)
-    assert mypt("train", "a", *RUN, ok=False).exit_code == 2
+    assert mypt("train", "a", *SHORT, ok=False).exit_code == 2
     assert contents(BUNDLES) == before and not (BUNDLES / "a").exists()
     kept = BUNDLES.rename("kept") / taken.name
-    mypt("train", "a", *RUN)
+    mypt("train", "a", *SHORT)
     shutil.rmtree(taken)
     shutil.move(kept, taken)
     before = contents(BUNDLES)
-    calls = [["resume", "a", *MORE], ["train", "a", *RUN, *MORE], ["train", "a", *RUN, "--fresh"]]
+    calls = [["resume", "a", *MORE], ["train", "a", *SHORT, *MORE], ["train", "a", *SHORT, "--fresh"]]
     calls += [["resume", "a", "--from", "gold", *MORE]] if ending == "_fp16" else []
     calls += [["export-fp16", "a"]] if ending == "_fp16" and lay is not an_export_of_another_run else []
     for call in calls:
@@ -111,7 +98,7 @@ def test_what_is_not_of_the_run_is_refused_before_the_first_step(
 @pytest.mark.parametrize("bundle", ["a", "a_gold", "a_fp16"])
 @pytest.mark.parametrize("note", ["notes.txt", "plots/loss.png"])
 def test_a_note_laid_inside_a_bundle_is_never_lost(bundle: str, note: str, mypt: Mypt) -> None:
-    mypt("train", "a", *RUN)
+    mypt("train", "a", *SHORT)
     path = BUNDLES / bundle / note
     path.parent.mkdir(exist_ok=True)
     path.write_text("remember", encoding="utf-8")
@@ -121,7 +108,7 @@ def test_a_note_laid_inside_a_bundle_is_never_lost(bundle: str, note: str, mypt:
         result = mypt(*call, ok=False)
         assert result.exit_code == 2 and note.split("/")[0] in result.stderr and bundle in result.stderr
         assert contents(BUNDLES) == before
-    mypt("train", "a", *RUN, "--fresh")  # what moves it aside takes the note with it
+    mypt("train", "a", *SHORT, "--fresh")  # what moves it aside takes the note with it
     assert [p for p in BUNDLES.rglob(Path(note).name) if p.read_text(encoding="utf-8") == "remember"]
 
 
@@ -137,7 +124,7 @@ def test_a_note_laid_into_a_bundle_while_it_trains_stays(mypt: Mypt, monkeypatch
         return state
 
     monkeypatch.setattr(Keeper, "save", save)
-    mypt("train", "a", *RUN)
+    mypt("train", "a", *SHORT)
     assert read_state(BUNDLES / "a").step == 4
     assert (BUNDLES / "a/plots/note.txt").read_text(encoding="utf-8") == "mine"
     assert (BUNDLES / "a_gold/plots/note.txt").read_text(encoding="utf-8") == "mine"
@@ -152,39 +139,39 @@ def test_a_folder_that_appears_while_a_run_trains_is_not_replaced(mypt: Mypt, mo
         return real(keeper, state)
 
     monkeypatch.setattr(Keeper, "save_gold", save_gold)
-    assert mypt("train", "a", *RUN, ok=False).exit_code == 2
+    assert mypt("train", "a", *SHORT, ok=False).exit_code == 2
     assert (BUNDLES / "a_gold/thesis.tex").read_text(encoding="utf-8") == "years of work"
 
 
 @pytest.mark.parametrize("name", ["a_gold", "a_fp16"])
 def test_no_run_starts_where_another_keeps_its_bundles(name: str, mypt: Mypt) -> None:
     with locked(BUNDLES / "a", print):  # `a` runs and has not saved yet
-        assert mypt("train", name, *RUN, ok=False).exit_code == 1
-    mypt("train", "a", *RUN)
+        assert mypt("train", name, *SHORT, ok=False).exit_code == 1
+    mypt("train", "a", *SHORT)
     before = contents(BUNDLES)
-    calls = [["train", name, *RUN, "--fresh"], ["train", name, *RUN, *MORE], ["resume", name, *MORE]]
+    calls = [["train", name, *SHORT, "--fresh"], ["train", name, *SHORT, *MORE], ["resume", name, *MORE]]
     for call in calls:
         assert mypt(*call, ok=False).exit_code in (1, 2), call
     shutil.rmtree(BUNDLES / name)
-    assert mypt("train", name, *RUN, ok=False).exit_code == 2
+    assert mypt("train", name, *SHORT, ok=False).exit_code == 2
     assert mypt("export-fp16", "a_fp16", "--out", str(BUNDLES / "a_gold"), ok=False).exit_code == 2
     assert contents(BUNDLES).items() <= before.items()
 
 
 def test_an_ending_is_free_for_a_run_as_long_as_nobody_else_needs_it(mypt: Mypt) -> None:
-    mypt("train", "my_gold", *RUN)
+    mypt("train", "my_gold", *SHORT)
     mypt("resume", "my_gold", *MORE)
     assert read_state(BUNDLES / "my_gold").step == 6 and (BUNDLES / "my_gold_gold").is_dir()
-    mypt("train", "my_gold", *RUN, "--fresh")
+    mypt("train", "my_gold", *SHORT, "--fresh")
     assert read_state(BUNDLES / "my_gold").step == 4
 
 
 def test_the_bundles_of_an_earlier_run_of_the_name_are_set_aside(mypt: Mypt) -> None:
-    mypt("train", "a", *RUN)
+    mypt("train", "a", *SHORT)
     gold, light = contents(BUNDLES / "a_gold"), contents(BUNDLES / "a_fp16")
     first = read_state(BUNDLES / "a_gold").run_id
     shutil.rmtree(BUNDLES / "a")
-    out = flat(mypt("train", "a", *RUN).output)
+    out = flat(mypt("train", "a", *SHORT).output)
     assert "Moved checkpoints/a_gold aside to checkpoints/a_2" in out and "Moved checkpoints/a_fp16 aside" in out
     for ending, before in ((GOLD, gold), ("_fp16", light)):
         (kept,) = BUNDLES.glob(f"a_2*{ending}")
@@ -205,14 +192,14 @@ class Noon(datetime):
 
 def test_setting_aside_twice_in_one_second_keeps_both(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "datetime", Noon)
-    mypt("train", "a", *RUN)
+    mypt("train", "a", *SHORT)
     hashes = set()
     for _ in range(2):
         hashes.add(contents(BUNDLES / "a")["checkpoints/a/model.pt"])
         mypt("resume", "a", "--from", "gold", *MORE, "--lr", "0.1", "--gold-overfit-ratio", "0.01")
     hashes.add(contents(BUNDLES / "a")["checkpoints/a/model.pt"])
     for seed in ("1", "2"):
-        mypt("train", "a", *RUN, "--fresh", "--seed", seed)
+        mypt("train", "a", *SHORT, "--fresh", "--seed", seed)
         hashes.add(contents(BUNDLES / "a")["checkpoints/a/model.pt"])
     kept = {f"a_20261126-120000{n}" for n in ("", "_2", "_3", "_4")}
     assert kept <= {p.name for p in BUNDLES.iterdir()}
@@ -224,7 +211,7 @@ def test_setting_aside_twice_in_one_second_keeps_both(mypt: Mypt, monkeypatch: p
 
 @pytest.mark.parametrize("damage", ["gone", "config.json", "training_state.json", "manifest.json", "model.pt"])
 def test_gold_is_a_way_back_when_the_run_itself_is_damaged(damage: str, mypt: Mypt) -> None:
-    mypt("train", "a", *RUN)
+    mypt("train", "a", *SHORT)
     gold = read_state(BUNDLES / "a_gold").step
     if damage == "gone":
         shutil.rmtree(BUNDLES / "a")
@@ -239,7 +226,7 @@ def test_gold_is_a_way_back_when_the_run_itself_is_damaged(damage: str, mypt: My
 
 
 def test_an_export_waits_for_nobody_and_kills_nobody(mypt: Mypt) -> None:
-    mypt("train", "a", *RUN)
+    mypt("train", "a", *SHORT)
     (BUNDLES / ".a.writing").mkdir()
     (BUNDLES / ".a.saving").touch()
     with locked(BUNDLES / "other", print):
@@ -258,14 +245,14 @@ def test_a_bundle_on_another_disk_is_trained_through_its_link(mypt: Mypt, tmp_pa
     shm = Path("/dev/shm")
     place = shm / tmp_path.name if shm.is_dir() and os.access(shm, os.W_OK) else tmp_path / "disk"
     try:
-        mypt("train", "a", *RUN, "--out-dir", str(place))
+        mypt("train", "a", *SHORT, "--out-dir", str(place))
         BUNDLES.mkdir()
         for name in ("a", "a_gold", "a_fp16"):
             (BUNDLES / name).symlink_to(place / name)
         mypt("resume", "a", *MORE, "--log-file", "logs/train/a_eval.jsonl")
         assert read_state(place / "a").step == 6 and (BUNDLES / "a").is_symlink()
         assert (BUNDLES / "a_gold").is_symlink() and (BUNDLES / "a_fp16").is_symlink()
-        mypt("train", "a", *RUN, "--fresh")
+        mypt("train", "a", *SHORT, "--fresh")
         assert read_state(place / "a").step == 4 and (BUNDLES / "a").is_symlink()
         (kept,) = (p for p in BUNDLES.glob("a_2*") if p.name.count("_") == 1)
         assert kept.is_symlink() and kept.resolve().parent == place and read_state(kept).step == 6
@@ -281,7 +268,7 @@ def test_a_folder_that_cannot_be_replaced_is_found_out_before_the_first_step(
     bundle: str, code: int, mypt: Mypt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a container whose image holds the bundle, or where a disk is mounted at its name."""
-    mypt("train", "a", *RUN)
+    mypt("train", "a", *SHORT)
     before, log = contents(BUNDLES), Path("logs/train/a_eval.jsonl").read_bytes()
     real = Path.rename
 
@@ -302,18 +289,18 @@ def test_a_folder_that_cannot_be_replaced_is_found_out_before_the_first_step(
 
 def test_a_name_of_the_greatest_length_goes_through_everything(mypt: Mypt) -> None:
     for name in ("x" * 100, "漢" * 66):
-        mypt("train", name, *RUN)
+        mypt("train", name, *SHORT)
         mypt("resume", name, *MORE)
         mypt("resume", name, "--from", "gold", "--max-iters", "8")
         mypt("export-fp16", name)
         mypt("export-fp16", f"{name}_gold")
         mypt("inspect", f"{name}_gold")
-        mypt("train", name, *RUN, "--fresh")
+        mypt("train", name, *SHORT, "--fresh")
     assert mypt("verify").exit_code == 0
 
 
 def test_the_closing_lines_name_only_what_is_there(mypt: Mypt) -> None:
-    mypt("train", "a", *RUN)
+    mypt("train", "a", *SHORT)
     shutil.rmtree(BUNDLES / "a_gold")
     out = mypt("resume", "a", "--max-iters", "5", "--eval-interval", "5", "--gold-overfit-ratio", "0.01").output
     for word in out.split():

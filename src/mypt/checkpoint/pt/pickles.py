@@ -49,6 +49,12 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self) -> Any:
+        """The value that the program leaves.
+
+        Raises:
+            ValueError: it has an instruction that plain values need not, or leaves something else than one value.
+            IndexError: it ends too early.
+        """
         data, instructions = self.data, _INSTRUCTIONS
         while (code := data[self.at]) != _STOP:
             self.at += 1

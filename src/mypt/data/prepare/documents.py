@@ -11,6 +11,7 @@ from typing import Any
 from mypt.data.streams import ByteStream, Unpacked
 from mypt.data.text import decode, input_errors
 from mypt.errors import InputError
+from mypt.regular import open_regular
 from mypt.schema.base import from_json_text
 from mypt.schema.files.prepare_plan import InputFile, Part
 from mypt.schema.files.tokenizer import END_OF_TEXT
@@ -227,7 +228,7 @@ def _read_parquet(source: InputFile, column: str) -> Iterator[Piece]:
 
 
 def _open(source: InputFile) -> ByteStream:
-    file = Path(source.path).open("rb")  # noqa: SIM115 - closed by who asked for it
+    file = open_regular(Path(source.path))
     return Unpacked(file, source.path) if source.gzipped else file
 
 
