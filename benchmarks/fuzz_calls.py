@@ -29,6 +29,7 @@ from typer.testing import CliRunner
 
 from mypt.checkpoint.manifest import write_manifest
 from mypt.cli.app import VERBS, app
+from mypt.schema.resolve import setting_names
 
 HANG_S = 10
 MEMORY_BYTES = 1 << 30
@@ -39,7 +40,7 @@ TINY = [
     "--batch-size", "2", "--eval-iters", "1", "--eval-interval", "2", "--no-use-amp",
 ]  # fmt: skip
 VALUES = [
-    "", " ", "-", "--", "0", "1", "-1", "1e400", "nan", "inf", "1e-40", "9" * 30, str(2**63), "0x10", "1_000", "½",
+    "", " ", "-", "--", "0", "1", "-1", "1e400", "1e-320", "9" * 400, "nan", "inf", "1e-40", "9" * 30, str(2**63), "0x10", "1_000", "½",
     "true", "a\0b", "caf\udce9", "\x1b]52;c;eA==\x07", "[red]x[/y]", "{x}", "%s", "$(touch pwned)", "~nosuchuser/x",
     "~", "/", "..", "../../x", "a" * 300, "a/" * 3000, "con", "NAME=", "=PATH", "a=b=c", "cuda:99", "mps",
     "file:///etc/passwd", "http://127.0.0.1:1/x", "input.txt", "binary.bin", "utf16.txt", "empty", "folder", "pipe",
@@ -131,6 +132,15 @@ def words_of(call: tuple[str, ...], command: Any, rng: random.Random) -> list[st
         if not option.is_flag:
             words.append(rng.choice(VALUES))
     return [*words, *(["--json"] if rng.random() < 0.1 else [])]
+
+
+def write_config(rng: random.Random) -> str:
+    """Make a config file of settings that exist and values that nobody meant; some settings of a call stand over it."""
+    names = [name for name in setting_names() if name not in ("max_iters", "max_minutes")]
+    content = {name: rng.choice([*NODES, *VALUES]) for name in rng.sample(names, rng.randrange(1, 4))}
+    text = json.dumps({"max_iters": 2, **content}, default=str)
+    Path("config.json").write_text(text, encoding="utf-8", errors="surrogatepass")
+    return f"config.json is {text[:200]}"
 
 
 def change_json(path: Path, rng: random.Random) -> str:
@@ -304,6 +314,9 @@ def fuzz(calls: int, seed: int, tell: Callable[[int], None] = lambda _: None) ->
             change = change_world(rng) if rng.random() < 0.7 else ""
             call = rng.choice(list(known))
             words = words_of(call, known[call], rng)
+            if call in (("train",), ("config", "check")) and rng.random() < 0.5:
+                change += f" and {write_config(rng)}"
+                words = [*call, *(words[1:] + ["--config-file"] if call == ("train",) else []), "config.json"]
             why = fault_of(words)
             os.chdir(base)
             if why is None and content_of(home) != before:

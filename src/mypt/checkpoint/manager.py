@@ -228,7 +228,9 @@ class CheckpointManager:
         content = load_tensors(path, judge=moments_fit(path, read_config(self.path)))
         try:
             load_optimizer_state(content["optimizer"], optimizer)
-            scaler: dict[str, Any] = content["scaler"]
+            scaler = content["scaler"]
+            if not isinstance(scaler, dict):
+                raise TypeError("the state of its loss scale is no dictionary")
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
             raise damaged(path, f"does not fit the model: {error}") from error
         return scaler

@@ -46,9 +46,9 @@ def generate(
 
 def sample_token(logits: Tensor, config: GenerationConfig, rng: torch.Generator) -> int:
     """Sample one token id from logits (V)."""
-    if config.temperature == 0:
+    if config.temperature < torch.finfo(torch.float32).tiny:  # 0 to a division
         return int(logits.argmax())
-    logits = logits / config.temperature
+    logits = (logits - logits.max()) / config.temperature  # none of which can overflow
     if config.top_k is not None:
         keep = min(config.top_k, logits.numel())
         logits = logits.masked_fill(logits < logits.topk(keep).values[-1], float("-inf"))

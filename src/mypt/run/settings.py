@@ -38,7 +38,10 @@ def settings_of_call(
     """
 
     def architecture(given: Mapping[str, Any]) -> Mapping[str, Any]:
-        out_dir = Path(given.get("out_dir", OutputConfig().out_dir))
+        place = given.get("out_dir", OutputConfig().out_dir)
+        if not isinstance(place, str | Path):  # which the schema tells
+            return {}
+        out_dir = Path(place)
         source = name if (out_dir / name / CONFIG_FILE).is_file() and not fresh else given.get("init_from_model")
         return read_config(bundle_path(str(source), out_dir)).model_dump(exclude={"device"}) if source else {}
 

@@ -4,9 +4,10 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from copy import copy
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import to_jsonable_python
 
 from mypt.visible import visible_json
@@ -17,6 +18,9 @@ OnResume = Literal["harmless", "gold", "trajectory", "refused"]
 
 _SHOWN = 200
 """Characters of a wrong value that a message shows."""
+
+
+P = TypeVar("P", str, Path)
 
 
 class Model(BaseModel):
@@ -32,9 +36,16 @@ class Record(Model):
 
 
 class Section(Record):
-    """A group of settings. NaN and infinities are refused."""
+    """A group of settings. NaN, infinities and whole numbers beyond 64 bits are refused."""
 
     model_config = ConfigDict(allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _check_size(self) -> Self:
+        for name, value in self:
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                raise ValueError(f"{name} must be a number of at most 64 bits")
+        return self
 
 
 def setting(
@@ -63,6 +74,13 @@ def setting(
     extra: dict[str, Any] = {"on_resume": on_resume, "unit": unit, "option": option, "names": list(names)}
     extra["config"] = option if config is None else config
     return Field(default=default, description=help, json_schema_extra=extra, **bounds)
+
+
+def place(path: P) -> P:
+    """A path that can be asked for: no system takes a NUL."""
+    if "\0" in str(path):
+        raise ValueError("holds a NUL")
+    return path
 
 
 def same_as(section: type[Section], name: str) -> Any:

@@ -4,18 +4,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from mypt.schema.base import Record
+from mypt.schema.base import Record, place
 from mypt.schema.files.gold import GoldState, Measure, Remeasured
 from mypt.schema.files.optimizer import REPLACED_SETTINGS, OptimizerRecord
 from mypt.schema.settings.data import Sampling, Tokenization
 from mypt.schema.settings.training import TrainingConfig
-
-
-def _place(path: str) -> str:
-    """A path that can be asked for: no system takes a NUL."""
-    if "\0" in path:
-        raise ValueError("holds a NUL")
-    return path
 
 
 def _name(name: str) -> str:
@@ -25,7 +18,7 @@ def _name(name: str) -> str:
     return name
 
 
-Place = Annotated[str, AfterValidator(_place)]
+Place = Annotated[str, AfterValidator(place)]
 Name = Annotated[str, AfterValidator(_name)]
 
 

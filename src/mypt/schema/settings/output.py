@@ -1,17 +1,21 @@
 """Output paths."""
 
 from pathlib import Path
+from typing import Annotated
 
-from mypt.schema.base import Section, setting
+from pydantic import AfterValidator
+
+from mypt.schema.base import Section, place, setting
 
 DEFAULT_OUT_DIR = Path("checkpoints")
+Place = Annotated[Path, AfterValidator(place)]
 
 
 class OutputConfig(Section):
     """Where bundles and logs are written."""
 
-    out_dir: Path = setting(DEFAULT_OUT_DIR, "Folder for all bundles.", on_resume="harmless")
-    log_file: Path | None = setting(
+    out_dir: Place = setting(DEFAULT_OUT_DIR, "Folder for all bundles.", on_resume="harmless")
+    log_file: Place | None = setting(
         None, "Log of the run, one JSON event per line; defaults to logs/train/NAME_eval.jsonl.",
         on_resume="harmless",
     )  # fmt: skip
