@@ -40,7 +40,8 @@ TINY = [
     "--batch-size", "2", "--eval-iters", "1", "--eval-interval", "2", "--no-use-amp",
 ]  # fmt: skip
 VALUES = [
-    "", " ", "-", "--", "0", "1", "-1", "1e400", "1e-320", "9" * 400, "nan", "inf", "1e-40", "9" * 30, str(2**63), "0x10", "1_000", "½",
+    "", " ", "-", "--", "0", "1", "-1", "1e400", "1e-320", "9" * 400, "nan", "inf", "1e-40", "9" * 30,
+    str(2**63), "0x10", "1_000", "½",
     "true", "a\0b", "caf\udce9", "\x1b]52;c;eA==\x07", "[red]x[/y]", "{x}", "%s", "$(touch pwned)", "~nosuchuser/x",
     "~", "/", "..", "../../x", "a" * 300, "a/" * 3000, "con", "NAME=", "=PATH", "a=b=c", "cuda:99", "mps",
     "file:///etc/passwd", "http://127.0.0.1:1/x", "input.txt", "binary.bin", "utf16.txt", "empty", "folder", "pipe",
@@ -316,7 +317,7 @@ def fuzz(calls: int, seed: int, tell: Callable[[int], None] = lambda _: None) ->
             words = words_of(call, known[call], rng)
             if call in (("train",), ("config", "check")) and rng.random() < 0.5:
                 change += f" and {write_config(rng)}"
-                words = [*call, *(words[1:] + ["--config-file"] if call == ("train",) else []), "config.json"]
+                words = [*words, "--config-file", "config.json"] if call == ("train",) else [*call, "config.json"]
             why = fault_of(words)
             os.chdir(base)
             if why is None and content_of(home) != before:
