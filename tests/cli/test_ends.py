@@ -152,3 +152,17 @@ def test_an_odd_loss_of_an_eval_set_is_passed_over(value: object, dante: Path, m
     for look in looks:
         result = mypt("logs", *look, ok=False)
         assert result.exit_code in (0, 2) and "unexpectedly" not in result.stderr, (look, result.stderr)
+
+
+@pytest.mark.parametrize(
+    "name", [float("nan"), 3, True, [], {"a": 1}, "", ".", "..", "a/b", "a\\b", "a\0b", "x" * 5000]
+)
+def test_a_record_whose_run_has_no_name_that_a_folder_can_have_is_told(name: object, dante: Path, mypt: Mypt) -> None:
+    path = dante / "training_state.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(record | {"name": name}), encoding="utf-8")
+    reseal(dante, record["step"])
+    for words in (["inspect", "dante"], ["inspect"], ["verify"], ["generate", "dante"], ["resume", "dante"]):
+        result = mypt(*words, ok=False)
+        said = flat(result.output + result.stderr)
+        assert result.exit_code in (0, 1, 2) and "unexpectedly" not in said, (words, said)

@@ -11,6 +11,7 @@ from typing import Any
 from mypt.checkpoint.layout import FP16, GOLD, LARGEST_BYTES, MANIFEST_FILE, STATE_FILE, base_name, command
 from mypt.errors import BundleError
 from mypt.regular import open_regular
+from mypt.schema.base import is_folder_name
 from mypt.schema.files.manifest import FileHash, Manifest
 from mypt.schema.json_files import decode_json, read_bounded
 
@@ -38,7 +39,8 @@ def damaged(path: Path, why: str) -> BundleError:
 def _way_on(bundle: Path) -> str:
     """What can be done without a bundle: with a copy of its file, or with those of its run that lie beside it."""
     own = _record(bundle)
-    run = bundle.with_name(own.get("name") or base_name(bundle.name))
+    name = own.get("name")
+    run = bundle.with_name(name if is_folder_name(name) else base_name(bundle.name))
     family = [run, run.with_name(run.name + GOLD), run.with_name(run.name + FP16)]
     whole = [p for p in family if p != bundle and _is_whole(p) and _is_of(p, run.name, own.get("run_id"))]
     exported = bundle.with_name(bundle.name.removesuffix(FP16))

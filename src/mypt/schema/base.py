@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from copy import copy
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeGuard, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import to_jsonable_python
@@ -81,6 +81,11 @@ def place(path: P) -> P:
     if "\0" in str(path):
         raise ValueError("holds a NUL")
     return path
+
+
+def is_folder_name(name: object) -> TypeGuard[str]:
+    """Whether a value is a name that can stand beside others in a folder."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 
 def same_as(section: type[Section], name: str) -> Any:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from mypt.schema.base import Record, place
+from mypt.schema.base import Record, is_folder_name, place
 from mypt.schema.files.gold import GoldState, Measure, Remeasured
 from mypt.schema.files.optimizer import REPLACED_SETTINGS, OptimizerRecord
 from mypt.schema.settings.data import Sampling, Tokenization
@@ -13,7 +13,7 @@ from mypt.schema.settings.training import TrainingConfig
 
 def _name(name: str) -> str:
     """A name that can stand beside others in a folder."""
-    if not name or name in (".", "..") or set(name) & set("/\\\0"):
+    if not is_folder_name(name):
         raise ValueError("is no name of a folder")
     return name
 
