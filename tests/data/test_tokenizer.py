@@ -1,16 +1,19 @@
 """Tokenizers: nothing is lost, nothing needs a network, and the file alone decodes."""
 
 import json
+import re
 import socket
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+import tiktoken
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mypt.checkpoint.files import read_tokenizer, write_json
+from mypt.data import tokenizer as module
 from mypt.data.text import sample
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import InputError
@@ -26,6 +29,45 @@ def test_gpt2_and_bpe_decode_what_they_encode(text: str) -> None:
         ids = tokenizer.encode(text)
         assert tokenizer.decode(ids.tolist()) == text
         assert ids.size == 0 or int(ids.max()) < tokenizer.vocab_size
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    parts=st.lists(
+        st.sampled_from(
+            [*" \n\t\r\x0b\x1c\x1f\x85\xa0\u1680\u2003\u2028\u202f\u3000\u200b", " " * 9, "a", "é", "7", "'s", "!"]
+        )
+    )
+)
+def test_long_runs_of_whitespace_have_the_ids_that_short_ones_have(
+    parts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "".join(parts)
+    monkeypatch.setattr(module, "RUN_CHARACTERS", 2)
+    for tokenizer in (GPT2, BPE):
+        assert tokenizer.encode(text).tolist() == tokenizer._encoding.encode_ordinary(text)
+
+
+def test_whitespace_is_what_the_pattern_takes_for_it() -> None:
+    single = tiktoken.Encoding(
+        "any", pat_str=r"\s", mergeable_ranks={bytes([i]): i for i in range(256)}, special_tokens={}
+    )
+    characters = [chr(c) for c in range(0x10000) if not 0xD800 <= c < 0xE000]
+    assert [c for c in characters if single.encode_ordinary(c)] == [
+        c for c in characters if re.fullmatch(f"[{module.WHITESPACE}]", c)
+    ]
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\u3000"])
+def test_a_million_blanks_overflow_nothing(blank: str) -> None:
+    run, short = blank * 1_200_000, blank * 1_000
+    for tokenizer in (GPT2, BPE):
+        ids = tokenizer.encode(f"a{run}b{run}").tolist()
+        assert tokenizer.decode(ids) == f"a{run}b{run}"
+        few = tokenizer.encode(f"a{short}b{short}").tolist()
+        assert (ids[:3], ids[-3:]) == (few[:3], few[-3:])
+    trained = Tokenizer.train_bpe(f"ab ab{run}ab", 290)
+    assert trained.decode(trained.encode(f"ab{run}ab").tolist()) == f"ab{run}ab"
 
 
 def test_gpt2_gives_the_ids_of_gpt2_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:

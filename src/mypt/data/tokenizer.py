@@ -1,6 +1,7 @@
 """Tokenizers: GPT-2's vocabulary, characters, or byte pairs trained on the input."""
 
 import codecs
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from importlib.resources import as_file, files
@@ -11,12 +12,18 @@ import tiktoken
 from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 
 from mypt.errors import BundleError, InputError
-from mypt.schema.files.tokenizer import END_OF_TEXT, GPT2_PATTERN, GPT2_TOKENS, TokenizerFile
+from mypt.schema.files.tokenizer import END_OF_TEXT, GPT2_PATTERN, GPT2_TOKENS, LONGEST_TOKEN, TokenizerFile
 
 TokenIds = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
 VOCAB_BPE_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
 ENCODER_JSON_SHA256 = "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"
+
+WHITESPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+"""What `\\s` is in the pattern, by Unicode's White_Space, as a class of Python's `re`, whose own `\\s` is another."""
+RUN_CHARACTERS = 1 << 16
+"""From twice as many on, a run of whitespace is cut; at about a million the regular expressions have no more stack."""
+_SPACES = re.compile(f"[{WHITESPACE}]*")
 
 
 class Tokenizer:
@@ -47,14 +54,15 @@ class Tokenizer:
     def train_bpe(cls, text: str, vocab_size: int) -> "Tokenizer":
         """Train byte-pair encoding on the text, starting from the 256 bytes (Sennrich et al. 2016).
 
-        The vocabulary is smaller than `vocab_size` if the text has too few different pairs.
+        The vocabulary is smaller than `vocab_size` if the text has too few different pairs, or words so long that
+        they would become tokens longer than a file may hold.
         """
         import rustbpe
 
         trainer = rustbpe.Tokenizer()
-        trainer.train_from_iterator(iter([text]), vocab_size=vocab_size, pattern=GPT2_PATTERN)
+        trainer.train_from_iterator(_without_long_runs(text), vocab_size=vocab_size, pattern=GPT2_PATTERN)
         ranked = sorted(trainer.get_mergeable_ranks(), key=lambda pair: pair[1])
-        tokens = tuple(bytes(token).hex() for token, _ in ranked)
+        tokens = tuple(bytes(token).hex() for token, _ in ranked if len(token) <= LONGEST_TOKEN)
         return cls(TokenizerFile(token_kind="bpe", vocab_size=len(tokens), pattern=GPT2_PATTERN, tokens=tokens))
 
     @property
@@ -74,7 +82,8 @@ class Tokenizer:
             InputError: for char, the text has characters that are not in the vocabulary.
         """
         if self.kind != "char":
-            ids: npt.ArrayLike = self._encoding.encode_to_numpy(text, disallowed_special=())
+            encode = self._encoding.encode_to_numpy
+            ids: npt.ArrayLike = np.concatenate([encode(t, disallowed_special=()) for t in _without_long_runs(text)])
         else:
             unknown = sorted(set(text) - self._ids.keys())
             if unknown:
@@ -131,6 +140,23 @@ class Tokenizer:
         return tiktoken.Encoding(
             self.kind, pat_str=self.file.pattern or GPT2_PATTERN, mergeable_ranks=ranks, special_tokens=special
         )
+
+
+def _without_long_runs(text: str) -> Iterator[str]:
+    """Cut a text where the pattern does so itself: before the last character of a long run of whitespace."""
+    start = probe = 0
+    while probe < len(text):
+        end = _end_of_run(text, probe)
+        if end - probe >= RUN_CHARACTERS and end < len(text):
+            yield text[start : end - 1]
+            start = end - 1
+        probe = max(probe + RUN_CHARACTERS, end)
+    yield text[start:]
+
+
+def _end_of_run(text: str, start: int) -> int:
+    match = _SPACES.match(text, start)
+    return match.end() if match else start
 
 
 def _gpt2_ranks() -> dict[bytes, int]:

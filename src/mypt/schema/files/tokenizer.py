@@ -16,10 +16,11 @@ PATTERNS = (GPT2_PATTERN,)
 """Every pattern that mypt has written. Another one could match nothing, or take for ever, on some text."""
 CHAT_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 """Start of a message of each role, and end of a message."""
+LONGEST_TOKEN = 1 << 12
+"""Bytes of a token of bpe; a text of a single repeated character would make ever longer ones."""
 
 _Entries = tuple[str, ...] | None
 _LONGEST_NAME = 200
-_LONGEST_TOKEN = 1 << 12
 _HEXADECIMAL = set("0123456789abcdef")
 
 
@@ -106,14 +107,14 @@ def _fault(chars: _Entries, tokens: _Entries, special: _Entries) -> str | None:
     if any(len(name) > _LONGEST_NAME or not name for name in special or ()):
         return f"a special token has no name, or one of more than {_LONGEST_NAME} characters"
     if (tokens is not None and not all(map(_is_size, map(len, tokens)))) or set("".join(tokens or ())) - _HEXADECIMAL:
-        return f"an entry of tokens is not 1 to {_LONGEST_TOKEN} bytes in hexadecimal"
+        return f"an entry of tokens is not 1 to {LONGEST_TOKEN} bytes in hexadecimal"
     if tokens is not None and not {f"{byte:02x}" for byte in range(256)}.issubset(tokens):
         return "the tokens of some bytes are missing"
     return None
 
 
 def _is_size(digits: int) -> bool:
-    return digits % 2 == 0 and 0 < digits <= 2 * _LONGEST_TOKEN
+    return digits % 2 == 0 and 0 < digits <= 2 * LONGEST_TOKEN
 
 
 def _is_text(value: str) -> bool:
