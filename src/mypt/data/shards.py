@@ -127,7 +127,7 @@ def _open_mypt(folder: Path, wanted: tuple[Split, ...]) -> Shards:
     splits: dict[Split, Tokens] = {s: Tokens([_mypt_part(folder, r, dtype) for r in records[s]]) for s in wanted}
     shards = [r for s in wanted for r in records[s]]
     files = [file for r in shards for file in _files(folder, r)]
-    content = json.dumps([tokenizer.model_dump(), [[r.file, r.sha256, r.mask_sha256] for r in shards]])
+    content = json.dumps([tokenizer.meaning(), [[r.file, r.sha256, r.mask_sha256] for r in shards]])
     return Shards(
         folder=folder,
         format="mypt",

@@ -132,6 +132,7 @@ def _make(out: Path, plan: PreparePlan, workers: int, progress: Progress) -> Dat
     """Make the tokenizer, run the jobs that have no record yet, and combine the records."""
     if not (out / TOKENIZER_FILE).exists():
         tokenizer = _choose_tokenizer(plan).with_special()
+        tokenizer = tokenizer.with_template() if plan.config.chat else tokenizer
         with storage_errors(out, "--out"):
             commit_json(out, out / TOKENIZER_FILE, tokenizer)
     jobs = [Job("source", n) for n in range(len(plan.sources))] + [Job("unit", n) for n in range(len(plan.units))]

@@ -5,15 +5,17 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from mypt.checkpoint.atomic import commit_file
-from mypt.data.prepare.documents import Piece, Turn, read_pieces
+from mypt.data.chat import Message, render
+from mypt.data.prepare.documents import Piece, read_pieces
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import InputError
+from mypt.schema.files.chat import Role
 from mypt.schema.files.dataset import ShardRecord
 from mypt.schema.files.prepare_plan import Part, PreparePlan, UnitRecord
 from mypt.schema.files.tokenizer import END_OF_TEXT
@@ -82,22 +84,13 @@ def _write_part(context: WorkerContext, part: Part, train: "_Shard", val: "_Shar
 
 def _add(shard: "_Shard", tokenizer: Tokenizer, piece: Piece) -> None:
     try:
-        for turn in piece.turns:
-            shard.add(*_encode(tokenizer, turn))
+        messages = [Message(cast(Role, turn.role), turn.text) for turn in piece.turns if turn.role]
+        if messages:
+            shard.add(*render(messages, tokenizer))
+        else:
+            shard.add(tokenizer.encode("".join(turn.text for turn in piece.turns)))
     except InputError as error:
         raise InputError(f"{piece.location}: {error.what}", error.todo) from error
-
-
-def _encode(tokenizer: Tokenizer, turn: Turn) -> tuple[Ids, Ids | None]:
-    """Ids and, for a chat message, mask: only the assistant's text and end token count in the loss."""
-    text = tokenizer.encode(turn.text)
-    if turn.role is None:
-        return text, None
-    special = tokenizer.file.special_ids
-    ids = np.concatenate(([special[f"<|{turn.role}|>"]], text, [special["<|end|>"]])).astype(text.dtype)
-    mask = np.full(len(ids), turn.role == "assistant", dtype=np.uint8)
-    mask[0] = 0
-    return ids, mask
 
 
 class _Shard:

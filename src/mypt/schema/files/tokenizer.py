@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import field_validator, model_validator
 
 from mypt.schema.base import Record
+from mypt.schema.files.chat import CHAT_TOKENS, TOOL_TOKENS, ChatTemplate
 from mypt.schema.settings.data import Tokenization
 
 GPT2_TOKENS = 50257
@@ -14,8 +15,6 @@ GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|
 """GPT-2's pattern for splitting text into words, with possessive quantifiers as in tiktoken."""
 PATTERNS = (GPT2_PATTERN,)
 """Every pattern that mypt has written. Another one could match nothing, or take for ever, on some text."""
-CHAT_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
-"""Start of a message of each role, and end of a message."""
 LONGEST_TOKEN = 1 << 12
 """Bytes of a token of bpe; a text of a single repeated character would make ever longer ones."""
 
@@ -35,6 +34,7 @@ class TokenizerFile(Record):
         tokens: for bpe, the bytes of each token in hexadecimal; a token's index is its id and merge rank. Each single
             byte is among them, so that every text can be encoded.
         special: special tokens such as `<|user|>`, which `encode` never produces; their ids follow all others.
+        chat_template: how conversations are written, where the ids are of some; see `template`.
     """
 
     token_kind: Tokenization
@@ -43,6 +43,7 @@ class TokenizerFile(Record):
     pattern: str | None = None
     tokens: tuple[str, ...] | None = None
     special: tuple[str, ...] | None = None
+    chat_template: ChatTemplate | None = None
 
     @field_validator("chars", "tokens", "special", mode="before")
     @classmethod
@@ -63,6 +64,8 @@ class TokenizerFile(Record):
             raise ValueError("the pattern of a bpe tokenizer is not one that mypt writes")
         if fault := _fault(self.chars, self.tokens, self.special):
             raise ValueError(fault)
+        if self.chat_template and (lost := [m for m in self.chat_template.markers if m not in self.special_ids]):
+            raise ValueError(f"{lost[0]} of the chat template is no special token")
         return self
 
     @property
@@ -83,15 +86,35 @@ class TokenizerFile(Record):
         ids = {name: self.ordinary + i for i, name in enumerate(self.special or ())}
         return {END_OF_TEXT: GPT2_TOKENS - 1, **ids} if self.token_kind == "gpt2" else ids
 
+    @property
+    def template(self) -> ChatTemplate | None:
+        """How to talk: the stored template, or the one of earlier versions, which stored none; else None."""
+        if self.chat_template is not None:
+            return self.chat_template
+        own = self.special_ids
+        return ChatTemplate.of_tokens(own) if own.keys() >= {*CHAT_TOKENS} and not own.keys() & {*TOOL_TOKENS} else None
+
     def with_special(self) -> Self:
-        """The same vocabulary with all special tokens of a dataset: end of text and chat roles."""
-        special = CHAT_TOKENS if self.token_kind == "gpt2" else (END_OF_TEXT, *CHAT_TOKENS)
+        """The same vocabulary with all special tokens of a dataset; one that can talk already gets no more of them."""
+        own = self.special_ids
+        talks = own.keys() >= {"<|assistant|>", "<|end|>"}
+        wanted = (END_OF_TEXT,) if talks else (END_OF_TEXT, *CHAT_TOKENS, *TOOL_TOKENS)
+        special = (*(self.special or ()), *(token for token in wanted if token not in own))
         return self.model_copy(update={"special": special, "vocab_size": self.ordinary + len(special)})
+
+    def with_template(self, template: ChatTemplate | None = None) -> Self:
+        """The same tokenizer that knows how to talk: as before, else by `template`, else as its markers allow."""
+        known = self.chat_template or template or ChatTemplate.of_tokens(self.special_ids)
+        return self.model_copy(update={"chat_template": known})
+
+    def meaning(self) -> dict[str, Any]:
+        """What decides on the text of each id, which the template does not."""
+        return self.model_dump(exclude={"chat_template"})
 
     def extends(self, other: "TokenizerFile") -> bool:
         """True if every id of `other` means the same here; this one may have more special tokens."""
         own, others = self.special or (), other.special or ()
-        exclude = {"vocab_size", "special"}
+        exclude = {"vocab_size", "special", "chat_template"}
         return self.model_dump(exclude=exclude) == other.model_dump(exclude=exclude) and own[: len(others)] == others
 
 

@@ -1,0 +1,148 @@
+"""Conversations as tokens: what the assistant says is learned, token by token, and nothing else is."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from mypt.data.chat import Call, Message, prompt_ids, render, stop_ids
+from mypt.data.tokenizer import Tokenizer
+from mypt.errors import InputError
+from mypt.schema.files.chat import ROLES, ChatTemplate
+from mypt.schema.files.tokenizer import TokenizerFile
+from tests.conftest import tiny_text
+
+MARKERS = ["<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|tool|>", "<|tools|>", "<|call|>"]
+ALPHABET = 'abc {}":,<|>[]1\\ndefghijklmnopqrstuvwxyz\n'
+
+
+def talking(tokenizer: Tokenizer) -> Tokenizer:
+    return Tokenizer(tokenizer.file.with_special().with_template())
+
+
+TOKENIZERS = [
+    talking(Tokenizer.gpt2()),
+    talking(Tokenizer.train_bpe(tiny_text(), 300)),
+    talking(Tokenizer.char(ALPHABET)),
+]
+KINDS = pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda t: t.kind)
+OLD = Tokenizer(TokenizerFile(token_kind="gpt2", vocab_size=50261, special=tuple(MARKERS[1:5])))
+
+CONTENT = st.lists(st.sampled_from([*MARKERS, "a", "hi there ", "\n", "be", " "]), max_size=5).map("".join)
+CALLS = st.builds(Call, st.sampled_from(["look", "a b"]), st.sampled_from(["{}", '{"a": [1, "<|end|>"]}']))
+MESSAGES = st.lists(
+    st.builds(Message, st.sampled_from(ROLES), CONTENT, st.lists(CALLS, max_size=2).map(tuple), st.booleans()),
+    max_size=5,
+)
+
+
+def expected(messages: list[Message], tokenizer: Tokenizer) -> list[tuple[int, int]]:
+    """Each token and whether it counts, as the documentation has it and without the template."""
+    id_of = tokenizer.file.special_ids
+    tokens = []
+    for message in messages:
+        counts = 1 if message.role == "assistant" and message.learned else 0
+        tokens.append((id_of["<|" + message.role + "|>"], 0))
+        tokens += [(int(i), counts) for i in tokenizer.encode(message.content)]
+        for call in message.calls:
+            tokens.append((id_of["<|call|>"], counts))
+            said = '{"name": "' + call.name + '", "arguments": ' + call.arguments + "}"
+            tokens += [(int(i), counts) for i in tokenizer.encode(said)]
+        tokens.append((id_of["<|end|>"], counts))
+    return tokens
+
+
+@KINDS
+@given(messages=MESSAGES)
+def test_exactly_what_the_assistant_says_is_learned(tokenizer: Tokenizer, messages: list[Message]) -> None:
+    ids, mask = render(messages, tokenizer)
+    assert list(zip(ids.tolist(), mask.tolist(), strict=True)) == expected(messages, tokenizer)
+    assert mask.dtype == np.uint8 and ids.dtype == np.dtype(tokenizer.file.dtype)
+    assert prompt_ids(messages, tokenizer) == [*ids.tolist(), tokenizer.file.special_ids["<|assistant|>"]]
+
+
+@KINDS
+@given(messages=MESSAGES)
+def test_markers_in_what_is_said_end_no_turn(tokenizer: Tokenizer, messages: list[Message]) -> None:
+    ids = render(messages, tokenizer)[0].tolist()
+    special = [name for token in ids for name, i in tokenizer.file.special_ids.items() if i == token]
+    turns = [["<|" + m.role + "|>", *["<|call|>"] * len(m.calls), "<|end|>"] for m in messages]
+    assert special == [marker for turn in turns for marker in turn]
+    plain = "".join("".join(("<|" + m.role + "|>", *_said(m), "<|end|>")) for m in messages)
+    assert tokenizer.decode(ids) == plain
+
+
+def _said(message: Message) -> list[str]:
+    return [message.content, *("<|call|>" + json.dumps(json.loads(call.text)) for call in message.calls)]
+
+
+@KINDS
+def test_an_answer_ends_at_the_end_of_a_turn_or_of_a_text(tokenizer: Tokenizer) -> None:
+    assert stop_ids(tokenizer) == {tokenizer.file.special_ids[name] for name in ("<|end|>", "<|endoftext|>")}
+
+
+def test_a_tokenizer_without_conversations_ends_at_the_end_of_a_text() -> None:
+    assert stop_ids(Tokenizer.gpt2()) == {50256} and stop_ids(Tokenizer.char("ab")) == set()
+    for tokenizer in (Tokenizer.gpt2(), Tokenizer(Tokenizer.gpt2().file.with_special())):
+        with pytest.raises(InputError, match="no chat template"):
+            prompt_ids([Message("user", "Hi")], tokenizer)
+
+
+def test_tokenizers_of_earlier_versions_talk_as_they_did() -> None:
+    assert OLD.file.with_special() == OLD.file and OLD.file.template == OLD.file.with_template().chat_template
+    messages = [Message("system", "Be."), Message("user", "Hi"), Message("assistant", "Yes")]
+    assert render(messages, OLD)[0].tolist() == [
+        50257, *OLD.encode("Be.").tolist(), 50260, 50258, *OLD.encode("Hi").tolist(), 50260,
+        50259, *OLD.encode("Yes").tolist(), 50260,
+    ]  # fmt: skip
+    assert TOKENIZERS[0].file.extends(OLD.file) and not OLD.file.extends(TOKENIZERS[0].file)
+
+
+@pytest.mark.parametrize(
+    ("message", "named"),
+    [
+        (Message("tool", "4"), "the result of a tool"),
+        (Message("tools", "[]"), "definitions of tools"),
+        (Message("assistant", "", (Call("f", "{}"),)), "a call of a tool"),
+    ],
+)
+def test_what_the_markers_cannot_say_is_refused_by_name(message: Message, named: str) -> None:
+    with pytest.raises(InputError, match=f"no marker for {named}"):
+        render([message], OLD)
+
+
+def test_every_marker_is_a_special_token_whatever_the_kind() -> None:
+    for tokenizer in TOKENIZERS:
+        file = tokenizer.file
+        assert file.template is not None and set(file.template.markers) < file.special_ids.keys() == {*MARKERS}
+        assert [*file.template.roles] == [*ROLES]
+        stored = TokenizerFile.model_validate_json(file.model_dump_json())
+        assert stored == file and stored.with_special() == file
+
+
+@pytest.mark.parametrize(
+    ("template", "fault"),
+    [
+        ({"roles": {"user": "<|user|>"}, "end": "<|end|>"}, "no marker for the assistant"),
+        ({"roles": {"user": "<|end|>", "assistant": "<|assistant|>"}, "end": "<|end|>"}, "are the same"),
+        (
+            {"roles": {"assistant": "<|assistant|>"}, "end": "<|stop|>"},
+            r"<\|stop\|> of the chat template is no special",
+        ),
+        ({"roles": {"assistant": "<|assistant|>", "bot": "<|user|>"}, "end": "<|end|>"}, "Input should be"),
+    ],
+)
+def test_a_template_that_cannot_be_written_is_refused(template: dict[str, object], fault: str) -> None:
+    content = {**OLD.file.model_dump(), "chat_template": template}
+    with pytest.raises(ValidationError, match=fault):
+        TokenizerFile.model_validate(content)
+
+
+def test_the_template_says_nothing_about_the_ids() -> None:
+    plain, talks = (Tokenizer.char("ab").file.with_special() for _ in range(2))
+    other = ChatTemplate(roles={"assistant": "<|user|>"}, end="<|end|>")
+    talks = talks.with_template(other)
+    assert plain.extends(talks) and talks.extends(plain) and talks.with_template() == talks
