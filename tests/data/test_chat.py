@@ -1,6 +1,7 @@
 """Conversations as tokens: what the assistant says is learned, token by token, and nothing else is."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from mypt.checkpoint.files import read_tokenizer
 from mypt.data.chat import Call, Message, prompt_ids, render, stop_ids
+from mypt.data.shards import open_shards
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import InputError
 from mypt.schema.files.chat import ROLES, ChatTemplate
 from mypt.schema.files.tokenizer import TokenizerFile
-from tests.conftest import tiny_text
+from tests.conftest import Mypt, tiny_text
 
 MARKERS = ["<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|tool|>", "<|tools|>", "<|call|>"]
 ALPHABET = 'abc {}":,<|>[]1\\ndefghijklmnopqrstuvwxyz\n'
@@ -146,3 +149,35 @@ def test_the_template_says_nothing_about_the_ids() -> None:
     other = ChatTemplate(roles={"assistant": "<|user|>"}, end="<|end|>")
     talks = talks.with_template(other)
     assert plain.extends(talks) and talks.extends(plain) and talks.with_template() == talks
+
+
+TALK = {"messages": [{"role": "user", "content": "ab"}, {"role": "assistant", "content": "ba"}]}
+MODEL = [
+    "--n-layer", "1", "--n-head", "2", "--n-embd", "8", "--block-size", "4", "--batch-size", "2", "--eval-iters", "1",
+    "--max-iters", "1", "--no-use-amp",
+]  # fmt: skip
+
+
+def test_a_bundle_knows_how_to_talk_where_its_data_do(mypt: Mypt, folder: Path) -> None:
+    lines = [
+        json.dumps({"messages": [*TALK["messages"], {"role": "user", "content": "ab"[: i % 3]}]}) for i in range(9)
+    ]
+    (folder / "t.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "t.txt").write_text("<|endoftext|>".join("ab ba" * i for i in range(20)), encoding="utf-8")
+    how = ["--val-share", "0.4", "--workers", "1"]
+    mypt("prepare", "t.txt", "--out", "plain", "--tokenization", "char", *how)
+    mypt("prepare", "t.jsonl", "--chat", "--tokenizer-of", "plain", "--out", "talks", *how)
+    fingerprints = {open_shards(f).fingerprint for f in ("plain", "talks")}
+    assert len(fingerprints) == 2
+    config = {"curriculum": {"phases": [
+        {"name": "a", "dataset_dir": "plain", "until_iter": 1}, {"name": "b", "dataset_dir": "talks"},
+    ]}}  # fmt: skip
+    (folder / "c.json").write_text(json.dumps(config), encoding="utf-8")
+    mypt("train", "base", "--dataset-dir", "plain", *MODEL)
+    mypt("train", "talker", "--dataset-dir", "talks", *MODEL)
+    mypt("train", "phased", "--config-file", "c.json", *MODEL, "--max-iters", "2")
+    mypt("train", "tuned", "--dataset-dir", "plain", "--init-from-model", "talker", "--max-iters", "1")
+    bundles = {name: folder / "checkpoints" / name for name in ("base", "talker", "phased", "tuned")}
+    talks = {name: read_tokenizer(bundle).template for name, bundle in bundles.items()}
+    assert talks["base"] is None
+    assert talks["talker"] == talks["phased"] == talks["tuned"] == TOKENIZERS[2].file.template

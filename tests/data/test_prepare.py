@@ -100,7 +100,7 @@ def test_the_pieces_of_all_units_are_the_documents_of_the_text(snippets: list[st
     found, current = [], ""
     for part in (part for unit in plan.units for part in unit.parts):
         for piece in read_pieces(plan.sources[0], part, plan.config):
-            current += piece.turns[0].text
+            current += piece.text
             if piece.ends:
                 found.append(current)
                 current = ""
@@ -355,7 +355,7 @@ FAULTS: dict[str, tuple[bytes, list[str], str]] = {
     "twice.jsonl": (b'{"text": "a", "meta": 1, "text": "b"}\n', [], "line 1: text is given more than once"),
     "utf.jsonl": (b'{"text": "a\xff"}\n', [], "line 1: this is not UTF-8"),
     "pair.jsonl": (b'{"text": "\\ud800"}\n', [], "line 1: a \\u escape stands for half of a character"),
-    "list.jsonl": (b"[1]\n", ["--chat"], "no list of messages"),
+    "list.jsonl": (b"[1]\n", ["--chat"], "no conversation of a known kind; it is no object"),
     "role.jsonl": (b'{"messages": [{"role": "bot", "content": "a"}]}', ["--chat"], "message 1 has the role 'bot'"),
     "again.jsonl": (
         b'{"messages": [{"role": "user", "content": "a", "content": "b"}]}',
@@ -363,7 +363,7 @@ FAULTS: dict[str, tuple[bytes, list[str], str]] = {
         "line 1: messages[0].content is given more than once",
     ),
     "said.jsonl": (b'{"messages": [{"role": "user"}]}', ["--chat"], "message 1 has no text"),
-    "chat.txt": (b"hello", ["--chat"], "is not .jsonl"),
+    "chat.txt": (b"hello", ["--chat"], "is plain text"),
     "short.txt": (b"hello", [], "leave no token for"),
     "share.txt": (b"hello", ["--val-share", "1"], "val_share 1: must be less than 1"),
 }

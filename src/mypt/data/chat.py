@@ -71,6 +71,11 @@ def render(messages: Sequence[Message], tokenizer: Tokenizer) -> tuple[TokenIds,
     return np.concatenate([_ids(tokenizer), *turns]), np.concatenate([np.empty(0, np.uint8), *masks])
 
 
+def plain(messages: Sequence[Message]) -> str:
+    """A conversation as one text, by which it is told from others whatever the tokenizer."""
+    return "".join(f"<|{m.role}|>" + "<|call|>".join(m.texts) for m in messages)
+
+
 def prompt_ids(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
     """The tokens of a conversation in which it is the assistant's turn to speak; raises as `render`."""
     template = chat_template(tokenizer)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mypt.data.prepare.conversations import EXAMPLES, Conversation, read_conversation
+from mypt.data.prepare.turns import whole
 from mypt.data.streams import ByteStream, Unpacked
 from mypt.data.text import decode, input_errors
 from mypt.errors import InputError
@@ -24,19 +26,10 @@ BLOCK_BYTES = 2**20
 LINE_BYTES = 1 << 27
 """A line of JSON is read as a whole."""
 PARQUET_BATCH_ROWS = 256
+PARQUET_TODO = "Give a Parquet file with a text column, and name the column with --text-field."
 MARKER = END_OF_TEXT.encode("utf-8")
-ROLES = ("system", "user", "assistant")
-_EXAMPLE = '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}'
 _CUTS = (re.compile(rb"\n\r?\n"), re.compile(rb"\n"), re.compile(rb" "), re.compile(rb"(?=[^\x80-\xbf])"))
 """Places to cut a text, best first: blank line, end of line, space, start of a UTF-8 character."""
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A text and, in a conversation, the role of its speaker."""
-
-    text: str
-    role: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +37,23 @@ class Piece:
     """A document or a part of one, which is assigned to one split as a whole.
 
     Attributes:
-        turns: its text; more than one turn only in a conversation.
+        text: its text; empty for a conversation.
         ends: whether it is the end of a document.
         location: location in the input, for error messages.
+        talk: the conversation that it is; None for a text.
     """
 
-    turns: tuple[Turn, ...]
+    text: str
     ends: bool
     location: str
+    talk: Conversation | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What is encoded of it, each text alone."""
+        if self.talk is None:
+            return (self.text,)
+        return tuple(text for message in self.talk.messages for text in message.texts)
 
 
 def find_cut(window: bytes, start: int) -> int:
@@ -76,7 +78,7 @@ def read_pieces(source: InputFile, part: Part, config: PrepareConfig) -> Iterato
     """
     with input_errors(source.path):
         if source.form == "parquet":
-            yield from _read_parquet(source, config.text_field)
+            yield from _read_parquet(source, config)
         elif source.form == "jsonl":
             yield from _read_jsonl(source, part, config)
         else:
@@ -95,7 +97,7 @@ def _read_text(source: InputFile, part: Part) -> Iterator[Piece]:
             text = text.lstrip("\r\n") if after_marker else text
             after_marker = text.endswith(END_OF_TEXT)
             text = text.removesuffix(END_OF_TEXT).rstrip("\r\n") if after_marker else text
-            yield Piece((Turn(text),), after_marker or (last and to_the_end), f"{source.path}, byte {offset}")
+            yield Piece(text, after_marker or (last and to_the_end), f"{source.path}, byte {offset}")
             offset += len(chunk)
 
 
@@ -125,8 +127,7 @@ def _boundary(file: ByteStream, source: InputFile, nominal: int) -> int:
 
 def _read_jsonl(source: InputFile, part: Part, config: PrepareConfig) -> Iterator[Piece]:
     """Yield the JSON lines that start in the range, one document each."""
-    parse = _parse_conversation if config.chat else _parse_text
-    example = _EXAMPLE if config.chat else json.dumps({config.text_field: "..."})
+    example = EXAMPLES[source.chat_format] if source.chat_format else json.dumps({config.text_field: "..."})
     with _open(source) as file:
         offset = max(part.start - 1, 0)
         file.seek(offset)
@@ -137,15 +138,36 @@ def _read_jsonl(source: InputFile, part: Part, config: PrepareConfig) -> Iterato
             try:
                 if len(line) == LINE_BYTES:
                     raise ValueError(f"it has {LINE_BYTES:,} bytes or more")
-                turns = parse(line.decode("utf-8-sig"), config.text_field) if line.strip() else ()
+                row = _parse_line(line.decode("utf-8-sig"), source, config) if line.strip() else None
+                piece = None if row is None else _piece(row, source, config, f"byte {offset}")
             except (ValueError, RecursionError) as error:
                 raise InputError(
                     f"{source.path}, line {_line_number(source, offset)}: {_describe(error)}.",
                     f"Give one JSON object per line, such as {example}",
                 ) from error
-            if turns:
-                yield Piece(turns, True, f"{source.path}, byte {offset}")
+            if piece is not None:
+                yield piece
             offset += len(line)
+
+
+def first_row(source: InputFile) -> Any:
+    """The first row of an input, decoded; None if there is none.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    with input_errors(source.path):
+        if source.form == "parquet":
+            return next(parquet_rows(source.path), None)
+        with _open(source) as file:
+            line = b"\n"
+            while line and not line.strip():
+                line = file.readline(LINE_BYTES)
+        try:
+            return json.loads(line.decode("utf-8-sig")) if line else None
+        except (ValueError, RecursionError) as error:
+            todo = f"Give one JSON object per line, such as {EXAMPLES['messages']}"
+            raise InputError(f"{source.path}, line 1: {_describe(error)}.", todo) from error
 
 
 def _line_length(file: ByteStream) -> int:
@@ -158,37 +180,22 @@ def _line_length(file: ByteStream) -> int:
     return length
 
 
-def _parse_line(line: str, *used: str) -> Any:
-    """Decode a line, in which none of the `used` fields may have two values: one would be lost."""
+def _parse_line(line: str, source: InputFile, config: PrepareConfig) -> Any:
+    """Decode a line, in which nothing that is used may have two values: one would be lost."""
     content, repeated = from_json_text(line)
-    if lost := [key for key in repeated if key.rpartition(".")[2] in used or key in used]:
+    if lost := [key for key in repeated if source.chat_format or config.text_field in (key.rpartition(".")[2], key)]:
         raise ValueError(f"{', '.join(lost)} is given more than once")
     return content
 
 
-def _parse_text(line: str, name: str) -> tuple[Turn, ...]:
-    record = _parse_line(line, name)
-    if not isinstance(record, dict) or not isinstance(record.get(name), str):
+def _piece(row: Any, source: InputFile, config: PrepareConfig, place: str) -> Piece:
+    """The document that a row is."""
+    location, name = f"{source.path}, {place}", config.text_field
+    if source.chat_format is not None:
+        return Piece("", True, location, read_conversation(row, source.chat_format))
+    if not isinstance(row, dict) or not isinstance(row.get(name), str):
         raise ValueError(f"there is no text in a field {name!r}")
-    return (_turn(record[name]),)
-
-
-def _parse_conversation(line: str, _: str) -> tuple[Turn, ...]:
-    record = _parse_line(line, "messages", "role", "content")
-    messages = record.get("messages") if isinstance(record, dict) else None
-    if not isinstance(messages, list) or not messages:
-        raise ValueError("there is no list of messages in a field 'messages'")
-    for number, message in enumerate(messages, 1):
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            raise ValueError(f"message {number} has no text in a field 'content'")
-        if message.get("role") not in ROLES:
-            raise ValueError(f"message {number} has the role {message.get('role')!r}, not one of {', '.join(ROLES)}")
-    return tuple(_turn(m["content"], m["role"]) for m in messages)
-
-
-def _turn(text: str, role: str | None = None) -> Turn:
-    text.encode("utf-8")  # JSON escapes can spell lone surrogates, which are not valid text
-    return Turn(text, role)
+    return Piece(whole(row[name]), True, location)
 
 
 def _describe(error: Exception) -> str:
@@ -207,24 +214,36 @@ def _line_number(source: InputFile, offset: int) -> int:
         return 1 + sum(block.count(b"\n") for block in blocks)
 
 
-def _read_parquet(source: InputFile, column: str) -> Iterator[Piece]:
+def _read_parquet(source: InputFile, config: PrepareConfig) -> Iterator[Piece]:
     """Yield the rows of a Parquet file, one document each."""
+    rows = parquet_rows(source.path, None if source.chat_format else config.text_field)
+    for number, row in enumerate(rows, 1):
+        try:
+            yield _piece(row, source, config, f"row {number}")
+        except ValueError as error:
+            raise InputError(f"{source.path}, row {number}: {_describe(error)}.", PARQUET_TODO) from error
+
+
+def parquet_rows(path: str, column: str | None = None) -> Iterator[Any]:
+    """Yield the rows of a Parquet file, or one column of them.
+
+    Raises:
+        InputError: it is damaged, or lacks the column.
+    """
     import pyarrow.parquet as parquet
 
-    todo = "Give a Parquet file with a text column, and name the column with --text-field."
     number = 0
     try:
-        with parquet.ParquetFile(source.path) as table:
-            if column not in table.schema_arrow.names:
-                raise InputError(f"{source.path} has no column {column!r}.", todo)
-            for batch in table.iter_batches(batch_size=PARQUET_BATCH_ROWS, columns=[column], use_threads=False):
-                for value in batch.column(0).to_pylist():
+        with parquet.ParquetFile(path) as table:
+            if column is not None and column not in table.schema_arrow.names:
+                raise InputError(f"{path} has no column {column!r}.", PARQUET_TODO)
+            columns = None if column is None else [column]
+            for batch in table.iter_batches(batch_size=PARQUET_BATCH_ROWS, columns=columns, use_threads=False):
+                for row in batch.to_pylist():
                     number += 1
-                    if not isinstance(value, str):
-                        raise InputError(f"{source.path}, row {number}: there is no text in {column!r}.", todo)
-                    yield Piece((Turn(value),), True, f"{source.path}, row {number}")
+                    yield row
     except ValueError as error:  # base class of pyarrow's errors
-        raise InputError(f"{source.path} cannot be read as parquet after row {number}: {error}.", todo) from error
+        raise InputError(f"{path} cannot be read as parquet after row {number}: {error}.", PARQUET_TODO) from error
 
 
 def _open(source: InputFile) -> ByteStream:

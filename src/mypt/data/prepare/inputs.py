@@ -5,6 +5,7 @@ import importlib.util
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from mypt.data.prepare.kinds import with_kind
 from mypt.errors import InputError
 from mypt.regular import expanded
 from mypt.schema.files.prepare_plan import Form, InputFile, Part, PreparePlan, Unit
@@ -25,6 +26,7 @@ def make_plan(inputs: Sequence[str], config: PrepareConfig) -> PreparePlan:
     """
     sources = _find_inputs(inputs)
     _check_forms(sources, config)
+    sources = tuple(with_kind(source, config) for source in sources)
     return PreparePlan(settings=config.shaping(), sources=sources, units=tuple(_units(sources)))
 
 
@@ -73,9 +75,9 @@ def _input_file(path: Path) -> InputFile:
 
 
 def _check_forms(sources: Iterable[InputFile], config: PrepareConfig) -> None:
-    other = [f"{s.path} is not .jsonl." for s in sources if config.chat and s.form != "jsonl"]
+    other = [f"{s.path} is plain text." for s in sources if config.chat and s.form == "text"]
     if other:
-        raise _unusable(other, "Give conversations as .jsonl or .jsonl.gz, or leave out --chat.")
+        raise _unusable(other, "Give conversations as JSON lines or Parquet, or leave out --chat.")
     tables = [f"{s.path} is a Parquet file." for s in sources if s.form == "parquet"]
     if tables and importlib.util.find_spec("pyarrow") is None:
         raise _unusable(tables, "Install pyarrow to read them: pip install 'mypt[parquet]'")

@@ -7,9 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from mypt.checkpoint.atomic import storage_errors
-from mypt.checkpoint.files import read_tokenizer
+from mypt.checkpoint.files import read_config, read_tokenizer
 from mypt.checkpoint.layout import TOKENIZER_FILE, bundle_path
 from mypt.checkpoint.lock import locked
+from mypt.data.prepare import chat_notes, kinds
 from mypt.data.prepare.documents import read_pieces
 from mypt.data.prepare.inputs import make_plan
 from mypt.data.prepare.shard_writer import UNFINISHED
@@ -54,9 +55,11 @@ def prepare(
         raise ConflictError(f"{out} can be no dataset.", "Give the folder that is to be made with --out.")
     with locked(out, notice):
         _check_free(out)
-        plan = make_plan(inputs, config)
+        plan = make_plan(inputs, config).model_copy(update={"block_size": _block_size(config)})
         with storage_errors(out, "--out"):
             _claim(out, plan)
+        for line in kinds.told(plan.sources):
+            notice(line)
         try:
             metadata = _make(out, plan, config.workers or os.cpu_count() or 1, progress)
             if differences := _differences(plan, make_plan(inputs, config)):
@@ -69,8 +72,15 @@ def prepare(
         _check_splits(out, metadata)
         with storage_errors(out, "--out"):
             commit_json(out, out / METADATA_FILE, metadata)
+        for line in _chat_lines(out, plan, metadata):
+            notice(line)
         shutil.rmtree(out / UNFINISHED, ignore_errors=True)
         return metadata
+
+
+def _chat_lines(out: Path, plan: PreparePlan, metadata: DatasetMetadata) -> list[str]:
+    notes = [note for n in range(len(plan.units)) if (note := read_unit_record(out, n).chat)]
+    return chat_notes.told(notes, metadata, plan.block_size) if notes else []
 
 
 def _check_free(out: Path) -> None:
@@ -158,7 +168,7 @@ def _choose_tokenizer(plan: PreparePlan) -> TokenizerFile:
     config = plan.config
     if config.tokenizer_of is not None:
         folder = expanded(config.tokenizer_of)
-        is_dataset = (folder / METADATA_FILE).is_file()
+        is_dataset = _is_dataset(folder)
         return read_dataset_tokenizer(folder) if is_dataset else read_tokenizer(bundle_path(config.tokenizer_of))
     if config.tokenization == "gpt2":
         return Tokenizer.gpt2().file
@@ -167,10 +177,21 @@ def _choose_tokenizer(plan: PreparePlan) -> TokenizerFile:
     return Tokenizer.train_bpe(_bpe_text(plan), config.bpe_vocab_size).file
 
 
+def _block_size(config: PrepareConfig) -> int | None:
+    """The window of the model that conversations are for, by whose tokenizer is used; None if it is no model's."""
+    if not config.chat or config.tokenizer_of is None or _is_dataset(expanded(config.tokenizer_of)):
+        return None
+    return read_config(bundle_path(config.tokenizer_of)).block_size
+
+
+def _is_dataset(folder: Path) -> bool:
+    return (folder / METADATA_FILE).is_file()
+
+
 def _texts(plan: PreparePlan) -> Iterator[str]:
     for part in (part for unit in plan.units for part in unit.parts):
         for piece in read_pieces(plan.sources[part.source], part, plan.config):
-            yield from (turn.text for turn in piece.turns)
+            yield from piece.texts
 
 
 def _bpe_text(plan: PreparePlan) -> str:

@@ -5,17 +5,17 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mypt.checkpoint.atomic import commit_file
-from mypt.data.chat import Message, render
+from mypt.data.chat import plain, render
+from mypt.data.prepare.chat_notes import NoteTaker
 from mypt.data.prepare.documents import Piece, read_pieces
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import InputError
-from mypt.schema.files.chat import Role
 from mypt.schema.files.dataset import ShardRecord
 from mypt.schema.files.prepare_plan import Part, PreparePlan, UnitRecord
 from mypt.schema.files.tokenizer import END_OF_TEXT
@@ -46,51 +46,55 @@ def write_unit(context: WorkerContext, number: int) -> UnitRecord:
     Raises:
         InputError: an input is unusable.
     """
+    notes = NoteTaker(context.plan.block_size) if context.plan.config.chat else None
     with closing(_Shard(context, "train", number)) as train, closing(_Shard(context, "val", number)) as val:
         for part in context.plan.units[number].parts:
-            _write_part(context, part, train, val)
-        return UnitRecord(train=train.finish(), val=val.finish())
+            _write_part(context, part, train, val, notes)
+        return UnitRecord(train=train.finish(), val=val.finish(), chat=notes.record() if notes else None)
 
 
 def in_val(piece: Piece, val_share: float) -> bool:
     """Whether a piece belongs to the validation split; depends only on its content, not on other inputs."""
-    content = "".join(f"<|{turn.role}|>{turn.text}" if turn.role else turn.text for turn in piece.turns)
+    content = piece.text if piece.talk is None else plain(piece.talk.messages)
     digest = hashlib.blake2b(content.encode("utf-8"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64 < val_share
 
 
-def _write_part(context: WorkerContext, part: Part, train: "_Shard", val: "_Shard") -> None:
+def _write_part(context: WorkerContext, part: Part, train: "_Shard", val: "_Shard", notes: NoteTaker | None) -> None:
     """Write each piece to its split, with a separator where a document ends or continues in the other split."""
     source, config = context.plan.sources[part.source], context.plan.config
     size_known = not source.gzipped and source.form != "parquet"  # else the size on disk says nothing about the text
     current: _Shard | None = None
     characters = 0
     for piece in read_pieces(source, part, config):
-        characters += sum(len(turn.text) for turn in piece.turns)
+        characters += sum(map(len, piece.texts))
         if characters > PROGRESS_CHARACTERS and size_known:
             context.on_progress(characters)
             characters = 0
-        if any(turn.text or turn.role for turn in piece.turns):
+        if piece.text or piece.talk:
             shard = val if in_val(piece, config.val_share) else train
             if current is not None and current is not shard:
                 current.separate()
             current = shard
-            _add(shard, context.tokenizer, piece)
+            _add(shard, context.tokenizer, piece, notes)
         if piece.ends and current is not None:
             current.separate()
             current.documents += 1
             current = None
 
 
-def _add(shard: "_Shard", tokenizer: Tokenizer, piece: Piece) -> None:
+def _add(shard: "_Shard", tokenizer: Tokenizer, piece: Piece, notes: NoteTaker | None) -> None:
     try:
-        messages = [Message(cast(Role, turn.role), turn.text) for turn in piece.turns if turn.role]
-        if messages:
-            shard.add(*render(messages, tokenizer))
-        else:
-            shard.add(tokenizer.encode("".join(turn.text for turn in piece.turns)))
+        if piece.talk is None:
+            shard.add(tokenizer.encode(piece.text))
+            return
+        ids, mask = render(piece.talk.messages, tokenizer)
     except InputError as error:
         raise InputError(f"{piece.location}: {error.what}", error.todo) from error
+    shard.add(ids, mask)
+    shard.longest = max(shard.longest, len(ids) + 1)
+    if notes is not None:
+        notes.note(piece.location, len(ids) + 1, int(mask.sum()), piece.talk.left_out)
 
 
 class _Shard:
@@ -105,14 +109,16 @@ class _Shard:
         self._mask = _UnfinishedFile(context.out, f"{self._name}_mask.bin") if context.plan.config.chat else None
         self._buffer: list[Ids] = []
         self._buffered_tokens = 0
-        self.tokens, self.documents, self.max_id = 0, 0, 0
+        self.tokens, self.documents, self.max_id, self.counted, self.longest = 0, 0, 0, 0, 0
 
     def add(self, ids: Ids, mask: Ids | None = None) -> None:
         """Append tokens. In a dataset with masks, tokens without a mask do not count in the loss."""
         self._buffer.append(ids)
         self._buffered_tokens += len(ids)
         if self._mask is not None:
-            self._mask.write(np.zeros(len(ids), dtype=np.uint8) if mask is None else mask)
+            mask = np.zeros(len(ids), dtype=np.uint8) if mask is None else mask
+            self._mask.write(mask)
+            self.counted += int(mask.sum())
         if self._buffered_tokens >= BUFFER_TOKENS:
             self._flush()
 
@@ -128,6 +134,7 @@ class _Shard:
         return ShardRecord(
             file=f"{self._name}.bin", tokens=self.tokens, documents=self.documents, max_id=self.max_id,
             mask_sha256=self._mask.finish() if self._mask else None, sha256=self._ids.finish(),
+            counted=self.counted if self._mask else None, longest=self.longest if self._mask else None,
         )  # fmt: skip
 
     def close(self) -> None:

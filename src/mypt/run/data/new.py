@@ -1,5 +1,6 @@
 """From settings to the data of a new run: texts or shards, phases and further sets."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from mypt.data.integrity import sealed
@@ -104,7 +105,8 @@ def _open_shards(
     """The primary set, the phases and the further sets; the primary one says what the ids mean."""
     given, planned = settings.data, settings.data.phases
     folder = given.dataset_dir or planned[0].dataset_dir
-    tokenizer = _tokenizer_of(folder, base)
+    folders = list(dict.fromkeys([folder, *(p.dataset_dir for p in planned)]))
+    tokenizer = _tokenizer_of(folders, base)
     _check_kind(settings, tokenizer.kind, folder)
     config = fitting_vocab_size(tokenizer, config, settings, fixed=base is not None)
     options = loader_options(given, settings.training)
@@ -113,7 +115,7 @@ def _open_shards(
         with observer.busy(f"Opening {path} and checking its ids"):
             return _sealed(GPTDataLoader(config, tokenizer, dataset_dir=path, options=options))
 
-    loaders = {path: load(path) for path in dict.fromkeys([folder, *(p.dataset_dir for p in planned)])}
+    loaders = {path: load(path) for path in folders}
     starts = [0, *(p.until_iter or 0 for p in planned[:-1])]
     phases = tuple(Phase(p.name, start, loaders[p.dataset_dir]) for p, start in zip(planned, starts, strict=False))
     return RunData(loaders[folder], _eval_sets(given, loaders[folder], observer), phases), config
@@ -143,10 +145,18 @@ def _check_kind(settings: RunSettings, kind: str, source: str) -> None:
         )
 
 
-def _tokenizer_of(folder: str, base: Tokenizer | None) -> Tokenizer:
-    """What the ids of a folder mean: its own tokenizer, or the base model's if that knows more special tokens."""
-    own = open_shards(folder).tokenizer
-    return base if base is not None and not own.extends(base.file) else Tokenizer(own)
+def _tokenizer_of(folders: Sequence[str], base: Tokenizer | None) -> Tokenizer:
+    """What the ids of all folders mean: the tokenizer, of theirs and the base model's, with the most special tokens.
+
+    It talks as the last of them that has conversations.
+    """
+    known = [*([base.file] if base else []), *(open_shards(folder).tokenizer for folder in folders)]
+    chosen = known[0]  # which the loader refuses where the ids of a folder mean something else
+    for file in known[1:]:
+        chosen = file if file.extends(chosen) else chosen
+    talking = [template for file in known if (template := file.template)]
+    stored = {"chat_template": talking[-1]} if talking and chosen.template != talking[-1] else {}
+    return Tokenizer(chosen.model_copy(update=stored))
 
 
 def open_eval_set(path: str, config: GPTConfig, tokenizer: Tokenizer, options: LoaderOptions) -> GPTDataLoader:

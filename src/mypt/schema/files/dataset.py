@@ -26,6 +26,8 @@ class ShardRecord(Record):
         file: path relative to the dataset's folder, with forward slashes, such as `train/00003.bin`.
         documents: number of documents that end in it.
         mask_sha256: hash of its loss mask, `train/00003_mask.bin`, one byte per token; None without a mask.
+        counted: number of tokens that count in the loss by the mask; None without one, and in earlier versions.
+        longest: tokens of its longest conversation, with the separator; None as `counted`.
     """
 
     file: Annotated[str, AfterValidator(_inside)]
@@ -34,6 +36,8 @@ class ShardRecord(Record):
     max_id: int
     sha256: str
     mask_sha256: str | None = None
+    counted: int | None = None
+    longest: int | None = None
 
 
 class SplitRecord(Record):

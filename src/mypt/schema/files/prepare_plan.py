@@ -4,19 +4,24 @@ from typing import Literal
 
 from mypt.schema.base import Record
 from mypt.schema.files.dataset import ShardRecord
-from mypt.schema.settings.prepare import PrepareConfig
+from mypt.schema.settings.prepare import ChatFormat, PrepareConfig
 
 Form = Literal["text", "jsonl", "parquet"]
 
 
 class InputFile(Record):
-    """One input file: its absolute path, the form of its content once decompressed, its size and time on disk."""
+    """One input file: its absolute path, the form of its content once decompressed, its size and time on disk.
+
+    Attributes:
+        chat_format: kind of its conversations; None if it holds texts.
+    """
 
     path: str
     form: Form
     gzipped: bool
     bytes: int
     mtime_ns: int
+    chat_format: ChatFormat | None = None
 
 
 class Part(Record):
@@ -39,11 +44,16 @@ class Unit(Record):
 
 
 class PreparePlan(Record):
-    """plan.json: everything that the dataset depends on; a unit's index is the number of its shards."""
+    """plan.json: everything that the dataset depends on; a unit's index is the number of its shards.
+
+    Attributes:
+        block_size: the window of the model whose tokenizer is used, so that longer conversations can be named.
+    """
 
     settings: dict[str, str | int | float | bool | None]
     sources: tuple[InputFile, ...]
     units: tuple[Unit, ...]
+    block_size: int | None = None
 
     @property
     def config(self) -> PrepareConfig:
@@ -52,11 +62,31 @@ class PreparePlan(Record):
         return PrepareConfig.model_validate({n: v for n, v in self.settings.items() if n not in unused})
 
 
+class ChatNotes(Record):
+    """What is told of the conversations of a unit once all are done.
+
+    Attributes:
+        left_out: how often each field was left out, because tokens do not say it.
+        unlearned: conversations of which no token counts in the loss; `unlearned_at` is the first of them.
+        longest: tokens of the longest, which is at `longest_at`.
+        longer: conversations that no window of the model holds; `longer_at` are the first of them.
+    """
+
+    left_out: dict[str, int]
+    unlearned: int
+    unlearned_at: str | None
+    longest: int
+    longest_at: str | None
+    longer: int
+    longer_at: tuple[str, ...]
+
+
 class UnitRecord(Record):
-    """The shards of a finished unit; None for a split without tokens."""
+    """The shards of a finished unit, None for a split without tokens, and what is told of its conversations."""
 
     train: ShardRecord | None
     val: ShardRecord | None
+    chat: ChatNotes | None = None
 
 
 class HashRecord(Record):

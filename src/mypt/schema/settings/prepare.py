@@ -1,11 +1,14 @@
 """Settings of `mypt prepare`."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import model_validator
 
 from mypt.schema.base import Section, extra_of, same_as, setting
 from mypt.schema.settings.data import DataConfig, Tokenization
+
+ChatFormat = Literal["messages", "sharegpt", "alpaca", "prompt-completion"]
+"""Kinds of conversations, in the order in which a row is asked for their fields."""
 
 
 class PrepareConfig(Section):
@@ -25,9 +28,12 @@ class PrepareConfig(Section):
         "text", "Field of each JSON line, or column of a Parquet file, that contains the text.", on_resume="refused"
     )
     chat: bool = setting(
-        False, "Read conversations from JSON lines with a messages field; only assistant messages count in the loss.",
+        False, "Read each row as a conversation; only what the assistant says counts in the loss.",
         on_resume="refused",
     )  # fmt: skip
+    chat_format: ChatFormat | None = setting(
+        None, "Kind of the conversations; defaults to what the first row of each file looks like.", on_resume="refused"
+    )
     workers: int | None = setting(
         None, "Number of worker processes; defaults to the number of CPU cores.", on_resume="harmless", ge=1
     )
@@ -37,6 +43,8 @@ class PrepareConfig(Section):
         named = sorted({"tokenization", "bpe_vocab_size"} & self.model_fields_set)
         if self.tokenizer_of is not None and named:
             raise ValueError(f"tokenizer_of determines the tokenizer; leave out {' and '.join(named)}")
+        if self.chat_format is not None and not self.chat:
+            raise ValueError("chat_format is the kind of conversations; give chat too")
         return self
 
     def shaping(self) -> dict[str, str | int | float | bool | None]:
