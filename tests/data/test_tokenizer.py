@@ -122,3 +122,14 @@ def test_a_character_cut_in_two_tokens_is_streamed_whole() -> None:
 
 def test_ids_take_two_bytes_where_they_fit() -> None:
     assert GPT2.encode("a").dtype == np.uint16
+
+
+@pytest.mark.parametrize("tokenizer", [GPT2, BPE, Tokenizer.char("ab")], ids=lambda t: t.kind)
+@pytest.mark.parametrize("special", [False, True])
+def test_an_id_outside_the_vocabulary_is_shown_as_its_number(tokenizer: Tokenizer, special: bool) -> None:
+    tokenizer = Tokenizer(tokenizer.file.with_special()) if special else tokenizer
+    inside = int(tokenizer.encode("a")[0])
+    for token in (tokenizer.vocab_size, tokenizer.vocab_size + 46, 2**31, -1):
+        assert tokenizer.decode([inside, token, inside]) == f"a<|{token}|>a"
+    for name, token in tokenizer.file.special_ids.items():
+        assert tokenizer.decode([token]) == name

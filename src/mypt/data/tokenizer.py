@@ -96,7 +96,7 @@ class Tokenizer:
         return np.asarray(ids, np.uint16) if self.file.dtype == "uint16" else np.asarray(ids, np.uint32)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Decode token ids; invalid UTF-8 becomes U+FFFD."""
+        """Decode token ids; invalid UTF-8 becomes U+FFFD, and an id outside the vocabulary `<|123|>`."""
         return "".join(self.decode_stream(ids))
 
     def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
@@ -127,9 +127,9 @@ class Tokenizer:
         special = {i: name.encode("utf-8") for name, i in self.file.special_ids.items()}
         if self.file.chars is not None:
             chars = [c.encode("utf-8") for c in self.file.chars]
-            return lambda token: chars[token] if token < len(chars) else special.get(token, b"")
+            return lambda token: chars[token] if 0 <= token < len(chars) else special.get(token) or _unknown(token)
         ordinary, single = self.file.ordinary, self._encoding.decode_single_token_bytes
-        return lambda token: single(token) if token < ordinary else special.get(token, b"")
+        return lambda token: single(token) if 0 <= token < ordinary else special.get(token) or _unknown(token)
 
     @cached_property
     def _encoding(self) -> tiktoken.Encoding:
@@ -157,6 +157,11 @@ def _without_long_runs(text: str) -> Iterator[str]:
 def _end_of_run(text: str, start: int) -> int:
     match = _SPACES.match(text, start)
     return match.end() if match else start
+
+
+def _unknown(token: int) -> bytes:
+    """What is shown of an id outside the vocabulary."""
+    return b"<|%d|>" % token
 
 
 def _gpt2_ranks() -> dict[bytes, int]:
