@@ -11,8 +11,6 @@ from pathlib import Path
 
 from mypt import GPT, CheckpointManager, GPTConfig, GPTDataLoader, Tokenizer
 from mypt.data.text import read_text
-from mypt.model.generation import generate
-from mypt.schema.settings.generation import GenerationConfig
 
 
 def main() -> None:
@@ -42,9 +40,8 @@ def main() -> None:
             learning_rate=3e-3,
         )
         print(f"val loss {result.evals[-1].val_loss:.3f} after {result.state.step} steps")
-        loaded = checkpoint.load()
-    answer = generate(loaded.model, loaded.tokenizer.start_ids(), GenerationConfig(max_new_tokens=100))
-    print(loaded.tokenizer.decode(answer))
+        loaded = GPT.load("small", folder)
+    print(loaded.generate(max_new_tokens=100))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """`GPT`, the public class: the network that trains, and that is loaded from a bundle by its name."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -14,12 +14,15 @@ from mypt.checkpoint.lock import locked
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.data.loader import GPTDataLoader
 from mypt.data.tokenizer import Tokenizer
-from mypt.errors import ConflictError
+from mypt.errors import ConflictError, UsageError
 from mypt.log.locate import check_appendable
 from mypt.log.writer import RunLog
+from mypt.model.generation import generate_text
 from mypt.model.network import Network
 from mypt.schema.files.state import ParentRecord
+from mypt.schema.resolve import resolve_section
 from mypt.schema.settings.config import GPTConfig
+from mypt.schema.settings.generation import GenerationConfig
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.brought import check_recordable, checked_data, left_as_it_was, start_record, training_settings
@@ -42,6 +45,7 @@ class GPT(Network):
 
     Attributes:
         tokenizer: the one that the weights were trained with; None until they are loaded or trained.
+        start_token: id that generation without a prompt starts from; None if none is recorded.
         origin: where the weights come from: the seed, or the bundle that they were loaded from or saved as.
 
     Example:
@@ -50,6 +54,7 @@ class GPT(Network):
     """
 
     tokenizer: Tokenizer | None = None
+    start_token: int | None = None
 
     def __init__(self, config: GPTConfig, seed: int = 1337) -> None:
         super().__init__(config, seed)
@@ -70,9 +75,37 @@ class GPT(Network):
         """
         manager = CheckpointManager.find(name, out_dir)
         loaded = manager.load_as(cls, resolve_device(device))
-        loaded.model.tokenizer = loaded.tokenizer
+        loaded.model.tokenizer, loaded.model.start_token = loaded.tokenizer, loaded.state.start_token
         loaded.model.origin = manager.parent_record(loaded.model, loaded.state)
         return loaded.model
+
+    def generate(self, prompt: str = "", **settings: Any) -> str:
+        r"""The text with which the model continues a prompt; the prompt is not in it.
+
+        Args:
+            prompt: text to continue; without one, the model starts as at the beginning of a text.
+            **settings: fields of `GenerationConfig`, such as `max_new_tokens=50`, `temperature=0`, `stop=["\n"]` or
+                `seed=7`; the same seed gives the same text.
+
+        Raises:
+            ConfigError: a setting is unknown or out of bounds.
+            UsageError: the model has no tokenizer yet, or none for a character of the prompt.
+            DivergedError: the weights are not finite.
+
+        Example:
+            >>> GPT.load("dante").generate("Nel mezzo", max_new_tokens=20)  # doctest: +SKIP
+        """
+        return "".join(self.stream(prompt, **settings))
+
+    def stream(self, prompt: str = "", **settings: Any) -> Iterator[str]:
+        """Yield the text of `generate`, with the same arguments and errors, in pieces as they are produced."""
+        config = resolve_section(GenerationConfig, settings)
+        if self.tokenizer is None:
+            raise UsageError(
+                "The model has no tokenizer, so it has no text to read or write.",
+                "Load it by GPT.load, or train it by fit.",
+            )
+        return generate_text(self, self.tokenizer, self.tokenizer.prompt_ids(prompt, self.start_token), config)
 
     def fit(
         self,
@@ -123,7 +156,7 @@ class GPT(Network):
             self.config = config
             training = settle_choices(self, training, settings)
             trainer = self._trainer(training, data, observer, optimizer, checkpoint, log_file)
-            self.tokenizer = data_loader.tokenizer
+            self.tokenizer, self.start_token = data_loader.tokenizer, data_loader.record.start_token
             trainer.stop.began = began
             with stop_on_signals(trainer.stop):
                 result = trainer.run()

@@ -177,7 +177,7 @@ def test_generate_shows_control_characters_in_a_terminal_and_passes_them_to_a_pi
     from mypt.run import generate
 
     mypt("train", "dante", *SHORT)
-    monkeypatch.setattr(generate, "stream_text", lambda *_: iter(["\x1b[31m", "à\n", "\u202e"]))
+    monkeypatch.setattr(generate, "generate_text", lambda *_: iter(["\x1b[31m", "à\n", "\u202e"]))
     assert mypt("generate", "dante").output.endswith("\x1b[31mà\n\u202e\n")
     from typer import testing
 

@@ -29,6 +29,9 @@ RunName = Annotated[str | None, name_argument("Name of the model; `default` when
 BundleName = Annotated[str | None, name_argument("Name of the model, or the path of a bundle.")]
 ModelName = Annotated[str | None, typer.Option("--model-name", help="The same as NAME.", metavar="NAME")]
 OutDir = Annotated[Path, typer.Option("--out-dir", help=OutputConfig.model_fields["out_dir"].description)]
+Device = Annotated[
+    str, typer.Option("--device", help="Where to compute: auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")
+]
 LogName = Annotated[str, log_argument("Path of a log, or name of a model.")]
 Over = Annotated[Axis, typer.Option("--over", help="Draw over tokens, steps or time.", metavar="AXIS")]
 ConfigFile = Annotated[

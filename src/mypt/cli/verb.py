@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeGuard
 
 import typer
 from typer.core import TyperCommand
@@ -11,13 +11,15 @@ from typer.core import TyperCommand
 from mypt.checkpoint.atomic import recover_all
 from mypt.cli.console import complain, error_console, say
 from mypt.cli.options import options_of, parameters_of
-from mypt.errors import MyptError, OutputError
+from mypt.errors import MyptError, OutputError, UsageError
 from mypt.schema.base import Section
 from mypt.signals import Interrupted, hearing, interrupt
 from mypt.visible import visible
 
 FAILURE = 1
 _DEBUG = "mypt.debug"
+_AROUND = 40
+"""Characters that are shown before and after one that is wrong."""
 
 
 def _keep(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> None:
@@ -107,12 +109,15 @@ def _errors_told(debug: bool) -> Iterator[None]:
     except Exception as error:
         if debug:
             raise
-        if told := _of_the_system(error):
-            complain(told[0], [], told[1])
-            raise typer.Exit(FAILURE) from error
-        what = f"mypt failed unexpectedly: {type(error).__name__}: {error}"
-        complain(what, [], "Call again with --debug and report what it prints.")
-        raise typer.Exit(FAILURE) from error
+        unexpected = f"mypt failed unexpectedly: {type(error).__name__}: {error}"
+        what, todo = _of_the_system(error) or (unexpected, "Call again with --debug and report what it prints.")
+        complain(what, [], todo)
+        raise typer.Exit(UsageError.exit_code if _is_no_utf8(error) else FAILURE) from error
+
+
+def _is_no_utf8(error: Exception) -> TypeGuard[UnicodeEncodeError]:
+    """Whether a word of the call is at fault: of a byte that is not UTF-8, Python makes half of a character."""
+    return isinstance(error, UnicodeEncodeError)
 
 
 def _of_the_system(error: Exception) -> tuple[str, str] | None:
@@ -123,6 +128,9 @@ def _of_the_system(error: Exception) -> tuple[str, str] | None:
         place = error.filename if error.filename is not None else "A file"
         reason = error.strerror or str(error)
         return f"{place} cannot be used: {reason}.", "Check the path, and whether you may read and write there."
+    if _is_no_utf8(error):
+        word = error.object[max(error.start - _AROUND, 0) : error.end + _AROUND]
+        return f"{word} is not UTF-8.", "Give it in UTF-8, or give the file or the folder another name."
     if isinstance(error, ValueError) and "embedded null" in str(error):
         return "A path holds a NUL character, which no file's name can.", "Check the paths of the call."
     return None

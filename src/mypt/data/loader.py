@@ -13,7 +13,7 @@ from mypt.data.sampling import epoch_starts, random_starts
 from mypt.data.shards import Split, open_shards
 from mypt.data.text import Text, fingerprint, read_text
 from mypt.data.tokenizer import Tokenizer
-from mypt.data.tokens import Part, Tokens, outside_vocabulary
+from mypt.data.tokens import Part, Tokens, outside_vocabulary, start_token
 from mypt.errors import ConflictError, InputError
 from mypt.model.losses import IGNORED
 from mypt.schema.files.state import DataRecord, SourceRecord
@@ -86,6 +86,8 @@ class GPTDataLoader:
         else:
             self.splits, self.record = self._from_text(text, input_file)
         self._check_lengths()
+        start = start_token(self.splits["train"], tokenizer)
+        self.record = self.record.model_copy(update={"start_token": start})
         lengths = np.zeros(config.vocab_size, dtype=np.int64)
         lengths[: tokenizer.vocab_size] = tokenizer.byte_lengths
         self._byte_lengths = torch.from_numpy(lengths)

@@ -12,7 +12,14 @@ import tiktoken
 from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 
 from mypt.errors import BundleError, InputError
-from mypt.schema.files.tokenizer import END_OF_TEXT, GPT2_PATTERN, GPT2_TOKENS, LONGEST_TOKEN, TokenizerFile
+from mypt.schema.files.tokenizer import (
+    CHAT_TOKENS,
+    END_OF_TEXT,
+    GPT2_PATTERN,
+    GPT2_TOKENS,
+    LONGEST_TOKEN,
+    TokenizerFile,
+)
 
 TokenIds = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
@@ -106,14 +113,30 @@ class Tokenizer:
             yield decoder.decode(self._token_bytes(int(token)))
         yield decoder.decode(b"", final=True)
 
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Ids of the special tokens that end a text or an answer."""
+        special = self.file.special_ids
+        return frozenset(special[name] for name in (END_OF_TEXT, CHAT_TOKENS[-1]) if name in special)
+
+    @property
+    def newline_id(self) -> int | None:
+        """Id of a newline; None if the vocabulary has none."""
+        if self.kind == "char":
+            return self._ids.get("\n")
+        return int(self.encode("\n")[0]) if self.kind in ("gpt2", "bpe") else None
+
+    def prompt_ids(self, prompt: str, start_token: int | None = None) -> list[int]:
+        """Ids of a text that is to be continued; of an empty one, the token that the model has seen, if recorded."""
+        if prompt:
+            return [int(i) for i in self.encode(prompt)]
+        known = start_token is not None and 0 <= start_token < self.vocab_size
+        return [start_token] if start_token is not None and known else self.start_ids()
+
     def start_ids(self) -> list[int]:
-        """Ids that generation without a prompt starts from: end of text, else a newline, else the first character."""
-        end = self.file.special_ids.get(END_OF_TEXT)
-        if end is not None:
-            return [end]
-        if self.file.chars and "\n" not in self.file.chars:
-            return [0]
-        return [int(i) for i in self.encode("\n")]
+        """Ids to start from where nothing is recorded: end of text, else a newline, else the first character."""
+        start = self.file.special_ids.get(END_OF_TEXT, self.newline_id)
+        return [0 if start is None else start]
 
     @cached_property
     def byte_lengths(self) -> npt.NDArray[np.int64]:

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mypt.data.tokenizer import TokenIds
+from mypt.data.tokenizer import TokenIds, Tokenizer
 from mypt.errors import InputError
+from mypt.schema.files.tokenizer import END_OF_TEXT
 
 SCAN_TOKENS = 1 << 24
 """Ids checked at once, so that a memory-mapped file need not fit in memory."""
+
+LOOK_TOKENS = 1 << 20
+"""Training tokens that are looked at for one to start from."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,16 @@ class Tokens:
                 row[filled : filled + len(ids)] = ids
                 filled, part, offset = filled + len(ids), part + 1, 0
         return out
+
+
+def start_token(tokens: Tokens, tokenizer: Tokenizer) -> int | None:
+    """What generation without a prompt starts from: a border of documents, else a newline, else the first token.
+
+    Each of them is among the first tokens that are trained on; None if there are none.
+    """
+    seen = tokens.windows(np.zeros(1, dtype=np.int64), min(len(tokens), LOOK_TOKENS))[0] if len(tokens) else ()
+    wanted = (tokenizer.file.special_ids.get(END_OF_TEXT), tokenizer.newline_id, *seen[:1])
+    return next((int(token) for token in wanted if token is not None and token in seen), None)
 
 
 def outside_vocabulary(token: int, name: str, offset: int, vocab_size: int) -> InputError:

@@ -54,6 +54,8 @@ class DataRecord(Record):
         sample_sha256: for shards, hash of names, sizes and a sample of their files; None for texts and older records.
         content_sha256: for shards without metadata, hash of names and whole contents; None if they are too large.
         metadata_sha256: for shards, hash of the files that describe them: metadata and tokenizer.
+        start_token: id that generation without a prompt starts from, which is among the training tokens; None in older
+            records and without training tokens.
     """
 
     sources: tuple[SourceRecord, ...]
@@ -70,6 +72,7 @@ class DataRecord(Record):
     sample_sha256: str | None = None
     content_sha256: str | None = None
     metadata_sha256: str | None = None
+    start_token: int | None = None
 
 
 class PhaseRecord(Record):
@@ -267,6 +270,12 @@ class TrainingState(Record):
                 for name in REPLACED_SETTINGS:
                     part.get("training_config", {}).pop(name, None)
         return content
+
+    @property
+    def start_token(self) -> int | None:
+        """Id that generation without a prompt starts from; None if none is recorded."""
+        trained_on = self.curriculum[0].data if self.curriculum else self.data
+        return None if trained_on is None else trained_on.start_token
 
     def micro_batches(self, step: int) -> int:
         """Micro-batches used before `step`, given the settings of each session; the last session is open-ended."""

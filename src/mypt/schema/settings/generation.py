@@ -1,15 +1,39 @@
-"""Settings of text generation."""
+"""Settings of text generation, and of what it starts from."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, model_validator
 
 from mypt.schema.base import Section, setting
 
+SEEDS = 2**63
+"""Number of different random seeds."""
+
+
+def _text(value: str) -> str:
+    """A text that can be encoded: a word of a call that is not UTF-8 has halves of characters in it."""
+    if any("\ud800" <= char <= "\udfff" for char in value):
+        raise ValueError("is not UTF-8")
+    return value
+
+
+def _not_empty(value: str) -> str:
+    if not value:
+        raise ValueError("is empty, which every text has at its beginning")
+    return value
+
+
+EncodableText = Annotated[str, AfterValidator(_text)]
+StopText = Annotated[EncodableText, AfterValidator(_not_empty)]
+
 
 class GenerationConfig(Section):
-    """Prompt, length and sampling of generated text."""
+    """Length, sampling and end of generated text."""
 
-    prompt: str = setting(
-        "", "Text to continue; if empty, generation starts at the beginning of a new text.", on_resume="harmless"
-    )
-    max_new_tokens: int = setting(200, "Number of tokens to generate.", unit="tokens", on_resume="harmless", gt=0)
+    max_new_tokens: int = setting(
+        200, "Largest number of tokens to generate.", unit="tokens", on_resume="harmless", gt=0
+    )  # fmt: skip
     temperature: float = setting(
         0.8, "Softmax temperature: lower is more predictable, and 0 always picks the most likely token.",
         on_resume="harmless", ge=0,
@@ -22,4 +46,39 @@ class GenerationConfig(Section):
         "reaches this value (Holtzman et al. 2020).",
         on_resume="harmless", gt=0, le=1,
     )  # fmt: skip
-    seed: int = setting(1337, "Random seed; the same seed gives the same text.", on_resume="harmless", ge=0, lt=2**63)
+    stop: tuple[StopText, ...] = setting(
+        (), "End before this text; give it again for further ones, of which the first to occur ends.",
+        on_resume="harmless",
+    )  # fmt: skip
+    ignore_end: bool = setting(
+        False, "Go on after the model has ended its text or its answer, and show the token by which it did.",
+        on_resume="harmless", names=("--no-stop",),
+    )  # fmt: skip
+    seed: int = setting(1337, "Random seed; the same seed gives the same text.", on_resume="harmless", ge=0, lt=SEEDS)
+
+
+class PromptConfig(Section):
+    """What is continued or answered, and how often."""
+
+    prompt: EncodableText = setting(
+        "", "Text to continue, - for standard input; if empty, generation starts as at the beginning of a text.",
+        on_resume="harmless",
+    )  # fmt: skip
+    prompt_file: Path | None = setting(None, "File whose text is continued.", on_resume="harmless")
+    num_samples: int = setting(
+        1, "Number of texts; the seed of each is by 1 larger than that of the one before.", on_resume="harmless", gt=0
+    )
+
+    @model_validator(mode="after")
+    def _check_prompt(self) -> Self:
+        if self.prompt and self.prompt_file is not None:
+            raise ValueError("prompt and prompt_file are both given; give one of them")
+        return self
+
+
+class GenerateConfig(PromptConfig, GenerationConfig):
+    """All settings of `mypt generate`."""
+
+    def seed_of(self, sample: int) -> int:
+        """The seed of a sample, counted from 0, whatever their number."""
+        return (self.seed + sample) % SEEDS
