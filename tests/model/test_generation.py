@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mypt.data.chat import stop_ids
 from mypt.data.tokenizer import Tokenizer
 from mypt.model.generation import before_first, generate, generate_text, sample_token
 from mypt.model.network import Network
@@ -57,7 +58,7 @@ def test_ids_beyond_the_tokenizer_are_never_sampled(vocab_size: int) -> None:
     assert max(tokens) == vocab_size - 1
 
 
-CHAT = Tokenizer(Tokenizer.char("ab").file.with_special())
+CHAT = Tokenizer(Tokenizer.char("ab").file.with_special().with_template())
 END, TURN = (CHAT.file.special_ids[name] for name in ("<|endoftext|>", "<|end|>"))
 USER = CHAT.file.special_ids["<|user|>"]
 
@@ -73,7 +74,7 @@ def test_a_text_ends_at_the_end_of_a_text_or_of_an_answer_unless_told_otherwise(
 
 def test_a_text_without_special_tokens_ends_by_its_length_alone() -> None:
     plain = Tokenizer.char("ab")
-    assert not plain.end_ids and Tokenizer.gpt2().end_ids == {50256}
+    assert not stop_ids(plain) and stop_ids(Tokenizer.gpt2()) == {50256}
     model = Scripted([0, 1] * 4, plain.vocab_size)
     assert "".join(generate_text(model, plain, [0], GenerationConfig(temperature=0, max_new_tokens=7))) == "abababa"
 

@@ -13,7 +13,6 @@ from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 
 from mypt.errors import BundleError, InputError
 from mypt.schema.files.tokenizer import (
-    CHAT_TOKENS,
     END_OF_TEXT,
     GPT2_PATTERN,
     GPT2_TOKENS,
@@ -112,12 +111,6 @@ class Tokenizer:
         for token in ids:
             yield decoder.decode(self._token_bytes(int(token)))
         yield decoder.decode(b"", final=True)
-
-    @property
-    def end_ids(self) -> frozenset[int]:
-        """Ids of the special tokens that end a text or an answer."""
-        special = self.file.special_ids
-        return frozenset(special[name] for name in (END_OF_TEXT, CHAT_TOKENS[-1]) if name in special)
 
     @property
     def newline_id(self) -> int | None:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from mypt.data.chat import stop_ids
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import DivergedError
 from mypt.model.network import Network
@@ -30,7 +31,7 @@ def generate_text(
     Raises:
         DivergedError: logits are not finite, so that there is no next token.
     """
-    ends = tokenizer.end_ids if ends is None else ends
+    ends = stop_ids(tokenizer) if ends is None else ends
     ids = generate(model, prompt, config, ends=() if config.ignore_end else ends, vocab_size=tokenizer.vocab_size)
     return before_first(tokenizer.decode_stream(ids), config.stop)
 
