@@ -1,7 +1,6 @@
-"""Splits inputs into documents, and long documents into pieces."""
+"""Reads the documents of inputs, and long ones in pieces."""
 
 import json
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,27 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from mypt.data.prepare.conversations import EXAMPLES, Conversation, read_conversation
+from mypt.data.prepare.cuts import BLOCK_BYTES, MARKER, boundary, cut
 from mypt.data.prepare.turns import whole
 from mypt.data.streams import ByteStream, Unpacked
 from mypt.data.text import decode, input_errors
 from mypt.errors import InputError
 from mypt.regular import open_regular
 from mypt.schema.base import from_json_text
-from mypt.schema.files.prepare_plan import InputFile, Part
+from mypt.schema.files.prepare_plan import InputFile, Part, PreparePlan
 from mypt.schema.files.tokenizer import END_OF_TEXT
 from mypt.schema.settings.prepare import PrepareConfig
 
-PIECE_BYTES = 8 * 2**10
-"""Minimum size of a piece, except for the last piece of a document."""
-LOOKAHEAD_BYTES = 64 * 2**10
-BLOCK_BYTES = 2**20
 LINE_BYTES = 1 << 27
 """A line of JSON is read as a whole."""
 PARQUET_BATCH_ROWS = 256
 PARQUET_TODO = "Give a Parquet file with a text column, and name the column with --text-field."
-MARKER = END_OF_TEXT.encode("utf-8")
-_CUTS = (re.compile(rb"\n\r?\n"), re.compile(rb"\n"), re.compile(rb" "), re.compile(rb"(?=[^\x80-\xbf])"))
-"""Places to cut a text, best first: blank line, end of line, space, start of a UTF-8 character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,73 +49,39 @@ class Piece:
         return tuple(text for message in self.talk.messages for text in message.texts)
 
 
-def find_cut(window: bytes, start: int) -> int:
-    """Position of the best cut: after the first end-of-text marker in the window, else the best cut after `start`.
-
-    The result depends only on the window, so that neighboring ranges agree on their common boundary.
-    """
-    marker = window.find(MARKER)
-    if marker >= 0:
-        return marker + len(MARKER)
-    for pattern in _CUTS:
-        if match := pattern.search(window, start):
-            return match.end()
-    return len(window)
-
-
-def read_pieces(source: InputFile, part: Part, config: PrepareConfig) -> Iterator[Piece]:
+def read_pieces(plan: PreparePlan, part: Part) -> Iterator[Piece]:
     """Yield the pieces of one part of an input, in order.
 
     Raises:
         InputError: the input cannot be read or does not have the expected format.
     """
+    source = plan.sources[part.source]
     with input_errors(source.path):
         if source.form == "parquet":
-            yield from _read_parquet(source, config)
+            yield from _read_parquet(source, plan.config)
         elif source.form == "jsonl":
-            yield from _read_jsonl(source, part, config)
+            yield from _read_jsonl(source, part, plan.config)
         else:
-            yield from _read_text(source, part)
+            yield from _read_text(plan, source, part)
 
 
-def _read_text(source: InputFile, part: Part) -> Iterator[Piece]:
-    """Yield a plain text; a marker ends a document, and newlines around it are removed."""
+def _read_text(plan: PreparePlan, source: InputFile, part: Part) -> Iterator[Piece]:
+    """Yield a plain text; a marker or the end of the file ends a document, and newlines around a marker are dropped."""
     with _open(source) as file:
-        start, end = _boundary(file, source, part.start), _boundary(file, source, part.end)
-        after_marker = start > 0 and _bytes_at(file, start - len(MARKER), len(MARKER)) == MARKER
+        start, end = (n if source.gzipped else boundary(file, n, source.bytes) for n in (part.start, part.end))
+        midway = start > 0 and _bytes_at(file, start - len(MARKER), len(MARKER)) != MARKER
         file.seek(start)
-        offset, to_the_end = start, source.gzipped or end == source.bytes
-        for chunk, last in _cut(file, sys.maxsize if source.gzipped else end - start):
-            text = decode(source.path, chunk, offset)
-            text = text.lstrip("\r\n") if after_marker else text
-            after_marker = text.endswith(END_OF_TEXT)
-            text = text.removesuffix(END_OF_TEXT).rstrip("\r\n") if after_marker else text
-            yield Piece(text, after_marker or (last and to_the_end), f"{source.path}, byte {offset}")
-            offset += len(chunk)
-
-
-def _cut(file: ByteStream, length: int) -> Iterator[tuple[bytes, bool]]:
-    """Cut the next `length` bytes into chunks, reading incrementally; yields each chunk and whether it is the last."""
-    window_bytes = PIECE_BYTES + LOOKAHEAD_BYTES
-    buffer, position, block = b"", 0, b"more"
-    while block or position < len(buffer):
-        if block and len(buffer) - position <= window_bytes:
-            block = file.read(min(BLOCK_BYTES, length))
-            length -= len(block)
-            buffer, position = buffer[position:] + block, 0
-            continue
-        window = buffer[position : position + window_bytes]
-        size = find_cut(window, PIECE_BYTES)
-        position += size
-        yield window[:size], not block and position == len(buffer)
-
-
-def _boundary(file: ByteStream, source: InputFile, nominal: int) -> int:
-    """Actual boundary of two ranges near a nominal one; never inside a marker."""
-    if nominal == 0 or nominal >= source.bytes:
-        return nominal
-    back = min(nominal, len(MARKER) - 1)
-    return nominal - back + find_cut(_bytes_at(file, nominal - back, back + LOOKAHEAD_BYTES), back)
+        chunks = cut(
+            file, sys.maxsize if source.gzipped else end - start,
+            midway=midway, to_the_end=end == source.bytes, cut_all=start == 0 and plan.texts == 1,
+        )  # fmt: skip
+        offset = start
+        for chunk in chunks:
+            text = decode(source.path, chunk.data, offset)
+            text = text.lstrip("\r\n") if chunk.begins and offset > 0 else text
+            text = text.removesuffix(END_OF_TEXT).rstrip("\r\n") if chunk.ends else text
+            yield Piece(text, chunk.ends, f"{source.path}, byte {offset}")
+            offset += len(chunk.data)
 
 
 def _read_jsonl(source: InputFile, part: Part, config: PrepareConfig) -> Iterator[Piece]:

@@ -173,7 +173,10 @@ def _choose_tokenizer(plan: PreparePlan) -> TokenizerFile:
     if config.tokenization == "gpt2":
         return Tokenizer.gpt2().file
     if config.tokenization == "char":
-        return Tokenizer.char("".join(set().union(*_texts(plan)))).file
+        characters: set[str] = set()
+        for text in _texts(plan):
+            characters.update(text)
+        return Tokenizer.char("".join(characters)).file
     return Tokenizer.train_bpe(_bpe_text(plan), config.bpe_vocab_size).file
 
 
@@ -190,7 +193,7 @@ def _is_dataset(folder: Path) -> bool:
 
 def _texts(plan: PreparePlan) -> Iterator[str]:
     for part in (part for unit in plan.units for part in unit.parts):
-        for piece in read_pieces(plan.sources[part.source], part, plan.config):
+        for piece in read_pieces(plan, part):
             yield from piece.texts
 
 

@@ -66,7 +66,7 @@ def _write_part(context: WorkerContext, part: Part, train: "_Shard", val: "_Shar
     size_known = not source.gzipped and source.form != "parquet"  # else the size on disk says nothing about the text
     current: _Shard | None = None
     characters = 0
-    for piece in read_pieces(source, part, config):
+    for piece in read_pieces(context.plan, part):
         characters += sum(map(len, piece.texts))
         if characters > PROGRESS_CHARACTERS and size_known:
             context.on_progress(characters)

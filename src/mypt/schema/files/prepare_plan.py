@@ -61,6 +61,11 @@ class PreparePlan(Record):
         unused = ("tokenization", "bpe_vocab_size") if self.settings.get("tokenizer_of") else ()
         return PrepareConfig.model_validate({n: v for n, v in self.settings.items() if n not in unused})
 
+    @property
+    def texts(self) -> int:
+        """Number of inputs that are plain text."""
+        return sum(source.form == "text" for source in self.sources)
+
 
 class ChatNotes(Record):
     """What is told of the conversations of a unit once all are done.
