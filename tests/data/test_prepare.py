@@ -115,7 +115,7 @@ def documents_in(text: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("small")
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(TEXTS, min_size=1, max_size=3))
 def test_the_pieces_of_all_units_are_the_documents_of_the_texts(texts: list[str], tmp_path: Path) -> None:
     paths = [tmp_path / f"{i}.txt" for i in range(len(texts))]
@@ -134,7 +134,7 @@ GPT2 = Tokenizer.gpt2()
 
 
 @pytest.mark.usefixtures("small")
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=TEXTS)
 def test_pieces_have_the_ids_of_the_whole(text: str, tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_bytes(text.encode("utf-8"))

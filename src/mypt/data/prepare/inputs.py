@@ -1,10 +1,10 @@
 """Finds the input files and divides the work into units."""
 
-import glob
 import importlib.util
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from mypt.data.prepare.folders import Found, find_files, once
 from mypt.data.prepare.kinds import with_kind
 from mypt.errors import InputError
 from mypt.regular import expanded
@@ -18,58 +18,71 @@ FORMS: dict[str, Form] = {
 }  # fmt: skip
 
 
-def make_plan(inputs: Sequence[str], config: PrepareConfig) -> PreparePlan:
+def _silent(_: str) -> None:
+    """Tells nobody."""
+
+
+def make_plan(
+    inputs: Sequence[str], config: PrepareConfig, out: Path | None = None, notice: Callable[[str], None] = _silent
+) -> PreparePlan:
     """Find the inputs, which are files, folders and globs, and divide the work into units.
+
+    Args:
+        inputs: files, folders and globs.
+        config: settings.
+        out: folder of the dataset, which is no input, wherever it is.
+        notice: told what is left out of folders.
 
     Raises:
         InputError: inputs are missing, empty, or in a format that the settings exclude; all are listed.
     """
-    sources = _find_inputs(inputs)
+    sources = _find_inputs(inputs, out, notice)
     _check_forms(sources, config)
     sources = tuple(with_kind(source, config) for source in sources)
     return PreparePlan(settings=config.shaping(), sources=sources, units=tuple(_units(sources)))
 
 
-def _find_inputs(inputs: Sequence[str]) -> tuple[InputFile, ...]:
+def _find_inputs(inputs: Sequence[str], out: Path | None, notice: Callable[[str], None]) -> tuple[InputFile, ...]:
     """All input files, sorted by path, without duplicates."""
     paths: set[Path] = set()
     problems = []
     for word in inputs:
-        files = {file.absolute() for file in _expand(word)}
-        problems += [] if files else [_no_files(word)]
-        problems += [f"{path} is a device, a pipe or a socket, not a file." for path in files if not path.is_file()]
-        paths |= {path for path in files if path.is_file()}
-    sources = tuple(_input_file(path) for path in sorted(paths))
+        found = find_files(word, _is_known, out)
+        problems += [] if found.files else [_no_files(found)]
+        others = [path for path in found.files if not path.is_file()]
+        problems += [f"{path} is a device, a pipe or a socket, not a file." for path in others]
+        paths |= {path for path in found.files if path.is_file()}
+        if found.files and found.left_out:
+            notice(f"Left out of {word}: {found.told}.")
+    sources = tuple(_input_file(path) for path in sorted(once(paths)))
     problems += [f"{source.path} is empty." for source in sources if source.bytes == 0]
     if problems:
         raise _unusable(problems, "Check the paths, and leave out empty files.")
     return sources
 
 
-def _expand(word: str) -> Iterator[Path]:
-    path = expanded(word)
-    matches = [str(path)] if path.exists() else glob.glob(str(path), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
-    for match in map(Path, matches):
-        if match.is_dir():
-            yield from (p for p in match.rglob("*") if _form_suffix(p) in FORMS and p.is_file())
-        else:
-            yield match
+def _no_files(found: Found) -> str:
+    besides = f"; left out: {found.told}" if found.left_out else ""
+    if expanded(found.word).is_dir():
+        return (
+            f"{found.word} is a folder without files of a known type "
+            f"({', '.join(FORMS)}, optionally with .gz){besides}."
+        )
+    return f"{found.word} has no file with content{besides}." if besides else f"{found.word} does not exist."
 
 
-def _no_files(word: str) -> str:
-    if expanded(word).is_dir():
-        return f"{word} is a folder without files of a known type ({', '.join(FORMS)}, optionally with .gz)."
-    return f"{word} does not exist."
+def _is_known(path: Path) -> bool:
+    return _form_suffix(path) in FORMS
 
 
 def _form_suffix(path: Path) -> str:
-    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    return (Path(path.stem).suffix if path.suffix.lower() == ".gz" else path.suffix).lower()
 
 
 def _input_file(path: Path) -> InputFile:
     stat = path.stat()
     return InputFile(
-        path=str(path), form=FORMS.get(_form_suffix(path), "text"), gzipped=path.suffix == ".gz",
+        path=str(path), form=FORMS.get(_form_suffix(path), "text"), gzipped=path.suffix.lower() == ".gz",
         bytes=stat.st_size, mtime_ns=stat.st_mtime_ns,
     )  # fmt: skip
 

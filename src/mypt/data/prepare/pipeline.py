@@ -55,14 +55,14 @@ def prepare(
         raise ConflictError(f"{out} can be no dataset.", "Give the folder that is to be made with --out.")
     with locked(out, notice):
         _check_free(out)
-        plan = make_plan(inputs, config).model_copy(update={"block_size": _block_size(config)})
+        plan = make_plan(inputs, config, out, notice).model_copy(update={"block_size": _block_size(config)})
         with storage_errors(out, "--out"):
             _claim(out, plan)
         for line in kinds.told(plan.sources):
             notice(line)
         try:
             metadata = _make(out, plan, config.workers or os.cpu_count() or 1, progress)
-            if differences := _differences(plan, make_plan(inputs, config)):
+            if differences := _differences(plan, make_plan(inputs, config, out)):
                 todo = "Remove the folder and call again."
                 raise ConflictError("The inputs changed while they were read.", todo, differences)
         except UsageError:
