@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mypt.data.prepare.shard_writer import UNFINISHED
+from mypt.schema.files.dataset import UNFINISHED
 from mypt.signals import STOP_SIGNALS
 from tests.conftest import TINY, Mypt, flat
 

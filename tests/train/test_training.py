@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mypt import GPT, GPTConfig, GPTDataLoader, Tokenizer
 from mypt.checkpoint.manager import AnyOptimizer, CheckpointManager, weights_sha256
-from mypt.data.shards import Split
+from mypt.data.tokens import Split
 from mypt.errors import ConfigError, InputError
 from mypt.log.reader import read_events
 from mypt.model.cost import flops_per_token, rows_at_once

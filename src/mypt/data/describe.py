@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from mypt.data.integrity import changed_files
-from mypt.data.shards import Shards, Split
+from mypt.data.shards import Shards
 from mypt.data.tokenizer import Tokenizer
+from mypt.data.tokens import Split
 from mypt.errors import InputError
 
 SAMPLE_TOKENS = 48
@@ -27,6 +28,9 @@ def describe(shards: Shards) -> dict[str, Any]:
         "val_share": metadata.val_share if metadata else None,
         "splits": {name: _split(shards, name) for name in shards.splits},
         "sources": [s.model_dump() for s in metadata.sources] if metadata else [],
+        "left_out": [
+            {"file": item.path.relative_to(shards.folder).as_posix(), "reason": item.reason} for item in shards.left_out
+        ],
     }
 
 
@@ -36,7 +40,7 @@ def sample_pieces(shards: Shards, count: int) -> list[tuple[Split, str, int, str
     samples: list[tuple[Split, str, int, str]] = []
     for split, tokens in shards.splits.items():
         length = min(SAMPLE_TOKENS, len(tokens))
-        for start in np.linspace(0, len(tokens) - length, count, dtype=np.int64):
+        for start in np.linspace(0, len(tokens) - length, count if length else 0, dtype=np.int64):
             ids = tokens.windows(np.array([start]), length)[0]
             name, offset = tokens.locate(int(start))
             samples.append((split, Path(name).relative_to(shards.folder).as_posix(), offset, tokenizer.decode(ids)))

@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mypt.data.formats.names import told
 from mypt.data.integrity import check_newer, metadata_hash
 from mypt.data.sampling import epoch_starts, random_starts
-from mypt.data.shards import Split, open_shards
+from mypt.data.shards import open_shards
 from mypt.data.text import Text, fingerprint, read_text
 from mypt.data.tokenizer import Tokenizer
-from mypt.data.tokens import Part, Tokens, outside_vocabulary, start_token
+from mypt.data.tokens import Part, Split, Tokens, outside_vocabulary, start_token
 from mypt.errors import ConflictError, InputError
 from mypt.model.losses import IGNORED
 from mypt.schema.files.state import DataRecord, SourceRecord
@@ -61,6 +62,11 @@ class GPTDataLoader:
         seed: random seed of the training windows.
         options: all options, instead of `eval_only` and `seed`.
 
+    Attributes:
+        splits: the tokens.
+        record: what they are, for training_state.json.
+        left_out: one line on files in the folder that could hold tokens and are not read; None if there are none.
+
     Raises:
         InputError: a source is unusable, a split is shorter than one window, or an id is outside the vocabulary.
         ConflictError: the shards were made with a different tokenizer.
@@ -81,6 +87,7 @@ class GPTDataLoader:
         self.config = config
         self.tokenizer = tokenizer
         self.options = options or LoaderOptions(eval_only=eval_only, seed=seed)
+        self.left_out: str | None = None
         if dataset_dir is not None:
             self.splits, self.record = self._from_shards(dataset_dir)
         else:
@@ -165,6 +172,7 @@ class GPTDataLoader:
 
     def _from_shards(self, folder: str | Path) -> tuple[dict[Split, Tokens], DataRecord]:
         shards = open_shards(folder, eval_only=self.options.eval_only)
+        self.left_out = told(shards.folder, shards.left_out)
         own = self.tokenizer.file
         if not (own.extends(shards.tokenizer) or shards.tokenizer.extends(own)):
             raise ConflictError(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -12,28 +12,26 @@ from pydantic import BaseModel, ValidationError
 
 from mypt.checkpoint.layout import LARGEST_BYTES, TOKENIZER_FILE
 from mypt.checkpoint.pt.pickles import read_pickle
-from mypt.data.tokens import Part, Tokens
+from mypt.data.formats.headers import Layout
+from mypt.data.formats.layouts import layouts_of
+from mypt.data.formats.names import MASK_SUFFIX, NANOGPT_VOCABULARY, LeftOut, find_shards, told
+from mypt.data.formats.widths import PROBE_BYTES
+from mypt.data.tokens import Part, Split, Tokens
 from mypt.errors import InputError
 from mypt.regular import expanded, open_regular
 from mypt.schema.base import explain_validation
-from mypt.schema.files.dataset import METADATA_FILE, DatasetMetadata, ShardRecord
+from mypt.schema.files.dataset import METADATA_FILE, UNFINISHED, DatasetMetadata, ShardRecord
 from mypt.schema.files.tokenizer import GPT2_TOKENS, TokenizerFile
 from mypt.schema.json_files import decode_json, read_bounded
 
-Split = Literal["train", "val"]
 Format = Literal["mypt", "plain", "llm.c"]
 M = TypeVar("M", bound=BaseModel)
 
-LLMC_MAGIC = 20240520
-LLMC_HEADER_BYTES = 256 * 4
-"""256 int32: magic number, version, number of tokens, and padding."""
-NANOGPT_VOCABULARY = "meta.pkl"
 LARGEST_VOCABULARY = 1 << 22
 """Bytes of a meta.pkl of 65,536 characters, which is as many as uint16 holds, several times over."""
 LARGEST_METADATA = 1 << 28
 """Bytes of a JSON file of a dataset: about 300 for each shard."""
-PROBE_BYTES = 1 << 16
-MASK_SUFFIX = "_mask.bin"
+GPT2 = TokenizerFile(token_kind="gpt2", vocab_size=GPT2_TOKENS)
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,7 @@ class Shards:
         files: the shards and masks that were opened, in reading order.
         sample: SHA-256 of the names, the sizes and a sample of these files.
         described_by: the files that say what the ids mean.
+        left_out: files that could hold tokens and are not read.
     """
 
     folder: Path
@@ -68,10 +67,16 @@ class Shards:
     files: tuple[ShardFile, ...]
     sample: str
     described_by: tuple[Path, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
 
-def open_shards(path: str | Path, *, eval_only: bool = False) -> Shards:
+def open_shards(path: str | Path, *, eval_only: bool = False, to_look: bool = False) -> Shards:
     """Open a folder of shards, or only its validation split.
+
+    Args:
+        path: of the folder.
+        eval_only: open the validation split alone.
+        to_look: nothing is trained or measured, so that one of the splits may be empty.
 
     Raises:
         InputError: the folder does not exist or has no shards, or a file in it is damaged.
@@ -90,12 +95,21 @@ def open_shards(path: str | Path, *, eval_only: bool = False) -> Shards:
             "Give a folder whose shards are files that you may read.",
         ) from error
     empty = [split for split in wanted if not len(opened.splits[split])]
-    if empty:
-        raise InputError(
-            f"The dataset folder {path} has no tokens for {' and '.join(empty)}.",
-            "Make it with `mypt prepare`, or put files like train.bin and val.bin there.",
-        )
+    if empty and not (to_look and len(empty) < len(wanted)):
+        raise _without(opened, path, empty)
     return opened
+
+
+def _without(shards: Shards, path: str | Path, empty: list[Split]) -> InputError:
+    """The error for splits that have no tokens."""
+    share = {"train": "below 1", "val": "above 0"}
+    return InputError(
+        f"The dataset folder {path} has no tokens for {' and '.join(empty)}.",
+        f"Make it again by `mypt prepare` with a --val-share {' and '.join(share[split] for split in empty)}."
+        if shards.metadata
+        else f"Make it with `mypt prepare`, or put files there such as {' and '.join(f'{s}.bin' for s in empty)}.",
+        [line] if (line := told(shards.folder, shards.left_out)) else [],
+    )
 
 
 def read_dataset_tokenizer(folder: Path) -> TokenizerFile:
@@ -162,16 +176,19 @@ def _mypt_part(folder: Path, record: ShardRecord, dtype: np.dtype[Any]) -> Part:
 
 
 def _open_plain(folder: Path, wanted: tuple[Split, ...]) -> Shards:
-    """Open every .bin file with `train` or `val` in its relative path, with or without llm.c's header."""
-    files = sorted(p for p in folder.rglob("*.bin") if not p.name.endswith(MASK_SUFFIX))
-    paths = {s: [p for p in files if s in p.relative_to(folder).as_posix().lower()] for s in wanted}
-    splits: dict[Split, Tokens] = {s: Tokens([_plain_part(p) for p in paths[s]]) for s in wanted}
-    used = [p for s in wanted for p in paths[s]]
-    sample, vocabulary = _sample(folder, used), folder / NANOGPT_VOCABULARY
+    """Open the `.bin` files of a folder without metadata, with or without llm.c's header."""
+    _refuse_without_metadata(folder)
+    found, vocabulary = find_shards(folder), folder / NANOGPT_VOCABULARY
+    used = [p for s in wanted for p in found.splits[s]]
+    own = _nanogpt_tokenizer(vocabulary)
+    layouts = layouts_of(folder, used, (own or GPT2).vocab_size)
+    parts = {path: Part(str(path), _map(path, at.dtype, at.tokens, at.header)) for path, at in layouts.items()}
+    splits: dict[Split, Tokens] = {s: Tokens([parts[p] for p in found.splits[s]]) for s in wanted}
+    sample = _sample(folder, used)
     return Shards(
         folder=folder,
-        format="llm.c" if used and _llmc_tokens(used[0]) is not None else "plain",
-        tokenizer=_nanogpt_tokenizer(folder),
+        format="llm.c" if used and layouts[used[0]].header else "plain",
+        tokenizer=_one_vocabulary(folder, own, layouts),
         splits=splits,
         fingerprint=sample,
         max_id=None,
@@ -179,22 +196,34 @@ def _open_plain(folder: Path, wanted: tuple[Split, ...]) -> Shards:
         files=tuple(ShardFile(path, None) for path in used),
         sample=sample,
         described_by=(vocabulary,) if vocabulary.is_file() else (),
+        left_out=tuple(found.left_out),
     )
 
 
-def _plain_part(path: Path) -> Part:
-    tokens, header = _llmc_tokens(path), LLMC_HEADER_BYTES
-    if tokens is None:
-        tokens, header = path.stat().st_size // 2, 0
-    return Part(str(path), _map(path, np.dtype("<u2"), tokens, header))
+def _refuse_without_metadata(folder: Path) -> None:
+    """Refuse what `mypt prepare` has not finished, or a dataset of its that lost what says what its ids mean."""
+    if (folder / UNFINISHED).is_dir():
+        raise InputError(
+            f"The dataset in {folder} is not finished.", "Call `mypt prepare` again as it was called; it goes on."
+        )
+    if (folder / TOKENIZER_FILE).is_file():
+        raise InputError(
+            f"The folder {folder} has a {TOKENIZER_FILE} but no {METADATA_FILE}, so what its ids mean is not known.",
+            "Copy the whole dataset again, or make it again with `mypt prepare`.",
+        )
 
 
-def _llmc_tokens(path: Path) -> int | None:
-    """Number of tokens according to llm.c's header; None without such a header."""
-    with open_regular(path) as file:
-        start = file.read(12)
-    head = np.frombuffer(start, dtype="<i4") if len(start) == 12 else (0, 0, 0)
-    return int(head[2]) if head[0] == LLMC_MAGIC else None
+def _one_vocabulary(folder: Path, own: TokenizerFile | None, layouts: Mapping[Path, Layout]) -> TokenizerFile:
+    """What all ids of a folder mean: as meta.pkl says, as the headers say, or GPT-2's."""
+    stated = {path: at.vocabulary or GPT2 for path, at in layouts.items()}
+    kinds = {vocabulary.token_kind: path for path, vocabulary in stated.items()}
+    if "ids" in kinds and (own or len(kinds) > 1):
+        other = folder / NANOGPT_VOCABULARY if own else kinds["gpt2"]
+        raise InputError(
+            f"The ids in {folder} are of two vocabularies: {kinds['ids']} has Llama 3's, and {other} says otherwise.",
+            "Keep those of one vocabulary in a folder of their own.",
+        )
+    return own or next(iter(stated.values()), GPT2)
 
 
 def _map(path: Path, dtype: np.dtype[Any], tokens: int, header: int = 0) -> Any:
@@ -211,11 +240,10 @@ def _map(path: Path, dtype: np.dtype[Any], tokens: int, header: int = 0) -> Any:
     return np.memmap(path, dtype=dtype, mode="r", offset=header, shape=(tokens,)).view(np.ndarray)
 
 
-def _nanogpt_tokenizer(folder: Path) -> TokenizerFile:
-    """The vocabulary in nanoGPT's meta.pkl, or GPT-2's if the folder has none."""
-    path = folder / NANOGPT_VOCABULARY
+def _nanogpt_tokenizer(path: Path) -> TokenizerFile | None:
+    """The vocabulary in nanoGPT's meta.pkl; None if there is none."""
     if not (path.exists() or path.is_symlink()):
-        return TokenizerFile(token_kind="gpt2", vocab_size=GPT2_TOKENS)
+        return None
     try:
         content = read_pickle(read_bounded(path, LARGEST_VOCABULARY))
         itos = content["itos"]

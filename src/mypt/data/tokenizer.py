@@ -73,7 +73,7 @@ class Tokenizer:
 
     @property
     def kind(self) -> str:
-        """`gpt2`, `char` or `bpe`."""
+        """`gpt2`, `char` or `bpe`; `ids` where no vocabulary is known."""
         return self.file.token_kind
 
     @property
@@ -85,9 +85,14 @@ class Tokenizer:
         """Encode a text as uint16 if the vocabulary allows it, else as uint32.
 
         Raises:
-            InputError: for char, the text has characters that are not in the vocabulary.
+            InputError: for char, the text has characters that are not in the vocabulary; for ids, there is none.
         """
-        if self.kind != "char":
+        if self.kind == "ids" and text:
+            raise InputError(
+                "A text cannot be made into token ids here: the vocabulary of the training data is not known.",
+                "Generate without a prompt, and measure on shards of the same ids.",
+            )
+        if self.kind in ("gpt2", "bpe"):
             encode = self._encoding.encode_to_numpy
             ids: npt.ArrayLike = np.concatenate([encode(t, disallowed_special=()) for t in _without_long_runs(text)])
         else:
@@ -133,13 +138,17 @@ class Tokenizer:
 
     @cached_property
     def byte_lengths(self) -> npt.NDArray[np.int64]:
-        """Bytes of text of each token (vocab_size); 0 for special tokens."""
+        """Bytes of text of each token (vocab_size); 0 for special tokens, and where no vocabulary is known."""
+        if self.kind == "ids":
+            return np.zeros(self.vocab_size, dtype=np.int64)
         lengths = np.array([len(self._token_bytes(i)) for i in range(self.vocab_size)], dtype=np.int64)
         lengths[list(self.file.special_ids.values())] = 0
         return lengths
 
     @cached_property
     def _token_bytes(self) -> Callable[[int], bytes]:
+        if self.kind == "ids":
+            return _unknown
         special = {i: name.encode("utf-8") for name, i in self.file.special_ids.items()}
         if self.file.chars is not None:
             chars = [c.encode("utf-8") for c in self.file.chars]

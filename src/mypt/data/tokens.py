@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,8 @@ import numpy.typing as npt
 from mypt.data.tokenizer import TokenIds, Tokenizer
 from mypt.errors import InputError
 from mypt.schema.files.tokenizer import END_OF_TEXT
+
+Split = Literal["train", "val"]
 
 SCAN_TOKENS = 1 << 24
 """Ids checked at once, so that a memory-mapped file need not fit in memory."""
@@ -102,6 +105,6 @@ def outside_vocabulary(token: int, name: str, offset: int, vocab_size: int) -> I
     """The error for an id outside the vocabulary."""
     return InputError(
         f"Token {token} at offset {offset:,} of {name} is outside the vocabulary of {vocab_size:,}.",
-        "Give a vocab_size at least as large as the tokenizer's, or leave it out; or make the dataset again with the "
-        "tokenizer of the model.",
+        "Make the dataset again with the tokenizer of the model; if the id is one of that tokenizer, leave vocab_size "
+        "out or give a larger one.",
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mypt.data.loader import GPTDataLoader
-from mypt.data.shards import Split
+from mypt.data.tokens import Split
 
 ONLY_PHASE = "main"
 """Name of the phase of a run without a curriculum."""
@@ -48,6 +48,12 @@ class RunData:
         """Everything that an evaluation measures, by name: train and val of the primary set, then the further sets."""
         sets: dict[str, tuple[GPTDataLoader, Split]] = {"train": (self.primary, "train"), "val": (self.primary, "val")}
         return sets | {name: (loader, "val") for name, loader in self.eval_sets.items()}
+
+    @property
+    def left_out(self) -> list[str]:
+        """A line for each folder with files that could hold tokens and are not read."""
+        loaders = (self.primary, *(phase.loader for phase in self.phases), *self.eval_sets.values())
+        return [*dict.fromkeys(loader.left_out for loader in loaders if loader.left_out)]
 
     def eval_batch_count(self, eval_iters: int) -> int:
         """Batches of one evaluation, all sets together."""

@@ -58,6 +58,8 @@ def assemble(
         BundleError: the recorded optimizer cannot be built here.
     """
     training = state.training_config
+    for line in data.left_out:
+        observer.notice(line)
     apply_settings(model, state)
     optimizer = optimizer or optimizer_of(model, state)
     if not any(p.requires_grad for group in optimizer.param_groups for p in group["params"]):

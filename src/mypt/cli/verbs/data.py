@@ -28,9 +28,10 @@ def inspect(
     With --check, exits with 1 if a shard is not what its metadata say.
     """
     from mypt.data.describe import check_shards, describe, sample_pieces
+    from mypt.data.formats.names import told
     from mypt.data.shards import open_shards
 
-    shards = open_shards(folder)
+    shards = open_shards(folder, to_look=True)
     faults = check_shards(shards) if check else []
     if as_json:
         echo_json(json.dumps({**describe(shards), "faults": faults}, indent=2, ensure_ascii=False))
@@ -42,7 +43,7 @@ def inspect(
             out.print(table)
         if samples:
             out.print(samples_table(sample_pieces(shards, samples)))
-        say(out, *faults)
+        say(out, *filter(None, [told(shards.folder, shards.left_out)]), *faults)
         if check:
             out.print(f"{len(faults)} faults.")
     if faults:

@@ -13,13 +13,12 @@ from mypt.checkpoint.lock import locked
 from mypt.data.prepare import chat_notes, kinds
 from mypt.data.prepare.documents import read_pieces
 from mypt.data.prepare.inputs import make_plan
-from mypt.data.prepare.shard_writer import UNFINISHED
 from mypt.data.prepare.workers import PLAN_FILE, Job, commit_json, read_plan, read_unit_record, run_jobs
 from mypt.data.shards import read_dataset_file, read_dataset_tokenizer
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import ConflictError, InputError, UsageError
 from mypt.regular import expanded
-from mypt.schema.files.dataset import METADATA_FILE, DatasetMetadata, ShardRecord, SplitRecord
+from mypt.schema.files.dataset import METADATA_FILE, UNFINISHED, DatasetMetadata, ShardRecord, SplitRecord
 from mypt.schema.files.prepare_plan import HashRecord, PreparePlan
 from mypt.schema.files.state import SourceRecord
 from mypt.schema.files.tokenizer import END_OF_TEXT, TokenizerFile

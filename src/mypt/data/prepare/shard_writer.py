@@ -16,15 +16,13 @@ from mypt.data.prepare.chat_notes import NoteTaker
 from mypt.data.prepare.documents import Piece, read_pieces
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import InputError
-from mypt.schema.files.dataset import ShardRecord
+from mypt.schema.files.dataset import UNFINISHED, ShardRecord
 from mypt.schema.files.prepare_plan import Part, PreparePlan, UnitRecord
 from mypt.schema.files.tokenizer import END_OF_TEXT
 
 Ids = npt.NDArray[Any]
 """Token ids, or a loss mask with one byte per token."""
 
-UNFINISHED = ".unfinished"
-"""Folder inside the dataset for unfinished files and work records."""
 BUFFER_TOKENS = 2**18
 PROGRESS_CHARACTERS = 2**16
 """Progress is reported at this interval."""

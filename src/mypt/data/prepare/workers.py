@@ -17,11 +17,12 @@ from pydantic import BaseModel
 from mypt.checkpoint.atomic import commit_file, storage_errors
 from mypt.checkpoint.files import write_json
 from mypt.checkpoint.manifest import file_hash
-from mypt.data.prepare.shard_writer import UNFINISHED, WorkerContext, write_unit
+from mypt.data.prepare.shard_writer import WorkerContext, write_unit
 from mypt.data.shards import read_dataset_file, read_dataset_tokenizer
 from mypt.data.text import input_errors
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import MyptError
+from mypt.schema.files.dataset import UNFINISHED
 from mypt.schema.files.prepare_plan import HashRecord, PreparePlan, UnitRecord
 from mypt.signals import STOP_SIGNALS
 

@@ -7,9 +7,11 @@ from pydantic import AfterValidator
 
 from mypt.schema.base import Record
 from mypt.schema.files.state import SourceRecord
-from mypt.schema.settings.data import Tokenization
+from mypt.schema.settings.data import TokenKind
 
 METADATA_FILE = "dataset_metadata.json"
+UNFINISHED = ".unfinished"
+"""Folder inside a dataset for unfinished files and work records, until the dataset is complete."""
 
 
 def _inside(file: str) -> str:
@@ -63,7 +65,7 @@ class DatasetMetadata(Record):
 
     format_version: Literal[1] = 1
     dtype: Literal["uint16", "uint32"]
-    tokenization: Tokenization
+    tokenization: TokenKind
     vocab_size: int
     separator: int
     masked: bool = False

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, ConfigDict, Field, SerializerFunctionWrapHa
 from mypt.schema.base import Record, is_folder_name, place
 from mypt.schema.files.gold import GoldState, Measure, Remeasured
 from mypt.schema.files.optimizer import REPLACED_SETTINGS, OptimizerRecord
-from mypt.schema.settings.data import Sampling, Tokenization
+from mypt.schema.settings.data import Sampling, TokenKind
 from mypt.schema.settings.training import TrainingConfig
 
 
@@ -61,7 +61,7 @@ class DataRecord(Record):
     sources: tuple[SourceRecord, ...]
     fingerprint: str
     characters: int | None = None
-    tokenization: Tokenization
+    tokenization: TokenKind
     train_tokens: int
     val_tokens: int
     bpe_vocab_size: int | None = None

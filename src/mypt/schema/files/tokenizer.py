@@ -6,7 +6,7 @@ from pydantic import field_validator, model_validator
 
 from mypt.schema.base import Record
 from mypt.schema.files.chat import CHAT_TOKENS, TOOL_TOKENS, ChatTemplate
-from mypt.schema.settings.data import Tokenization
+from mypt.schema.settings.data import TokenKind
 
 GPT2_TOKENS = 50257
 END_OF_TEXT = "<|endoftext|>"
@@ -18,6 +18,9 @@ PATTERNS = (GPT2_PATTERN,)
 LONGEST_TOKEN = 1 << 12
 """Bytes of a token of bpe; a text of a single repeated character would make ever longer ones."""
 
+LARGEST_UNKNOWN = 1 << 24
+"""Ids of which no vocabulary is known; many times as many as the largest vocabularies have."""
+
 _Entries = tuple[str, ...] | None
 _LONGEST_NAME = 200
 _HEXADECIMAL = set("0123456789abcdef")
@@ -27,7 +30,7 @@ class TokenizerFile(Record):
     """The tokenizer of a bundle or dataset, in field order.
 
     Attributes:
-        token_kind: gpt2, char or bpe.
+        token_kind: gpt2, char or bpe; ids where the vocabulary is not known.
         vocab_size: number of token ids, including special tokens.
         chars: for char, the characters; a character's index is its id.
         pattern: for bpe, the regular expression that splits text into words before merging; one of `PATTERNS`.
@@ -37,7 +40,7 @@ class TokenizerFile(Record):
         chat_template: how conversations are written, where the ids are of some; see `template`.
     """
 
-    token_kind: Tokenization
+    token_kind: TokenKind
     vocab_size: int
     chars: tuple[str, ...] | None = None
     pattern: str | None = None
@@ -55,9 +58,11 @@ class TokenizerFile(Record):
 
     @model_validator(mode="after")
     def _check_vocabulary(self) -> Self:
-        vocabulary = {"gpt2": None, "char": self.chars, "bpe": self.tokens}[self.token_kind]
-        if self.token_kind != "gpt2" and vocabulary is None:
+        vocabulary = {"char": self.chars, "bpe": self.tokens}.get(self.token_kind)
+        if self.token_kind in ("char", "bpe") and vocabulary is None:
             raise ValueError(f"a {self.token_kind} tokenizer needs its vocabulary")
+        if self.token_kind == "ids" and (self.special or not 0 < self.vocab_size <= LARGEST_UNKNOWN):
+            raise ValueError(f"ids without a vocabulary have no special tokens, and are 1 to {LARGEST_UNKNOWN}")
         if self.ordinary + len(self.special or ()) != self.vocab_size:
             raise ValueError(f"vocab_size {self.vocab_size} does not match the entries of the vocabulary")
         if self.token_kind == "bpe" and self.pattern not in PATTERNS:
@@ -73,6 +78,8 @@ class TokenizerFile(Record):
         """Number of ids before the special tokens."""
         if self.token_kind == "gpt2":
             return GPT2_TOKENS
+        if self.token_kind == "ids":
+            return self.vocab_size
         return len((self.chars if self.token_kind == "char" else self.tokens) or ())
 
     @property
@@ -113,6 +120,8 @@ class TokenizerFile(Record):
 
     def extends(self, other: "TokenizerFile") -> bool:
         """True if every id of `other` means the same here; this one may have more special tokens."""
+        if self.ordinary != other.ordinary:
+            return False
         own, others = self.special or (), other.special or ()
         exclude = {"vocab_size", "special", "chat_template"}
         return self.model_dump(exclude=exclude) == other.model_dump(exclude=exclude) and own[: len(others)] == others

@@ -11,6 +11,8 @@ from mypt.regular import expanded
 from mypt.schema.base import Section, setting
 
 Tokenization = Literal["gpt2", "char", "bpe"]
+TokenKind = Literal[Tokenization, "ids"]
+"""What the ids of data can be: of a tokenizer that can be chosen, or ids alone, whose vocabulary is not known."""
 Sampling = Literal["epoch", "random"]
 EVAL_SET_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,40}$"
 RESERVED_NAMES = ("val", "train", "duration_s")

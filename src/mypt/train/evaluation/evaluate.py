@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from mypt.data.loader import GPTDataLoader
-from mypt.data.shards import Split
+from mypt.data.tokens import Split
 from mypt.errors import InputError
 from mypt.model.cost import rows_at_once
 from mypt.model.losses import IGNORED
