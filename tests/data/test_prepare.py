@@ -449,7 +449,7 @@ FAULTS: dict[str, tuple[bytes, list[str], str]] = {
     "said.jsonl": (b'{"messages": [{"role": "user"}]}', ["--chat"], "message 1 has no text"),
     "chat.txt": (b"hello", ["--chat"], "is plain text"),
     "short.txt": (b"hello", [], "leave no token for"),
-    "share.txt": (b"hello", ["--val-share", "1"], "val_share 1: must be less than 1"),
+    "share.txt": (b"hello", ["--val-share", "1.1"], "val_share 1.1: must be less than or equal to 1"),
 }
 
 

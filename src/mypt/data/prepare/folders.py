@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mypt.errors import InputError
 from mypt.regular import expanded
 
 SHOWN = 3
@@ -72,6 +73,12 @@ def find_files(word: str, is_known: Callable[[Path], bool], without: Path | None
         texts = kept
     found.files = sorted({path.absolute() for path in once(texts) if _has_content(path, found)})
     return found
+
+
+def unusable(problems: list[str], todo: str) -> InputError:
+    """The error for inputs, of which each is told with its fault."""
+    count = f"{len(problems)} inputs" if len(problems) > 1 else "1 input"
+    return InputError(f"{count} cannot be used.", todo, problems)
 
 
 def _walk(top: Path, is_known: Callable[[Path], bool], without: Path | None, found: Found) -> Iterator[Path]:

@@ -4,9 +4,9 @@ import importlib.util
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from mypt.data.prepare.folders import Found, find_files, once
+from mypt.data.prepare.folders import Found, find_files, once, unusable
 from mypt.data.prepare.kinds import with_kind
-from mypt.errors import InputError
+from mypt.data.prepare.splits import splits_by_files, splits_by_names, with_splits
 from mypt.regular import expanded
 from mypt.schema.files.prepare_plan import Form, InputFile, Part, PreparePlan, Unit
 from mypt.schema.settings.prepare import PrepareConfig
@@ -36,29 +36,42 @@ def make_plan(
     Raises:
         InputError: inputs are missing, empty, or in a format that the settings exclude; all are listed.
     """
-    sources = _find_inputs(inputs, out, notice)
+    sources = _find_inputs(inputs, config, out, notice)
     _check_forms(sources, config)
     sources = tuple(with_kind(source, config) for source in sources)
     return PreparePlan(settings=config.shaping(), sources=sources, units=tuple(_units(sources)))
 
 
-def _find_inputs(inputs: Sequence[str], out: Path | None, notice: Callable[[str], None]) -> tuple[InputFile, ...]:
-    """All input files, sorted by path, without duplicates."""
-    paths: set[Path] = set()
-    problems = []
-    for word in inputs:
-        found = find_files(word, _is_known, out)
-        problems += [] if found.files else [_no_files(found)]
-        others = [path for path in found.files if not path.is_file()]
-        problems += [f"{path} is a device, a pipe or a socket, not a file." for path in others]
-        paths |= {path for path in found.files if path.is_file()}
-        if found.files and found.left_out:
-            notice(f"Left out of {word}: {found.told}.")
-    sources = tuple(_input_file(path) for path in sorted(once(paths)))
-    problems += [f"{source.path} is empty." for source in sources if source.bytes == 0]
+def _find_inputs(
+    inputs: Sequence[str], config: PrepareConfig, out: Path | None, notice: Callable[[str], None]
+) -> tuple[InputFile, ...]:
+    """All input files, sorted by path, without duplicates, each with its split if that is given."""
+    found = [find_files(word, _is_known, out) for word in inputs]
+    found_val = [find_files(word, _is_known, out) for word in config.val_input]
+    problems = [problem for one in (*found, *found_val) for problem in _problems(one)]
+    for one in (*found, *found_val):
+        if one.files and one.left_out:
+            notice(f"Left out of {one.word}: {one.told}.")
+    paths = once(path for one in (*found_val, *found) for path in one.files if path.is_file())
+    files = [_input_file(path) for path in sorted(paths)]
+    problems += [f"{file.path} is empty." for file in files if file.bytes == 0]
     if problems:
-        raise _unusable(problems, "Check the paths, and leave out empty files.")
+        raise unusable(problems, "Check the paths, and leave out empty files.")
+    splits = splits_by_files(found, found_val) if found_val else None
+    if not found_val and config.split_by_folder is not False:
+        splits = splits_by_names(found, asked=config.split_by_folder is True)
+    if splits is None:
+        return tuple(files)
+    sources, line = with_splits(files, splits)
+    notice(line)
     return sources
+
+
+def _problems(found: Found) -> list[str]:
+    others = [path for path in found.files if not path.is_file()]
+    return ([] if found.files else [_no_files(found)]) + [
+        f"{path} is a device, a pipe or a socket, not a file." for path in others
+    ]
 
 
 def _no_files(found: Found) -> str:
@@ -90,15 +103,10 @@ def _input_file(path: Path) -> InputFile:
 def _check_forms(sources: Iterable[InputFile], config: PrepareConfig) -> None:
     other = [f"{s.path} is plain text." for s in sources if config.chat and s.form == "text"]
     if other:
-        raise _unusable(other, "Give conversations as JSON lines or Parquet, or leave out --chat.")
+        raise unusable(other, "Give conversations as JSON lines or Parquet, or leave out --chat.")
     tables = [f"{s.path} is a Parquet file." for s in sources if s.form == "parquet"]
     if tables and importlib.util.find_spec("pyarrow") is None:
-        raise _unusable(tables, "Install pyarrow to read them: pip install 'mypt[parquet]'")
-
-
-def _unusable(problems: list[str], todo: str) -> InputError:
-    count = f"{len(problems)} inputs" if len(problems) > 1 else "1 input"
-    return InputError(f"{count} cannot be used.", todo, problems)
+        raise unusable(tables, "Install pyarrow to read them: pip install 'mypt[parquet]'")
 
 
 def _units(sources: Sequence[InputFile]) -> Iterator[Unit]:

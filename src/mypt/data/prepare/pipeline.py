@@ -29,6 +29,11 @@ BPE_BYTES = 64 * 2**20
 
 SPLITS = ("train", "val")
 
+NO_USE = {
+    "train": "There is no training split: nothing can be trained on this dataset, only measured (--eval-dataset-dir).",
+    "val": "There is no validation split: `mypt train` needs one, and cannot use this dataset alone.",
+}
+
 Progress = Callable[[int, int], None]
 """Called with the bytes of input that are done and the total bytes."""
 
@@ -68,7 +73,7 @@ def prepare(
             if not any(Job("unit", n).record_path(out).exists() for n in range(len(plan.units))):
                 _discard(out)  # no work is lost, and the next call can start over
             raise
-        _check_splits(out, metadata)
+        _check_splits(out, plan, metadata, notice)
         with storage_errors(out, "--out"):
             commit_json(out, out / METADATA_FILE, metadata)
         for line in _chat_lines(out, plan, metadata):
@@ -129,9 +134,12 @@ def _differences(old: PreparePlan, new: PreparePlan) -> list[str]:
     before, after = ({source.path: source for source in plan.sources} for plan in (old, new))
     differences += [f"{path} was an input and is none now." for path in before if path not in after]
     differences += [f"{path} is an input now and was none." for path in after if path not in before]
-    differences += [
-        f"{path} has been changed since." for path in before if path in after and before[path] != after[path]
-    ]
+    for path in (path for path in before if path in after):
+        was, now = before[path], after[path]
+        if was.split != now.split:
+            differences.append(f"{path} was in {was.split or 'both'} and is in {now.split or 'both'} now.")
+        if was != now.model_copy(update={"split": was.split}):
+            differences.append(f"{path} has been changed since.")
     if not differences and old.units != new.units:
         differences.append("This version of mypt divides the inputs in a different way.")
     return differences
@@ -217,7 +225,8 @@ def _metadata(out: Path, plan: PreparePlan) -> DatasetMetadata:
         vocab_size=tokenizer.vocab_size,
         separator=tokenizer.special_ids[END_OF_TEXT],
         masked=plan.config.chat,
-        val_share=plan.config.val_share,
+        split="given" if plan.given else "hash",
+        val_share=None if plan.given else plan.config.val_share,
         train=_split([unit.train for unit in units]),
         val=_split([unit.val for unit in units]),
         sources=tuple(
@@ -244,12 +253,22 @@ def _split(shards: Sequence[ShardRecord | None]) -> SplitRecord:
     )
 
 
-def _check_splits(out: Path, metadata: DatasetMetadata) -> None:
-    """Remove the dataset and raise an `InputError` if a split has no tokens."""
-    empty = [name for name, split in (("train", metadata.train), ("val", metadata.val)) if not split.tokens]
-    if empty:
+def _check_splits(out: Path, plan: PreparePlan, metadata: DatasetMetadata, notice: Callable[[str], None]) -> None:
+    """Tell of a split that has no tokens, as was asked for.
+
+    Raises:
+        InputError: a split has none that was to have some; the dataset is removed.
+    """
+    share, empty = plan.config.val_share, {name for name in SPLITS if not getattr(metadata, name).tokens}
+    hashed = {name for name, some in (("train", share < 1), ("val", share > 0)) if some}
+    asked = {source.split for source in plan.sources} if plan.given else hashed
+    if missing := sorted(empty & asked):
         _discard(out)
         raise InputError(
-            f"The inputs leave no token for {' and '.join(empty)} at a val_share of {metadata.val_share}.",
-            f"Give more documents, or a {'smaller' if empty == ['train'] else 'larger'} --val-share.",
+            f"The inputs leave no token for {' and '.join(missing)}"
+            + ("." if plan.given else f" at a val_share of {share}."),
+            f"Give more documents, or a {'smaller' if missing == ['train'] else 'larger'} --val-share, or texts for "
+            "validation by --val-input.",
         )
+    for name in sorted(empty):
+        notice(NO_USE[name])

@@ -55,7 +55,7 @@ def in_val(piece: Piece, val_share: float) -> bool:
     """Whether a piece belongs to the validation split; depends only on its content, not on other inputs."""
     content = piece.text if piece.talk is None else plain(piece.talk.messages)
     digest = hashlib.blake2b(content.encode("utf-8"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64 < val_share
+    return int.from_bytes(digest, "big") < val_share * 2**64
 
 
 def _write_part(context: WorkerContext, part: Part, train: "_Shard", val: "_Shard", notes: NoteTaker | None) -> None:
@@ -70,7 +70,8 @@ def _write_part(context: WorkerContext, part: Part, train: "_Shard", val: "_Shar
             context.on_progress(characters)
             characters = 0
         if piece.text or piece.talk:
-            shard = val if in_val(piece, config.val_share) else train
+            to_val = in_val(piece, config.val_share) if source.split is None else source.split == "val"
+            shard = val if to_val else train
             if current is not None and current is not shard:
                 current.separate()
             current = shard

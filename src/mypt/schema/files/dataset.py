@@ -60,7 +60,8 @@ class DatasetMetadata(Record):
         vocab_size: number of token ids, including special tokens.
         separator: id of the token after each document.
         masked: whether each shard has a loss mask.
-        val_share: fraction of the text, chosen by hash of its content, in the validation split.
+        split: whether the hash of each document decides its split, or it was given with the inputs.
+        val_share: fraction of the text, chosen by hash of its content, in the validation split; None if that was given.
     """
 
     format_version: Literal[1] = 1
@@ -69,7 +70,8 @@ class DatasetMetadata(Record):
     vocab_size: int
     separator: int
     masked: bool = False
-    val_share: float
+    split: Literal["hash", "given"] = "hash"
+    val_share: float | None
     train: SplitRecord
     val: SplitRecord
     sources: tuple[SourceRecord, ...]

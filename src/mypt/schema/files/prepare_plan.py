@@ -14,6 +14,7 @@ class InputFile(Record):
 
     Attributes:
         chat_format: kind of its conversations; None if it holds texts.
+        split: the split that all of it is in; None if the hash of each document decides.
     """
 
     path: str
@@ -22,6 +23,7 @@ class InputFile(Record):
     bytes: int
     mtime_ns: int
     chat_format: ChatFormat | None = None
+    split: Literal["train", "val"] | None = None
 
 
 class Part(Record):
@@ -60,6 +62,11 @@ class PreparePlan(Record):
         """The settings, validated."""
         unused = ("tokenization", "bpe_vocab_size") if self.settings.get("tokenizer_of") else ()
         return PrepareConfig.model_validate({n: v for n, v in self.settings.items() if n not in unused})
+
+    @property
+    def given(self) -> bool:
+        """Whether the split was given with the inputs."""
+        return any(source.split is not None for source in self.sources)
 
     @property
     def texts(self) -> int:

@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from mypt.schema.base import Section, extra_of, same_as, setting
 from mypt.schema.settings.data import DataConfig, Tokenization
@@ -22,7 +22,17 @@ class PrepareConfig(Section):
     )  # fmt: skip
     val_share: float = setting(
         0.05, "Fraction of the text, chosen by hash of its content, that goes to the validation split.",
-        on_resume="refused", gt=0, lt=1,
+        on_resume="refused", ge=0, le=1,
+    )  # fmt: skip
+    split_by_folder: bool | None = setting(
+        None, "Keep the split that the names of folders and files give, such as train and validation; defaults to "
+        "doing so where both are named.",
+        on_resume="refused",
+    )  # fmt: skip
+    val_input: tuple[str, ...] = setting(
+        (), "Text that is the validation split, all of it, as the inputs are the training split: a file, a folder or a "
+        "pattern; repeat for several.",
+        on_resume="refused",
     )  # fmt: skip
     text_field: str = setting(
         "text", "Field of each JSON line, or column of a Parquet file, that contains the text.", on_resume="refused"
@@ -38,6 +48,11 @@ class PrepareConfig(Section):
         None, "Number of worker processes; defaults to the number of CPU cores.", on_resume="harmless", ge=1
     )
 
+    @field_validator("val_input", mode="before")
+    @classmethod
+    def _as_tuple(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def _one_tokenizer(self) -> Self:
         named = sorted({"tokenization", "bpe_vocab_size"} & self.model_fields_set)
@@ -45,8 +60,11 @@ class PrepareConfig(Section):
             raise ValueError(f"tokenizer_of determines the tokenizer; leave out {' and '.join(named)}")
         if self.chat_format is not None and not self.chat:
             raise ValueError("chat_format is the kind of conversations; give chat too")
+        if self.split_by_folder and self.val_input:
+            raise ValueError("split_by_folder and val_input each give the split; give one of them")
         return self
 
     def shaping(self) -> dict[str, str | int | float | bool | None]:
-        """Settings that the dataset depends on, by name."""
-        return {n: v for n, v in self.model_dump().items() if extra_of(type(self), n)["on_resume"] == "refused"}
+        """Settings that the dataset depends on, by name, but for the files, which stand in the plan by themselves."""
+        settings = self.model_dump(exclude={"val_input"})
+        return {n: v for n, v in settings.items() if extra_of(type(self), n)["on_resume"] == "refused"}
