@@ -118,7 +118,8 @@ def test_a_share_of_all_or_nothing_makes_one_split(share: str, full: str, empty:
     metadata = metadata_of(folder / "d")
     assert getattr(metadata, full).documents == 20 and not getattr(metadata, empty).shards
     assert (metadata.split, metadata.val_share) == ("hash", float(share))
-    assert f"no {'training' if empty == 'train' else 'validation'} split" in said
+    assert f"no {'training' if empty == 'train' else 'validation'} split" in said and "Train on it" not in said
+    assert mypt("data", "inspect", "d").exit_code == 0
 
 
 def test_names_of_one_split_alone_are_kept_if_asked(tmp_path: Path) -> None:

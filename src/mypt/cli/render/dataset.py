@@ -66,4 +66,6 @@ def prepared_lines(out: Path, metadata: "DatasetMetadata") -> list[str]:
             f"  {name:<7}{split.documents:,} documents, {split.tokens:,} tokens, "
             f"{len(split.shards):,} shards, {units.size(split.tokens * width)}"
         )
-    return [*lines, f"Train on it with: mypt train NAME --dataset-dir {shlex.quote(out.as_posix())}"]
+    if metadata.train.tokens and metadata.val.tokens:
+        lines.append(f"Train on it with: mypt train NAME --dataset-dir {shlex.quote(out.as_posix())}")
+    return lines
