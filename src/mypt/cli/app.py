@@ -22,6 +22,7 @@ VERBS = {
     "verify": "verify",
     "reproduce": "reproduce",
     "generate": "generate",
+    "chat": "chat",
     "export-fp16": "export",
     "presets": "presets",
     "data": "data",

@@ -10,6 +10,7 @@ from mypt.errors import InputError
 from mypt.model.generation import generate_text
 from mypt.model.network import Network
 from mypt.regular import expanded, open_regular
+from mypt.run.chat import Conversation
 from mypt.schema.settings.generation import GenerateConfig, PromptConfig
 from mypt.train.device.devices import resolve_device
 
@@ -51,15 +52,28 @@ def stream_samples(
         notice: told what of the prompt is not seen.
 
     Raises:
-        UsageError: there is no such bundle, or the prompt has characters that it does not know.
+        UsageError: there is no such bundle, it was never taught to talk, or the prompt has characters that it does not
+            know or is too long to be answered.
         BundleError: the bundle is damaged.
     """
     loaded = CheckpointManager.find(name, out_dir).load(resolve_device(device))
+    if config.chat:
+        first = Conversation(loaded, config, config.system, notice)
+        return _answers(first.answer(prompt), loaded, config, prompt)
     ids = loaded.tokenizer.prompt_ids(prompt, loaded.state.start_token)
     size = loaded.model.config.block_size
     if len(ids) > size:
         notice(f"The prompt has {len(ids):,} tokens, of which the model sees the last {size:,}, its block_size.")
     return _samples(loaded, config, ids)
+
+
+def _answers(
+    first: Iterator[str], loaded: Loaded[Network], config: GenerateConfig, prompt: str
+) -> Iterator[Iterator[str]]:
+    yield first
+    for number in range(1, config.num_samples):
+        of_this = config.model_copy(update={"seed": config.seed_of(number)})
+        yield Conversation(loaded, of_this, config.system, lambda _: None).answer(prompt)
 
 
 def _samples(loaded: Loaded[Network], config: GenerateConfig, ids: Sequence[int]) -> Iterator[Iterator[str]]:

@@ -41,7 +41,7 @@ def generate(
         if several and terminal:
             above, seed = "\n" if number else "", config.seed_of(number)
             sys.stdout.write(f"{above}── sample {number + 1} of {config.num_samples}, seed {seed} ──\n")
-        for piece in chain([prompt], pieces):
+        for piece in pieces if config.chat else chain([prompt], pieces):
             sys.stdout.write(shown(piece))
             sys.stdout.flush()
         sys.stdout.write("\0" if several and not terminal else "\n")

@@ -5,13 +5,13 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, model_validator
 
-from mypt.schema.base import Section, setting
+from mypt.schema.base import Section, same_as, setting
 
 SEEDS = 2**63
 """Number of different random seeds."""
 
 
-def _text(value: str) -> str:
+def encodable(value: str) -> str:
     """A text that can be encoded: a word of a call that is not UTF-8 has halves of characters in it."""
     if any("\ud800" <= char <= "\udfff" for char in value):
         raise ValueError("is not UTF-8")
@@ -24,12 +24,12 @@ def _not_empty(value: str) -> str:
     return value
 
 
-EncodableText = Annotated[str, AfterValidator(_text)]
+EncodableText = Annotated[str, AfterValidator(encodable)]
 StopText = Annotated[EncodableText, AfterValidator(_not_empty)]
 
 
-class GenerationConfig(Section):
-    """Length, sampling and end of generated text."""
+class AnswerConfig(Section):
+    """Length and sampling of generated text, and the texts that end it."""
 
     max_new_tokens: int = setting(
         200, "Largest number of tokens to generate.", unit="tokens", on_resume="harmless", gt=0
@@ -50,11 +50,20 @@ class GenerationConfig(Section):
         (), "End before this text; give it again for further ones, of which the first to occur ends.",
         on_resume="harmless",
     )  # fmt: skip
+    seed: int = setting(1337, "Random seed; the same seed gives the same text.", on_resume="harmless", ge=0, lt=SEEDS)
+
+    def seed_of(self, number: int) -> int:
+        """The seed of a sample or of an answer, counted from 0, whatever their number."""
+        return (self.seed + number) % SEEDS
+
+
+class GenerationConfig(AnswerConfig):
+    """Length, sampling and end of generated text."""
+
     ignore_end: bool = setting(
         False, "Go on after the model has ended its text or its answer, and show the token by which it did.",
         on_resume="harmless", names=("--no-stop",),
     )  # fmt: skip
-    seed: int = setting(1337, "Random seed; the same seed gives the same text.", on_resume="harmless", ge=0, lt=SEEDS)
 
 
 class PromptConfig(Section):
@@ -65,6 +74,11 @@ class PromptConfig(Section):
         on_resume="harmless",
     )  # fmt: skip
     prompt_file: Path | None = setting(None, "File whose text is continued.", on_resume="harmless")
+    chat: bool = setting(
+        False, "Answer the prompt as the message of a user, by the template that the model was trained with.",
+        on_resume="harmless",
+    )  # fmt: skip
+    system: EncodableText | None = setting(None, "What the system says before the conversation.", on_resume="harmless")
     num_samples: int = setting(
         1, "Number of texts; the seed of each is by 1 larger than that of the one before.", on_resume="harmless", gt=0
     )
@@ -79,6 +93,20 @@ class PromptConfig(Section):
 class GenerateConfig(PromptConfig, GenerationConfig):
     """All settings of `mypt generate`."""
 
-    def seed_of(self, sample: int) -> int:
-        """The seed of a sample, counted from 0, whatever their number."""
-        return (self.seed + sample) % SEEDS
+    @model_validator(mode="after")
+    def _check_chat(self) -> Self:
+        if self.chat and not self.prompt and self.prompt_file is None:
+            raise ValueError("chat answers a prompt, and none is given")
+        if self.system is not None and not self.chat:
+            raise ValueError("system is for an answer; give chat too")
+        return self
+
+
+class SystemConfig(Section):
+    """What a conversation begins with."""
+
+    system: EncodableText | None = same_as(PromptConfig, "system")
+
+
+class ChatConfig(SystemConfig, AnswerConfig):
+    """All settings of `mypt chat`."""
