@@ -46,7 +46,8 @@ WAYS = {
 def questions() -> list[tuple[str, str, tuple[str, ...]]]:
     """Every question with its answer and the fact that it asks for."""
     digits = [str(n) for n in range(1, 6)]
-    facts = [("sum", (a, b), str(int(a) + int(b))) for a, b in product(digits, digits)]
+    facts: list[tuple[str, tuple[str, ...], str]] = []
+    facts += [("sum", (a, b), str(int(a) + int(b))) for a, b in product(digits, digits)]
     facts += [("mix", (a, b), mixed) for pair, mixed in MIXES.items() for a, b in (pair, pair[::-1])]
     facts += [("next", (a,), b) for a, b in pairwise(NUMBERS)]
     facts += [("thing", (thing,), colour) for thing, colour in THINGS.items()]
