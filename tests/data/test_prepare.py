@@ -433,7 +433,7 @@ FAULTS: dict[str, tuple[bytes, list[str], str]] = {
     "missing.txt": (b"", [], "does not exist"),
     "empty.txt": (b"", [], "is empty"),
     "latin.txt": (b"caf\xe9 ol\xe9", [], "latin.txt is not UTF-8: byte 0xe9 at offset 3"),
-    "half.txt.gz": (gzip.compress(b"abc" * 999)[:-9], [], "not a whole gzip file"),
+    "half.txt.gz": (gzip.compress(b"abc" * 999)[:-9], [], "cannot be unpacked as a whole"),
     "broken.jsonl": (b'{"text": "a"}\n{"text": \n', [], "broken.jsonl, line 2: this is not JSON"),
     "field.jsonl": (b'{"text": "a"}\n\n{"body": "b"}\n', [], "line 3: there is no text in a field 'text'"),
     "twice.jsonl": (b'{"text": "a", "meta": 1, "text": "b"}\n', [], "line 1: text is given more than once"),

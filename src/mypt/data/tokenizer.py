@@ -52,24 +52,33 @@ class Tokenizer:
 
     @classmethod
     def char(cls, text: str) -> "Tokenizer":
-        """One token for each character of the text, in code point order."""
-        chars = tuple(sorted(set(text)))
-        return cls(TokenizerFile(token_kind="char", vocab_size=len(chars), chars=chars))
+        """One token for each character of the text, in code point order, and one for borders of documents, if any."""
+        documents = text.split(END_OF_TEXT)
+        chars, special = tuple(sorted(set().union(*documents))), _border(documents)
+        return cls(
+            TokenizerFile(token_kind="char", vocab_size=len(chars) + len(special or ()), chars=chars, special=special)
+        )
 
     @classmethod
     def train_bpe(cls, text: str, vocab_size: int) -> "Tokenizer":
         """Train byte-pair encoding on the text, starting from the 256 bytes (Sennrich et al. 2016).
 
         The vocabulary is smaller than `vocab_size` if the text has too few different pairs, or words so long that
-        they would become tokens longer than a file may hold.
+        they would become tokens longer than a file may hold. A token for the borders of documents is added, if there
+        are any.
         """
         import rustbpe
 
-        trainer = rustbpe.Tokenizer()
-        trainer.train_from_iterator(_without_long_runs(text), vocab_size=vocab_size, pattern=GPT2_PATTERN)
+        documents, trainer = text.split(END_OF_TEXT), rustbpe.Tokenizer()
+        runs = (run for document in documents for run in _without_long_runs(document))
+        trainer.train_from_iterator(runs, vocab_size=vocab_size, pattern=GPT2_PATTERN)
         ranked = sorted(trainer.get_mergeable_ranks(), key=lambda pair: pair[1])
         tokens = tuple(bytes(token).hex() for token, _ in ranked if len(token) <= LONGEST_TOKEN)
-        return cls(TokenizerFile(token_kind="bpe", vocab_size=len(tokens), pattern=GPT2_PATTERN, tokens=tokens))
+        special = _border(documents)
+        size = len(tokens) + len(special or ())
+        return cls(
+            TokenizerFile(token_kind="bpe", vocab_size=size, pattern=GPT2_PATTERN, tokens=tokens, special=special)
+        )
 
     @property
     def kind(self) -> str:
@@ -104,7 +113,27 @@ class Tokenizer:
                     "Use only characters that occur in the training text.",
                 )
             ids = [self._ids[c] for c in text]
-        return np.asarray(ids, np.uint16) if self.file.dtype == "uint16" else np.asarray(ids, np.uint32)
+        return self._ids_of(ids)
+
+    def encode_text(self, text: str) -> TokenIds:
+        """Encode a text in which each end-of-text marker is the border of two documents: a special token.
+
+        Raises:
+            InputError: the vocabulary has no token for a border that is there, or as `encode`.
+        """
+        documents = text.split(END_OF_TEXT)
+        if len(documents) == 1:
+            return self.encode(text)
+        border = self.file.special_ids.get(END_OF_TEXT)
+        if border is None:
+            raise InputError(
+                f"The text has {len(documents) - 1:,} borders of documents, and the vocabulary has no token for one.",
+                f"Give a single text without {END_OF_TEXT}, or train a model on a text with such borders.",
+            )
+        parts: list[TokenIds] = []
+        for document in documents:
+            parts += [self.encode(document), self._ids_of([border])]
+        return self._ids_of(np.concatenate(parts[:-1]))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Decode token ids; invalid UTF-8 becomes U+FFFD, and an id outside the vocabulary `<|123|>`."""
@@ -135,6 +164,9 @@ class Tokenizer:
         """Ids to start from where nothing is recorded: end of text, else a newline, else the first character."""
         start = self.file.special_ids.get(END_OF_TEXT, self.newline_id)
         return [0 if start is None else start]
+
+    def _ids_of(self, ids: npt.ArrayLike) -> TokenIds:
+        return np.asarray(ids, np.uint16) if self.file.dtype == "uint16" else np.asarray(ids, np.uint32)
 
     @cached_property
     def byte_lengths(self) -> npt.NDArray[np.int64]:
@@ -187,6 +219,11 @@ def _end_of_run(text: str, start: int) -> int:
 def _unknown(token: int) -> bytes:
     """What is shown of an id outside the vocabulary."""
     return b"<|%d|>" % token
+
+
+def _border(documents: list[str]) -> tuple[str, ...] | None:
+    """The special token of a vocabulary that is made of documents; none for a single text."""
+    return (END_OF_TEXT,) if len(documents) > 1 else None
 
 
 def _gpt2_ranks() -> dict[bytes, int]:

@@ -59,6 +59,8 @@ class Recorded:
             if state.data.tokenization == "bpe":
                 values["bpe_vocab_size"] = state.data.bpe_vocab_size
             values |= {"sampling": state.data.sampling, "use_loss_mask": state.data.masked}
+            if state.data.text_field is not None:
+                values["text_field"] = state.data.text_field
             values["curriculum"] = [(p.name, p.until_iter) for p in state.curriculum] or None
         if state.log_file:
             values["log_file"] = state.log_file

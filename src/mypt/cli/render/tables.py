@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 
 def data_size(data: "DataRecord") -> str:
-    """`1,115,394 characters, 1,115,394 tokens (...)`."""
+    """`1,115,394 characters, 1,115,394 tokens (...), 0 document borders`."""
     characters = f"{data.characters:,} characters, " if data.characters is not None else ""
     tokens = f"{data.train_tokens + data.val_tokens:,} tokens"
-    return f"{characters}{tokens} ({data.train_tokens:,} train, {data.val_tokens:,} val)"
+    borders = f", {data.documents:,} document borders" if data.documents is not None else ""
+    return f"{characters}{tokens} ({data.train_tokens:,} train, {data.val_tokens:,} val){borders}"
 
 
 def pairs_table(title: str | None, rows: Iterable[tuple[str, str | Text]]) -> Table:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 
 from mypt.data.streams import ByteStream
 from mypt.schema.files.tokenizer import END_OF_TEXT
@@ -56,7 +57,7 @@ class Chunk:
     ends: bool
 
 
-def boundary(file: ByteStream, nominal: int, size: int) -> int:
+def boundary(file: BufferedReader, nominal: int, size: int) -> int:
     """Actual boundary of two ranges of a file near a nominal one, where the file may be cut.
 
     It depends only on the file, so that neighboring ranges agree on it.

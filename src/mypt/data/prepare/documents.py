@@ -4,13 +4,14 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from mypt.data.prepare.conversations import EXAMPLES, Conversation, read_conversation
 from mypt.data.prepare.cuts import BLOCK_BYTES, MARKER, boundary, cut
 from mypt.data.prepare.turns import whole
-from mypt.data.streams import ByteStream, Unpacked
+from mypt.data.streams import unpacked
 from mypt.data.text import decode, input_errors
 from mypt.errors import InputError
 from mypt.regular import open_regular
@@ -70,7 +71,8 @@ def _read_text(plan: PreparePlan, source: InputFile, part: Part) -> Iterator[Pie
     with _open(source) as file:
         start, end = (n if source.gzipped else boundary(file, n, source.bytes) for n in (part.start, part.end))
         midway = start > 0 and _bytes_at(file, start - len(MARKER), len(MARKER)) != MARKER
-        file.seek(start)
+        if not source.gzipped:
+            file.seek(start)
         chunks = cut(
             file, sys.maxsize if source.gzipped else end - start,
             midway=midway, to_the_end=end == source.bytes, cut_all=start == 0 and plan.texts == 1,
@@ -89,7 +91,8 @@ def _read_jsonl(source: InputFile, part: Part, config: PrepareConfig) -> Iterato
     example = EXAMPLES[source.chat_format] if source.chat_format else json.dumps({config.text_field: "..."})
     with _open(source) as file:
         offset = max(part.start - 1, 0)
-        file.seek(offset)
+        if not source.gzipped:
+            file.seek(offset)
         offset += _line_length(file) if part.start > 0 else 0
         while line := file.readline(LINE_BYTES):
             if offset >= part.end and not source.gzipped:
@@ -129,7 +132,7 @@ def first_row(source: InputFile) -> Any:
             raise InputError(f"{source.path}, line 1: {_describe(error)}.", todo) from error
 
 
-def _line_length(file: ByteStream) -> int:
+def _line_length(file: BufferedReader) -> int:
     """Read to the end of a line, however long it is, and count its bytes."""
     length = 0
     while block := file.readline(BLOCK_BYTES):
@@ -205,11 +208,11 @@ def parquet_rows(path: str, column: str | None = None) -> Iterator[Any]:
         raise InputError(f"{path} cannot be read as parquet after row {number}: {error}.", PARQUET_TODO) from error
 
 
-def _open(source: InputFile) -> ByteStream:
+def _open(source: InputFile) -> BufferedReader:
     file = open_regular(Path(source.path))
-    return Unpacked(file, source.path) if source.gzipped else file
+    return unpacked(file, "gz", source.path) if source.gzipped else file
 
 
-def _bytes_at(file: ByteStream, offset: int, length: int) -> bytes:
+def _bytes_at(file: BufferedReader, offset: int, length: int) -> bytes:
     file.seek(max(offset, 0))
     return file.read(length)

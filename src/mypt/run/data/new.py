@@ -38,7 +38,7 @@ def open_data(
         return _open_shards(settings, config, base, observer)
     options = loader_options(settings.data, settings.training)
     with observer.busy("Reading the text"):
-        text = read_text(settings.data.input_file)
+        text = read_text(settings.data.input_file, settings.data.text_field)
     if not settings.data.input_file:
         observer.notice(f"No --input-file was given, so this trains on the {text.sources[0].path}.")
     if base:
@@ -55,7 +55,9 @@ def open_data(
 
 def loader_options(data: DataConfig, training: TrainingConfig) -> LoaderOptions:
     """How the settings want the data to be read."""
-    return LoaderOptions(seed=training.seed, sampling=data.sampling, use_loss_mask=data.use_loss_mask)
+    return LoaderOptions(
+        seed=training.seed, sampling=data.sampling, use_loss_mask=data.use_loss_mask, text_field=data.text_field
+    )
 
 
 def build_tokenizer(data: DataConfig, text: Text) -> Tokenizer:

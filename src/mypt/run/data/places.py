@@ -22,6 +22,7 @@ class Places:
         phases: folder of each phase, by name.
         eval_sets: path of each further set, by name; empty for one that is left out.
         others_stay: whether recorded sets stay that the call does not name.
+        text_field: field with the text of the sets that the call names; None for the recorded one.
     """
 
     text: tuple[str, ...] = ()
@@ -29,6 +30,7 @@ class Places:
     phases: Mapping[str, str] = field(default_factory=dict)
     eval_sets: Mapping[str, str] = field(default_factory=dict)
     others_stay: bool = True
+    text_field: str | None = None
 
     @classmethod
     def of(cls, data: DataPlaces) -> Self:
@@ -40,7 +42,8 @@ class Places:
     def of_call(cls, settings: RunSettings) -> Self:
         """The places that a call names; a config file lists all eval sets, the command line changes single ones."""
         listed = settings.given.get("eval_sets", COMMAND_LINE) != COMMAND_LINE
-        return replace(cls.of(settings.data), others_stay=not listed)
+        field = settings.data.text_field if "text_field" in settings.given else None
+        return replace(cls.of(settings.data), others_stay=not listed, text_field=field)
 
     def check(self, state: TrainingState) -> None:
         """Make sure that the call names only what the run has.

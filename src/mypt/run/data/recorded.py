@@ -6,18 +6,21 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from mypt.data.loader import GPTDataLoader, LoaderOptions
-from mypt.data.text import STDIN, Text, is_sample, read_text
+from mypt.data.text import STDIN, TEXT_FIELD, Text, is_sample, read_sources, text_of
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import ConflictError, InputError, UsageError
 from mypt.run.data.new import open_eval_set
 from mypt.run.data.places import Places
 from mypt.schema.files.state import DataRecord, PhaseRecord, TrainingState
+from mypt.schema.files.tokenizer import END_OF_TEXT
 from mypt.schema.settings.config import GPTConfig
 from mypt.train.observer import Observer
 from mypt.train.run_data import Phase, RunData
 
 _BETWEEN = 4
 """Bytes of a byte order mark and a newline, by which the same text can be longer where it is cut into other sources."""
+_MARKER_CHARACTERS = len(END_OF_TEXT) + 2
+"""A marker, with a newline before and after it."""
 _UTF8_BYTES = 4
 """The most that one character takes."""
 EvalSets = Mapping[str, GPTDataLoader]
@@ -96,6 +99,7 @@ def recorded_loader(
         seed=options.seed if record.seed is None else record.seed,
         sampling=record.sampling,
         use_loss_mask=record.masked,
+        text_field=record.text_field or TEXT_FIELD,
     )
     if record.dataset_dir is None:
         loader = GPTDataLoader(config, tokenizer, text=recorded_text(record, paths), options=options)
@@ -133,15 +137,16 @@ def recorded_text(record: DataRecord, paths: tuple[str, ...] = ()) -> Text:
             "The text of this run came from standard input or from memory and cannot be read again.",
             "Give the same text by --input-file.",
         )
-    from_memory = _UTF8_BYTES * (record.characters or 0)
+    from_memory = _UTF8_BYTES * ((record.characters or 0) + _MARKER_CHARACTERS * (record.documents or 0))
     most = sum(source.bytes for source in record.sources) or from_memory
     most += _BETWEEN * max(1, len(record.sources))
-    text = read_text([p for p in paths if not is_sample(p)], most)
-    if larger := next((source.path for source in text.sources if source.bytes > most), None):
+    sources = read_sources([p for p in paths if not is_sample(p)], most)
+    if larger := next((source.path for source in sources if source.record.bytes > most), None):
         raise ConflictError(
             f"{larger} has more than the {most:,} bytes that the text of this run can have.",
             "Give the recorded text, or train a new model on this one.",
         )
+    text = text_of(sources, None if record.documents is None else record.text_field or TEXT_FIELD)
     if text.fingerprint != record.fingerprint:
         found = record.model_copy(update={"sources": text.sources, "fingerprint": text.fingerprint})
         raise ConflictError(
@@ -174,7 +179,8 @@ class _Recorded:
         sessions, training = self.state.sessions, self.state.training_config
         seed = sessions[0].training_config.seed if sessions else training.seed
         masked = self.state.data is not None and self.state.data.masked
-        self.options = LoaderOptions(seed=seed, use_loss_mask=masked)
+        field = self.places.text_field or (self.state.data and self.state.data.text_field) or TEXT_FIELD
+        self.options = LoaderOptions(seed=seed, use_loss_mask=masked, text_field=field)
         self.moved = self.places.moved(self.state)
 
     def training(self) -> tuple[GPTDataLoader | None, list[Phase]]:

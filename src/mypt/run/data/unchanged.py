@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mypt.data.integrity import Reading, changed_files, content_hash, metadata_hash, quietly
 from mypt.data.shards import open_shards
-from mypt.data.text import STDIN, is_sample, read_text
+from mypt.data.text import STDIN, is_sample, read_sources
 from mypt.errors import UsageError
 from mypt.schema.files.state import DataRecord, SourceRecord, TrainingState
 
@@ -70,7 +70,7 @@ class DataChecks:
             return
         self.reading(Path(path))
         try:
-            (now,) = read_text([] if is_sample(path) else [path], source.bytes).sources
+            (now,) = (found.record for found in read_sources([] if is_sample(path) else [path], source.bytes))
         except UsageError as error:
             found.faults.append(error.what.rstrip("."))
             return

@@ -6,7 +6,8 @@ from mypt.schema.base import Record
 from mypt.schema.files.dataset import ShardRecord
 from mypt.schema.settings.prepare import ChatFormat, PrepareConfig
 
-Form = Literal["text", "jsonl", "parquet"]
+Form = Literal["text", "json", "jsonl", "csv", "tsv", "parquet"]
+Packing = Literal["gz", "bz2", "xz", "zst"]
 
 
 class InputFile(Record):

@@ -42,7 +42,10 @@ class DataRecord(Record):
     Attributes:
         sources: the texts, in the order they were joined.
         fingerprint: SHA-256 of the joined text in UTF-8; for shards, of their hashes.
-        characters: number of characters of the joined text; None for shards.
+        characters: number of characters of the text, without the markers of borders; None for shards.
+        documents: documents that a border ends, a token in training; None if unknown, and in older records of a text,
+            which took the marker of a border for a text like any other.
+        text_field: field or column with the text, where a source has rows; None for shards and in older records.
         tokenization: kind of the tokenizer.
         train_tokens: tokens in the training split; 0 for data used only for evaluation.
         val_tokens: tokens in the validation split.
@@ -61,6 +64,8 @@ class DataRecord(Record):
     sources: tuple[SourceRecord, ...]
     fingerprint: str
     characters: int | None = None
+    documents: int | None = None
+    text_field: str | None = None
     tokenization: TokenKind
     train_tokens: int
     val_tokens: int

@@ -75,8 +75,8 @@ class DataPlaces(Section):
 
     input_file: tuple[str, ...] = setting(
         (),
-        "UTF-8 text to train on: a file, a .gz file, an https:// URL, or - for standard input; repeat for several "
-        "files. Defaults to Python's language reference as a sample.",
+        "Text to train on: a file (text, JSON, JSON lines, CSV, TSV or Parquet, packed or not), an https:// URL, or - "
+        "for standard input; repeat for several files. Defaults to Python's language reference as a sample.",
         on_resume="refused",
     )
     dataset_dir: str | None = setting(
@@ -148,6 +148,9 @@ class DataConfig(DataPlaces):
         4096, "Vocabulary size for bpe; at least 256, one token per byte.",
         unit="tokens", on_resume="refused", ge=256,
     )  # fmt: skip
+    text_field: str = setting(
+        "text", "Field or column that has the text, where an input has rows.", on_resume="refused"
+    )
     sampling: Sampling | None = setting(
         None, "Order of training windows: shuffled epochs (epoch, the default for shards) or drawn with replacement "
         "(random, the default for a text).",

@@ -34,9 +34,7 @@ class PrepareConfig(Section):
         "pattern; repeat for several.",
         on_resume="refused",
     )  # fmt: skip
-    text_field: str = setting(
-        "text", "Field of each JSON line, or column of a Parquet file, that contains the text.", on_resume="refused"
-    )
+    text_field: str = same_as(DataConfig, "text_field")
     chat: bool = setting(
         False, "Read each row as a conversation; only what the assistant says counts in the loss.",
         on_resume="refused",

@@ -1,0 +1,1 @@
+"""What an input is, and what is in it: text or rows, packed or not."""
