@@ -11,6 +11,7 @@ import pytest
 
 from mypt.checkpoint.files import read_state
 from mypt.schema.files.state import TrainingState
+from mypt.schema.files.tokenizer import END_OF_TEXT
 from tests.conftest import TINY, Mypt, flat, tiny_text
 
 SHORT = [*TINY[2:], "--max-iters", "8", "--eval-interval", "4"]
@@ -257,7 +258,8 @@ def test_several_texts_are_given_in_their_order(verb: str, mypt: Mypt) -> None:
     swapped = run(mypt, verb, "--input-file", "c.txt", "--input-file", "input.txt", ok=False)
     assert swapped.exit_code == 2 and "is not the one that this run was trained on" in swapped.stderr
     run(mypt, verb, "--input-file", "input.txt", "--input-file", "c.txt")
-    write("d.txt", Path("input.txt").read_text(encoding="utf-8") + "\n" + tiny_text()[::-1])
+    border = f"\n{END_OF_TEXT}\n"
+    write("d.txt", Path("input.txt").read_text(encoding="utf-8") + border + tiny_text()[::-1] + border)
     run(mypt, verb, "--input-file", "d.txt")  # the same text, whatever it is made of
     if verb == "resume":
         run(mypt, verb)
