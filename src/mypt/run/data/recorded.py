@@ -19,8 +19,8 @@ from mypt.train.run_data import Phase, RunData
 
 _BETWEEN = 4
 """Bytes of a byte order mark and a newline, by which the same text can be longer where it is cut into other sources."""
-_MARKER_CHARACTERS = len(END_OF_TEXT) + 2
-"""A marker, with a newline before and after it."""
+_BORDER = len(END_OF_TEXT) + 4
+"""Bytes of a border: a marker, with a newline before and after it."""
 _UTF8_BYTES = 4
 """The most that one character takes."""
 EvalSets = Mapping[str, GPTDataLoader]
@@ -137,9 +137,9 @@ def recorded_text(record: DataRecord, paths: tuple[str, ...] = ()) -> Text:
             "The text of this run came from standard input or from memory and cannot be read again.",
             "Give the same text by --input-file.",
         )
-    from_memory = _UTF8_BYTES * ((record.characters or 0) + _MARKER_CHARACTERS * (record.documents or 0))
+    from_memory = _UTF8_BYTES * (record.characters or 0)
     most = sum(source.bytes for source in record.sources) or from_memory
-    most += _BETWEEN * max(1, len(record.sources))
+    most += _BETWEEN * max(1, len(record.sources)) + _BORDER * (record.documents or 0)
     sources = read_sources([p for p in paths if not is_sample(p)], most)
     if larger := next((source.path for source in sources if source.record.bytes > most), None):
         raise ConflictError(
