@@ -21,6 +21,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import mypt.run.data.new as new_data
+from mypt import GPTConfig, GPTDataLoader
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.data import streams, text
 from mypt.data.inputs import rows
@@ -275,6 +276,18 @@ def test_files_are_documents_and_the_plan_counts_their_borders(mypt: Mypt, folde
     assert "3 document borders" in flat(three)
     found = read_text(["a.txt", "b.txt"])
     assert found.content == f"{tiny_text()}{END_OF_TEXT}uno{END_OF_TEXT}due{END_OF_TEXT}"
+
+
+@given(lengths=st.lists(st.integers(1, 300), min_size=1, max_size=40))
+def test_a_text_is_cut_where_a_document_ends_if_one_does_near_the_cut(lengths: list[int]) -> None:
+    content = "".join("a" * n + END_OF_TEXT for n in lengths)
+    config = GPTConfig(block_size=1, n_embd=8, n_head=1, n_layer=1, vocab_size=2, batch_size=1)
+    assume(len(lengths) + sum(lengths) > 20)
+    record = GPTDataLoader(config, Tokenizer.char(content), text=content).record
+    total, ends = sum(lengths) + len(lengths), np.cumsum([n + 1 for n in lengths])
+    near = [int(end) for end in ends if int(total * 0.8) < end <= int(total * 0.95)]
+    nearest = min((abs(end - int(total * 0.9)) for end in near), default=0)
+    assert abs(record.train_tokens - int(total * 0.9)) == nearest and (not near or record.train_tokens in near)
 
 
 def test_the_same_stories_measure_the_same_however_they_come(mypt: Mypt, folder: Path) -> None:

@@ -13,11 +13,12 @@ from mypt.data.integrity import check_newer, metadata_hash
 from mypt.data.sampling import epoch_starts, random_starts
 from mypt.data.shards import Shards, open_shards
 from mypt.data.text import TEXT_FIELD, Text, read_text, text_from
-from mypt.data.tokenizer import Tokenizer
+from mypt.data.tokenizer import TokenIds, Tokenizer
 from mypt.data.tokens import Part, Split, Tokens, outside_vocabulary, start_token
 from mypt.errors import ConflictError, InputError
 from mypt.model.losses import IGNORED
 from mypt.schema.files.state import DataRecord, SourceRecord
+from mypt.schema.files.tokenizer import END_OF_TEXT
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.data import Sampling
 from mypt.schema.settings.training import TrainingConfig
@@ -27,6 +28,8 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 DEFAULT_EVAL_SEED: int = TrainingConfig.model_fields["eval_seed"].default
 TRAIN_FRACTION = 0.9
 """Fraction of a text used for training; the rest is for validation."""
+NEAR_FRACTIONS = (0.8, 0.95)
+"""A border of documents between these fractions is where a text is cut instead, so that no document is in both."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class GPTDataLoader:
     """Loads batches of token windows from a training and a validation split.
 
     The data come from `text`, `input_file` or `dataset_dir`, or from the built-in sample if none is given. The first
-    90 % of a text are for training, unless `eval_only` is set.
+    90 % of a text are for training, up to the end of a document if one is near, unless `eval_only` is set.
 
     Args:
         config: its batch_size, block_size and vocab_size determine the batches.
@@ -160,7 +163,8 @@ class GPTDataLoader:
         source = text if text is not None else read_text(paths, self.options.text_field)
         encode = self.tokenizer.encode if source.documents is None else self.tokenizer.encode_text
         ids = encode(source.content)
-        cut = 0 if self.options.eval_only else int(len(ids) * TRAIN_FRACTION)
+        border = self.tokenizer.file.special_ids.get(END_OF_TEXT) if source.documents else None
+        cut = 0 if self.options.eval_only else _train_tokens(ids, border)
         splits: dict[Split, Tokens] = {
             "train": Tokens([Part("the training text", ids[:cut])]),
             "val": Tokens([Part("the validation text", ids[cut:])]),
@@ -238,3 +242,13 @@ def _documents(shards: Shards) -> int | None:
     """Documents of the splits that were opened, each with a border after it; None if nothing says so."""
     made = shards.metadata
     return None if made is None else sum((made.train if s == "train" else made.val).documents for s in shards.splits)
+
+
+def _train_tokens(ids: TokenIds, border: int | None) -> int:
+    """Tokens of a text that are for training: `TRAIN_FRACTION`, or up to the border nearest to it, if one is near."""
+    cut = int(len(ids) * TRAIN_FRACTION)
+    if border is None:
+        return cut
+    first, last = (int(len(ids) * fraction) for fraction in NEAR_FRACTIONS)
+    ends = np.flatnonzero(ids[first:last] == border) + first + 1
+    return int(ends[np.abs(ends - cut).argmin()]) if len(ends) else cut
