@@ -59,6 +59,14 @@ class Tokens:
         part = int(np.searchsorted(self._ends, position, side="right"))
         return self.parts[part].name, position - (int(self._ends[part - 1]) if part else 0)
 
+    def holds(self, token: int) -> bool:
+        """Whether a token is anywhere; reads as far as the first."""
+        return any(
+            bool((part.ids[start : start + SCAN_TOKENS] == token).any())
+            for part in self.parts
+            for start in range(0, len(part.ids), SCAN_TOKENS)
+        )
+
     def check_ids(self, vocab_size: int) -> None:
         """Check that every id is inside the vocabulary; reads all tokens.
 

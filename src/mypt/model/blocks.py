@@ -53,8 +53,14 @@ class TokenConv(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(config.token_conv - 1, config.n_embd))
 
-    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
-        """Map embeddings x (B, T, C) to (B, T, C); `cache` holds the preceding embeddings."""
+    def forward(self, x: Tensor, cache: Cache | None = None, places: Tensor | None = None) -> Tensor:
+        """Map embeddings x (B, T, C) to (B, T, C).
+
+        Args:
+            x: embeddings.
+            cache: holds the preceding ones.
+            places: of each token in its document (B, T), whose first token has none before it.
+        """
         K, T = self.weight.size(0), x.size(1)
         previous = None if cache is None else cache.last_embeddings
         previous = x.new_zeros(x.size(0), K, x.size(2)) if previous is None else previous
@@ -62,7 +68,10 @@ class TokenConv(nn.Module):
         if cache is not None:
             cache.last_embeddings = padded[:, -K:]
         for i in range(K):
-            x = torch.addcmul(x, padded[:, K - 1 - i : K - 1 - i + T], self.weight[i])
+            before = padded[:, K - 1 - i : K - 1 - i + T]
+            if places is not None:
+                before = before * (places > i).unsqueeze(-1)
+            x = torch.addcmul(x, before, self.weight[i])
         return x
 
 
@@ -78,9 +87,14 @@ class CausalSelfAttention(nn.Module):
         self.resid_dropout = Dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, start: int = 0, rope: RotaryEmbedding | None = None, cache: LayerCache | None = None
+        self,
+        x: Tensor,
+        start: int = 0,
+        rope: RotaryEmbedding | None = None,
+        cache: LayerCache | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
-        """Attend within x (B, T, C) and to the preceding tokens in `cache`."""
+        """Attend within x (B, T, C), where `mask` (B, 1, T, T) allows it, and to the preceding tokens in `cache`."""
         B, T, C = x.shape
         q, k, v = (
             t.view(B, T, self.n_head, C // self.n_head).transpose(1, 2) for t in self.qkv(x).split(C, dim=2)
@@ -89,7 +103,8 @@ class CausalSelfAttention(nn.Module):
             q, k = rope(q, start), rope(k, start)
         if cache is not None:
             k, v = cache.extend(k, v)
-        mask = None if start == 0 or T == 1 else _mask_after(start, T, x.device)
+        if start and T > 1:
+            mask = _mask_after(start, T, x.device)
         y = attention(q, k, v, mask, self.dropout if self.training else 0.0)  # (B, nh, T, hs)
         y = y.transpose(1, 2).contiguous().view(B, T, C)
         out: Tensor = self.resid_dropout(self.proj(y))
@@ -132,10 +147,15 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(
-        self, x: Tensor, start: int = 0, rope: RotaryEmbedding | None = None, cache: LayerCache | None = None
+        self,
+        x: Tensor,
+        start: int = 0,
+        rope: RotaryEmbedding | None = None,
+        cache: LayerCache | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
-        x = x + self.attn(self.norm_1(x), start, rope, cache)
+        x = x + self.attn(self.norm_1(x), start, rope, cache, mask)
         out: Tensor = x + self.mlp(self.norm_2(x))
         return out
 

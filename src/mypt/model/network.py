@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from mypt.model.blocks import Block, Cache, TokenConv, build_norm
 from mypt.model.dropout import Dropout
 from mypt.model.losses import next_token_loss, token_losses
-from mypt.model.positions import RotaryEmbedding
+from mypt.model.positions import RotaryEmbedding, documents
 from mypt.model.shapes import misfits
 from mypt.schema.settings.config import GPTConfig
 
@@ -33,12 +33,17 @@ class Network(nn.Module):
     Args:
         config: architecture.
         seed: random seed of the initial weights.
+
+    Attributes:
+        use_checkpoint: recompute activations in the backward pass.
+        separator: token that begins another document of a window, none of which sees another; None for no borders.
     """
 
     def __init__(self, config: GPTConfig, seed: int = 1337) -> None:
         super().__init__()
         self.config = config
         self.use_checkpoint = False
+        self.separator: int | None = None
         self._look: Callable[[], None] | None = None
         self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
         learned = config.pos_encoding == "learned"
@@ -74,17 +79,20 @@ class Network(nn.Module):
             raise ValueError(f"{start + T} tokens do not fit into block_size {self.config.block_size}")
         if self.rope is not None and not torch.compiler.is_compiling():
             self.rope.cover(start + T)
+        places = mask = None
+        if self.separator is not None and cache is None:
+            places, mask = documents(tokens, self.separator)
         x = self.token_embedding(tokens)  # (B, T, C)
         if self.token_conv is not None:
-            x = self.token_conv(x, cache)
+            x = self.token_conv(x, cache, places)
         if self.position_embedding is not None:
-            x = x + self.position_embedding.weight[start : start + T]
+            x = x + self.position_embedding.weight[slice(start, start + T) if places is None else places]
         x = self.dropout(x)
         for i, block in enumerate(self.blocks):
             if self.use_checkpoint and torch.is_grad_enabled():
-                x = checkpoint(block, x, start, self.rope, use_reentrant=False)
+                x = checkpoint(block, x, start, self.rope, None, mask, use_reentrant=False)
             else:
-                x = block(x, start, self.rope, None if cache is None else cache.layers[i])
+                x = block(x, start, self.rope, None if cache is None else cache.layers[i], mask)
             if not torch.compiler.is_compiling() and self._look is not None:
                 self._look()
                 if x.requires_grad and x.device.type == "cpu":  # elsewhere the host does not wait for the device

@@ -1,4 +1,4 @@
-"""Rotary position embeddings."""
+"""Positions: rotary embeddings, and those in the documents that share a window."""
 
 from typing import Any
 
@@ -51,6 +51,21 @@ class RotaryEmbedding(torch.nn.Module):
         sin = self.sin[start : start + T].to(x.dtype)
         rotated: torch.Tensor = _Rotate.apply(x, cos, sin)  # type: ignore[no-untyped-call]
         return rotated
+
+
+def documents(tokens: torch.Tensor, separator: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The documents of windows (B, T), each but the first of which begins with a separator.
+
+    Rotary positions need not begin anew with a document: attention sees their differences alone.
+
+    Returns:
+        The place of each token in its document (B, T), and where a token may attend to another (B, 1, T, T).
+    """
+    T = tokens.size(1)
+    at = torch.arange(T, device=tokens.device)
+    begins = torch.where(tokens == separator, at, 0).cummax(dim=1).values  # (B, T)
+    mask = (begins.unsqueeze(2) == begins.unsqueeze(1)) & (at.unsqueeze(1) >= at)  # (B, T, T)
+    return at - begins, mask.unsqueeze(1)
 
 
 class _Rotate(torch.autograd.Function):

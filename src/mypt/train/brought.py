@@ -195,7 +195,7 @@ def left_as_it_was(model: Network, optimizer: torch.optim.Optimizer | None) -> I
     modes = [(module, module.training) for module in model.modules()]
     trained = [(p, p.requires_grad) for p in model.parameters()]
     rates = [(group, group["lr"]) for group in optimizer.param_groups] if optimizer else []
-    use_checkpoint = model.use_checkpoint
+    use_checkpoint, separator = model.use_checkpoint, model.separator
     model.zero_grad(set_to_none=True)
     try:
         yield
@@ -206,5 +206,5 @@ def left_as_it_was(model: Network, optimizer: torch.optim.Optimizer | None) -> I
             p.requires_grad_(was)
         for group, rate in rates:
             group["lr"] = rate
-        model.use_checkpoint = use_checkpoint
+        model.use_checkpoint, model.separator = use_checkpoint, separator
         model.zero_grad(set_to_none=True)

@@ -17,6 +17,7 @@ from mypt.schema.settings.training import TrainingConfig
 from mypt.train.device.async_check import AsyncCheck
 from mypt.train.device.async_save import AsyncSaver
 from mypt.train.device.precision import Precision, precision_in_effect
+from mypt.train.documents import check_documents, separator_of
 from mypt.train.evaluation.measure import measures_of
 from mypt.train.keeper import Keeper
 from mypt.train.loop import Trainer
@@ -61,6 +62,9 @@ def assemble(
     for line in data.left_out:
         observer.notice(line)
     apply_settings(model, state)
+    model.separator = separator_of(training, data.primary.tokenizer)
+    if model.separator is not None:
+        check_documents(data, model.separator)
     optimizer = optimizer or optimizer_of(model, state)
     if not any(p.requires_grad for group in optimizer.param_groups for p in group["params"]):
         raise ConfigError("Every weight that the optimizer would move is frozen.", "Freeze less.")

@@ -13,6 +13,7 @@ class Measure(Record):
         block_size: tokens of a window.
         masked: whether loss masks are applied.
         precision: `fp32`, `bf16` or `fp16`, as computed in.
+        mask_documents: whether each document of a window is seen alone; False in older records.
     """
 
     fingerprint: str
@@ -21,6 +22,7 @@ class Measure(Record):
     block_size: int
     masked: bool
     precision: str
+    mask_documents: bool = False
 
 
 class Remeasured(Record):

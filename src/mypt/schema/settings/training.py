@@ -115,6 +115,10 @@ class TrainingConfig(Section):
     )  # fmt: skip
     freeze_layers: int = setting(0, "Freeze the first N layers.", unit="layers", on_resume="refused", ge=0)
     freeze_embeddings: bool = setting(False, "Freeze the token and position embeddings.", on_resume="refused")
+    mask_documents: bool = setting(
+        False, "Let no token attend to another document that shares its window, as if each were trained on alone.",
+        on_resume="trajectory",
+    )  # fmt: skip
     max_minutes: float | None = setting(
         None, "Save and stop before this time limit, for example of a job queue; resume continues the run.",
         unit="minutes", on_resume="harmless", gt=0,

@@ -14,6 +14,7 @@ from mypt.model.losses import IGNORED
 from mypt.model.network import Network
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.device.precision import Precision
+from mypt.train.documents import separator_of
 from mypt.train.run_data import RunData
 
 
@@ -60,8 +61,9 @@ def evaluate(
     Raises:
         InputError: a loss mask leaves out every token.
     """
-    was_training = model.training
+    was_training, separator = model.training, model.separator
     model.eval()
+    model.separator = separator_of(training, loader.tokenizer)
     losses, tokens, text_bytes = [], [], 0
     try:
         for x, y in loader.eval_batches(split, training.eval_iters, training.eval_seed):
@@ -72,6 +74,7 @@ def evaluate(
             progress()
     finally:
         model.train(was_training)
+        model.separator = separator
     if not any(int(counted.sum()) for counted in tokens):
         raise InputError(
             f"No token of the {split} windows of {loader.record.dataset_dir} counts: its loss mask leaves out all.",

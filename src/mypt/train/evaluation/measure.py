@@ -32,13 +32,14 @@ def _measure(record: DataRecord, config: GPTConfig, training: TrainingConfig, pr
         block_size=config.block_size,
         masked=record.masked,
         precision=precision,
+        mask_documents=training.mask_documents,
     )
 
 
 def told_change(before: Measure, now: Measure) -> str:
     """In what two measures differ, such as `windows 4 → 15`."""
     told = ["other data"] if before.fingerprint != now.fingerprint else []
-    for name in ("windows", "seed", "block_size", "masked", "precision"):
+    for name in ("windows", "seed", "block_size", "masked", "precision", "mask_documents"):
         was, is_ = getattr(before, name), getattr(now, name)
         if was != is_ and None not in (was, is_):  # without a seed, all windows of the split are measured
             told.append(f"{name} {was} → {is_}")
