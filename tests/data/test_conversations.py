@@ -276,7 +276,7 @@ def test_what_teaches_nothing_and_what_is_long_is_told(mypt: Mypt, folder: Path)
     (folder / "t.jsonl").write_text("".join(json.dumps(t) + "\n" for t in talks), encoding="utf-8")
     told = flat(mypt("prepare", "t.jsonl", "--out", "d", *HOW).stdout)
     assert "2 conversations are without a token that counts in the loss; the first is" in told
-    assert "The longest conversation has 22 tokens" in told and "longer than the model" not in told
+    assert "The longest conversation has 21 tokens" in told and "longer than the model" not in told
     splits = open_shards("d").metadata
     assert splits is not None
     for split in (splits.train, splits.val):
@@ -285,7 +285,7 @@ def test_what_teaches_nothing_and_what_is_long_is_told(mypt: Mypt, folder: Path)
             ids = np.fromfile(folder / "d" / shard.file, np.uint16)
             ends = np.flatnonzero(ids == 50256) + 1
             assert shard.counted == int(mask.sum()) > 0
-            assert shard.longest == int(np.diff([0, *ends]).max())
+            assert shard.longest == int(np.diff([0, *ends]).max()) - 1
     silent = [talk({"role": "user", "content": f"q{i}"}) for i in range(20)]
     (folder / "s.jsonl").write_text("".join(json.dumps(t) + "\n" for t in silent), encoding="utf-8")
     told = flat(mypt("prepare", "s.jsonl", "--out", "s", *HOW).stdout)

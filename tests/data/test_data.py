@@ -449,7 +449,8 @@ def test_masked_positions_have_exactly_no_gradient(tmp_path: Path) -> None:
         options=LoaderOptions(use_loss_mask=True),
     )
     x, y = loader.batch(0)
-    whole = GPTDataLoader(config_of(vocab_size=50304), GPT2, dataset_dir=tmp_path).batch(0)
+    options = LoaderOptions(use_loss_mask=False)
+    whole = GPTDataLoader(config_of(vocab_size=50304), GPT2, dataset_dir=tmp_path, options=options).batch(0)
     assert torch.equal(x, whole[0]) and torch.equal(y[y >= 0], whole[1][y >= 0])
     assert 0 < (y >= 0).sum() < y.numel() / 2
     for vocab_size in (128, 50304):
@@ -468,7 +469,7 @@ def test_a_masked_step_is_the_mean_over_all_its_counted_tokens(tmp_path: Path) -
     model, precision = GPT(config), Precision.of(training, "cpu")
     stepper = assemble(model, RunData(loader), TrainingState(step=0, training_config=training), Observer()).stepper
     batches = stepper.batches(0)
-    counted = stepper.counted_tokens(batches)
+    counted = stepper.counted_tokens(0, batches)
     assert counted == sum(int((y >= 0).sum()) for _, y in batches) < stepper.tokens_per_step / 2
     loss = sum(stepper.micro_step(0, m, b, counted) for m, b in enumerate(batches))
     made = [p.grad.clone() for p in model.parameters() if p.grad is not None]

@@ -40,14 +40,14 @@ class LoaderOptions:
         eval_only: load only the validation split; a text is then used for validation as a whole.
         seed: random seed of the training windows.
         sampling: `random` windows or shuffled `epoch`s; defaults to epochs for shards and random for a text.
-        use_loss_mask: compute the loss only on tokens selected by the shards' masks.
+        use_loss_mask: compute the loss only on tokens selected by the shards' masks; None does where there are some.
         text_field: field or column with the text, where an input has rows.
     """
 
     eval_only: bool = False
     seed: int = 1337
     sampling: Sampling | None = None
-    use_loss_mask: bool = False
+    use_loss_mask: bool | None = None
     text_field: str = TEXT_FIELD
 
 
@@ -123,6 +123,15 @@ class GPTDataLoader:
         Windows do not overlap. If the split has more than eval_iters x B of them, that many are chosen at random;
         the choice depends only on the split, `eval_seed` and these numbers.
         """
+        for starts in self._eval_starts(split, eval_iters, eval_seed):
+            yield self._windows(split, starts)
+
+    def counts_in(self, split: Split, eval_iters: int, eval_seed: int) -> bool:
+        """Whether the loss mask leaves any target of the windows of `eval_batches`."""
+        tokens, T = self.splits[split], self.config.block_size
+        return any(tokens.mask_windows(s + 1, T).any() for s in self._eval_starts(split, eval_iters, eval_seed))
+
+    def _eval_starts(self, split: Split, eval_iters: int, eval_seed: int) -> Iterator[npt.NDArray[np.int64]]:
         B, T = self.config.batch_size, self.config.block_size
         count, wanted = self.eval_windows(split), eval_iters * B
         if count > wanted:
@@ -130,7 +139,7 @@ class GPTDataLoader:
         else:
             chosen = np.arange(count)
         for i in range(0, len(chosen), B):
-            yield self._windows(split, chosen[i : i + B] * T)
+            yield chosen[i : i + B] * T
 
     def eval_windows(self, split: Split) -> int:
         """Number of non-overlapping windows of block_size tokens in a split."""
@@ -192,8 +201,9 @@ class GPTDataLoader:
             for tokens in shards.splits.values():
                 tokens.check_ids(self.config.vocab_size)
         check_newer(shards)
-        use_mask = self.options.use_loss_mask
-        if use_mask and not all(tokens.masked for tokens in shards.splits.values()):
+        has_masks = all(tokens.masked for tokens in shards.splits.values())
+        use_mask = has_masks if self.options.use_loss_mask is None else self.options.use_loss_mask
+        if use_mask and not has_masks:
             raise InputError(
                 f"The dataset {folder} has no loss masks, which use_loss_mask needs.",
                 "Make it with `mypt prepare --chat`, or leave use_loss_mask out.",

@@ -172,7 +172,7 @@ def _mypt_part(folder: Path, record: ShardRecord, dtype: np.dtype[Any]) -> Part:
     path = folder / record.file
     ids = _map(path, dtype, record.tokens)
     mask = _map(mask_path(path), np.dtype(np.uint8), record.tokens) if record.mask_sha256 else None
-    return Part(str(path), ids, mask)
+    return Part(str(path), ids, mask, record.counted, record.longest, record.documents)
 
 
 def _open_plain(folder: Path, wanted: tuple[Split, ...]) -> Shards:

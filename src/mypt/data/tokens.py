@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -22,11 +23,21 @@ LOOK_TOKENS = 1 << 20
 
 @dataclass(frozen=True)
 class Part:
-    """One array of a split, named for error messages; `mask` is 1 for each token that counts, None if all count."""
+    """One array of a split, named for error messages.
+
+    Attributes:
+        mask: 1 for each token that counts, None if all count.
+        counted: how many count by the metadata; None if they do not say, as `longest`.
+        longest: tokens of its longest conversation.
+        documents: that end in it.
+    """
 
     name: str
     ids: TokenIds
     mask: npt.NDArray[np.uint8] | None = None
+    counted: int | None = None
+    longest: int | None = None
+    documents: int | None = None
 
 
 class Tokens:
@@ -45,6 +56,12 @@ class Tokens:
     def masked(self) -> bool:
         """Whether there is a loss mask."""
         return bool(self._masks)
+
+    @cached_property
+    def counted(self) -> int:
+        """Tokens after the first, which is no target, that count by the loss mask."""
+        first = int(self._masks[0][0] != 0) if self._masks else 0
+        return sum(_counted(part) for part in self.parts) - first
 
     def windows(self, starts: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.int64]:
         """Token ids of windows of `length` tokens starting at `starts` (n): (n, length), int64."""
@@ -107,6 +124,13 @@ def start_token(tokens: Tokens, tokenizer: Tokenizer) -> int | None:
     seen = tokens.windows(np.zeros(1, dtype=np.int64), min(len(tokens), LOOK_TOKENS))[0] if len(tokens) else ()
     wanted = (tokenizer.file.special_ids.get(END_OF_TEXT), tokenizer.newline_id, *seen[:1])
     return next((int(token) for token in wanted if token is not None and token in seen), None)
+
+
+def _counted(part: Part) -> int:
+    if part.counted is not None or part.mask is None:
+        return part.counted or 0
+    chunks = range(0, len(part.mask), SCAN_TOKENS)
+    return sum(int(np.count_nonzero(part.mask[start : start + SCAN_TOKENS])) for start in chunks)
 
 
 def outside_vocabulary(token: int, name: str, offset: int, vocab_size: int) -> InputError:

@@ -24,6 +24,7 @@ def find_anomalies(evals: EvalColumns, history: RunHistory) -> Anomalies:
     alike = evals.since(history.borders[-1]) if history.borders else evals
     return Anomalies(
         batches_skipped=history.skipped_batches,
+        batches_empty=history.empty_batches,
         losses_not_finite=history.not_finite.count,
         not_finite=history.not_finite,
         outputs_lost=history.outputs_lost,

@@ -96,6 +96,8 @@ def _verdict(runs: Sequence[RunRecord]) -> tuple[Verdict, list[str]]:
         return "not comparable", [f"{', '.join(untold)} does not tell its validation data."]
     if len({run.data["fingerprint"] for run in runs}) > 1:
         return "not comparable", ["Their validation data are not the same."]
+    if {run.data.get("masked") for run in runs} >= {True, False}:
+        return "not comparable", ["A loss mask leaves out tokens in one and not in the other."]
     tokenizers = {(run.data.get("tokenizer"), run.data.get("tokenizer_size")) for run in runs}
     if len(tokenizers) > 1:
         shown = ", ".join(f"{r.label}: {r.data.get('tokenizer')} of {r.data.get('tokenizer_size')}" for r in runs)

@@ -179,6 +179,7 @@ class Anomalies:
 
     Attributes:
         batches_skipped: steps left out because of a loss or gradient that was not finite.
+        batches_empty: steps left out because no token of them counts by the loss mask.
         losses_not_finite: evaluations of which a loss was no number.
         outputs_lost: sessions of which what they reported could not be shown to the end.
         rising: how many evaluations at the end are each above the one before.
@@ -186,6 +187,7 @@ class Anomalies:
     """
 
     batches_skipped: int
+    batches_empty: int
     losses_not_finite: int
     not_finite: Few[NotFinite]
     outputs_lost: int

@@ -81,7 +81,8 @@ class RunHistory:
         end: the closing event of the last session; empty where there is none.
         rewinds: sessions that started before what the run had reached.
         highest: the step that the run had reached at its end.
-        skipped_batches: steps that were left out.
+        skipped_batches: steps that were left out because they were not finite.
+        empty_batches: steps that were left out because no token of them counts.
         outputs_lost: sessions that went on without output.
         not_finite: live evaluations of which a loss was no number.
         not_finite_since: the step of the first of those that the run ends with; None where its last one is finite.
@@ -101,6 +102,7 @@ class RunHistory:
     steps: StepFigures | None = None
     gold: GoldFigures = field(default_factory=_no_gold)
     skipped_batches: int = 0
+    empty_batches: int = 0
     outputs_lost: int = 0
     not_finite: Few[NotFinite] = field(default_factory=Few)
     not_finite_since: int | None = None
@@ -219,7 +221,8 @@ class RunHistory:
         elif name == "gold_remeasured":
             self._measure(event, step)
         elif name == "batch_skipped":
-            self.skipped_batches += 1
+            self.skipped_batches += event["loss"] is not None
+            self.empty_batches += event["loss"] is None
         elif name == "output_lost":
             self.outputs_lost += 1
 

@@ -58,7 +58,8 @@ class Recorded:
             values["tokenization"] = state.data.tokenization
             if state.data.tokenization == "bpe":
                 values["bpe_vocab_size"] = state.data.bpe_vocab_size
-            values |= {"sampling": state.data.sampling, "use_loss_mask": state.data.masked}
+            masked = any(data.masked for data in (state.data, *(phase.data for phase in state.curriculum)))
+            values |= {"sampling": state.data.sampling, "use_loss_mask": masked}
             if state.data.text_field is not None:
                 values["text_field"] = state.data.text_field
             values["curriculum"] = [(p.name, p.until_iter) for p in state.curriculum] or None

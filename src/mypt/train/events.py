@@ -124,7 +124,9 @@ def step(result: "StepResult", lr: float, tokens_per_sec: float) -> Step:
 
 def batch_skipped(result: "StepResult", windows: list[list[int]]) -> BatchSkipped:
     """The event of a step that was left out, with the first token of each window of its micro-batches."""
-    return BatchSkipped(iter=result.step + 1, timestamp=timestamp(), loss=str(result.loss), windows=windows)
+    return BatchSkipped(
+        iter=result.step + 1, timestamp=timestamp(), loss=None if result.empty else str(result.loss), windows=windows
+    )
 
 
 def gold_decided(decision: Decision, step: int, val_loss: float) -> GoldCheckpoint | GoldBlocked | None:

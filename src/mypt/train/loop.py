@@ -68,6 +68,7 @@ class Trainer:
         evals: every evaluation of this session.
         done: steps that are done, through all sessions.
         silent: whether the log says that nothing can be shown any more.
+        left_out: whether a step was left out because no token of it counts.
     """
 
     stepper: Stepper
@@ -82,6 +83,7 @@ class Trainer:
     evals: list[Eval] = field(default_factory=list)
     done: int = 0
     silent: bool = False
+    left_out: bool = False
 
     def run(self) -> FitResult:
         """Train from the state's step to max_iters, evaluating, logging and saving on the way.
@@ -175,8 +177,7 @@ class Trainer:
 
     def throughput(self) -> Throughput:
         """The session's own, up to the state's step."""
-        tokens = (self.state.step - self.training.start_step) * self.stepper.tokens_per_step
-        model = self.stepper.model
+        tokens, model = (self.state.step - self.training.start_step) * self.stepper.tokens_per_step, self.stepper.model
         return throughput(tokens, self.clock.training, model.config, hardware(str(model.device)))
 
     def _accept(self, results: Iterable[StepResult]) -> None:
@@ -187,7 +188,7 @@ class Trainer:
         """
         interval = self.training.log_interval
         for result in results:
-            self.latest = result
+            self.latest = self.latest if result.empty else result
             if not result.finite:
                 self._skip(result)
             elif interval is not None and (result.step + 1) % interval == 0:
@@ -197,15 +198,15 @@ class Trainer:
 
     def _skip(self, result: StepResult) -> None:
         windows = self.stepper.windows(result.step)
-        if self.training.on_nonfinite == "stop":
-            raise self.keeper.diverged(
-                self.state,
-                f"{result}, so it was not taken, and nothing was saved after it.",
-                [f"windows start at tokens {windows} of the training split"],
-                ", or leave such batches out with --on-nonfinite skip",
-            )
+        if self.training.on_nonfinite == "stop" and not result.empty:
+            what = f"{result}, so it was not taken, and nothing was saved after it."
+            where = f"windows start at tokens {windows} of the training split"
+            todo = ", or leave such batches out with --on-nonfinite skip"
+            raise self.keeper.diverged(self.state, what, [where], todo)
         self._log(events.batch_skipped(result, windows))
-        self.observer.notice(f"{result}; its batches are left out.")
+        if not (result.empty and self.left_out):  # of which there may be many, and the log has them all
+            self.observer.notice(f"{result}; its batches are left out.")
+        self.left_out |= result.empty
 
     def _enter_phase(self, step: int) -> None:
         """Announce that a later phase of the curriculum begins with this step."""
@@ -310,8 +311,7 @@ class Trainer:
         if decision.kind == "gold":
             with self.clock.measure("saving"):
                 self.state = self.keeper.save_gold(self.state)
-        event = events.gold_decided(decision, step, losses.val)
-        if event is not None:
+        if (event := events.gold_decided(decision, step, losses.val)) is not None:
             self._log(event)
         return event
 

@@ -26,6 +26,32 @@ class Coverage:
 
 
 @dataclass(frozen=True)
+class MaskUse:
+    """What a loss mask leaves of the training data of one phase.
+
+    Attributes:
+        phase: name of the phase; None without a curriculum.
+        there: whether the data have a mask.
+        used: whether it is applied.
+        share: fraction of the targets that count.
+    """
+
+    phase: str | None
+    there: bool
+    used: bool
+    share: float
+
+
+@dataclass(frozen=True)
+class LongConversations:
+    """Training conversations that no window holds whole; `longest` in tokens."""
+
+    count: int
+    of: int
+    longest: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """The figures of the table that is shown before training.
 
@@ -42,6 +68,8 @@ class Plan:
         step_s: measured seconds a step.
         eval_s: estimated seconds an evaluation, from a measured batch of it.
         beforehand: evaluations before the first step.
+        masks: how each phase uses the loss masks of its data; empty where there are none.
+        long: conversations that no window holds whole; None if there are none.
     """
 
     name: str
@@ -56,6 +84,8 @@ class Plan:
     step_s: float
     eval_s: float
     beforehand: int = 0
+    masks: tuple[MaskUse, ...] = ()
+    long: LongConversations | None = None
 
     @property
     def data(self) -> DataRecord | None:
@@ -117,7 +147,13 @@ class Plan:
     def notes(self) -> list[str]:
         """What in the settings may not be meant."""
         phases = [(p.name, p.until_iter) for p in self.state.curriculum]
-        return doubtful_settings(self.training, phases)
+        notes, long = doubtful_settings(self.training, phases), self.long
+        if long is not None:
+            notes.append(
+                f"{long.count:,} of {long.of:,} conversations are longer than the window of {self.config.block_size:,} "
+                f"tokens, so they are learned in parts; the longest has {long.longest:,}"
+            )
+        return notes
 
 
 def doubtful_settings(training: TrainingConfig, phases: Sequence[tuple[str, int | None]] = ()) -> list[str]:

@@ -12,6 +12,7 @@ from mypt.model.cost import disk_needed, parameter_count, training_memory
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.benchmark_step import time_step
+from mypt.train.evaluation.masks import long_conversations, mask_uses
 from mypt.train.evaluation.measure import measured_beforehand
 from mypt.train.observer import Observer
 from mypt.train.plan import Plan
@@ -59,6 +60,8 @@ def plan_run(stepper: Stepper, name: str, out_dir: Path, observer: Observer, sto
         step_s=timing.step_s,
         eval_s=batches * timing.eval_batch_s,
         beforehand=measured_beforehand(stepper.session, stepper.data.primary.record, config),
+        masks=mask_uses(stepper.data),
+        long=long_conversations(stepper.data),
     )
 
 

@@ -18,6 +18,7 @@ from mypt.train.device.async_check import AsyncCheck
 from mypt.train.device.async_save import AsyncSaver
 from mypt.train.device.precision import Precision, precision_in_effect
 from mypt.train.documents import check_documents, separator_of
+from mypt.train.evaluation.masks import check_counted
 from mypt.train.evaluation.measure import measures_of
 from mypt.train.keeper import Keeper
 from mypt.train.loop import Trainer
@@ -56,11 +57,13 @@ def assemble(
 
     Raises:
         ConfigError: nothing is left to train.
+        InputError: a loss mask leaves nothing to learn, or to measure.
         BundleError: the recorded optimizer cannot be built here.
     """
     training = state.training_config
     for line in data.left_out:
         observer.notice(line)
+    check_counted(data, training)
     apply_settings(model, state)
     model.separator = separator_of(training, data.primary.tokenizer)
     if model.separator is not None:

@@ -69,7 +69,7 @@ class Stepper:
         return self.data.primary.tokens_per_micro_batch * self.training.grad_accum_steps
 
     def step(self, step: int) -> list[StepResult]:
-        """Take the step after `step` completed ones; a step that is not finite moves no weight.
+        """Take the step after `step` completed ones; one that is not finite, or has no loss, moves no weight.
 
         Returns:
             The results that are known by now: this step's own, or, where a GPU runs ahead, those of earlier steps.
@@ -77,7 +77,9 @@ class Stepper:
         for group, scale in zip(self.optimizer.param_groups, self.lr_scales, strict=True):
             group["lr"] = learning_rate_at(step, self.training) * scale
         batches = self.batches(step)
-        counted = self.counted_tokens(batches)
+        counted = self.counted_tokens(step, batches)
+        if not counted:
+            return [*self.catch_up(), StepResult(step, math.nan, math.nan, finite=False, empty=True)]
         with self.computing():
             losses = [self.micro_step(step, micro, batch, counted) for micro, batch in enumerate(batches)]
         loss, norm = torch.stack(losses).sum(), self.gradient_norm()
@@ -115,11 +117,11 @@ class Stepper:
         loader = self.data.phase_at(step).loader
         return [loader.batch(index) for index in self._batch_numbers(step)]
 
-    def counted_tokens(self, batches: Sequence[Batch]) -> int:
+    def counted_tokens(self, step: int, batches: Sequence[Batch]) -> int:
         """Targets of a whole step that count: all of them, unless masks leave some out."""
-        if not self.data.primary.masked:
+        if not self.data.phase_at(step).loader.masked:
             return self.tokens_per_step
-        return max(1, sum(int((y != IGNORED).sum()) for _, y in batches))
+        return sum(int((y != IGNORED).sum()) for _, y in batches)
 
     def micro_step(self, step: int, micro: int, batch: Batch, counted: int) -> Tensor:
         """Add one micro-batch's gradient; its loss counts by its share of all tokens of the step."""

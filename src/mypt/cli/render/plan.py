@@ -7,7 +7,7 @@ from rich.table import Table
 from mypt import units
 from mypt.checkpoint.changes import MEANINGS, Change
 from mypt.cli.render.tables import columns_table, data_size, pairs_table
-from mypt.train.plan import Coverage, Plan
+from mypt.train.plan import Coverage, MaskUse, Plan
 
 
 def plan_table(plan: Plan) -> Table:
@@ -19,6 +19,7 @@ def plan_table(plan: Plan) -> Table:
     rows = [
         ("data", data_size(data) if data else "not recorded"),
         ("coverage", _coverage(plan.coverage)),
+        *([("loss mask", _masks(plan.masks))] if plan.masks else []),
         (
             "model",
             f"{units.parameters(plan.parameters)} parameters: {config.n_layer} layers, {config.n_head} heads, "
@@ -47,6 +48,17 @@ def _coverage(phases: Sequence[Coverage]) -> str:
     if [p.phase for p in phases] == [None]:
         return f"the run sees the training text {phases[0].times:.3g} times"
     return ", ".join(f"{p.phase} sees its {p.tokens:,} tokens {p.times:.3g} times" for p in phases)
+
+
+def _masks(phases: Sequence[MaskUse]) -> str:
+    told = []
+    for use in phases:
+        how = (
+            f"used, {use.share:.1%} of the training tokens count" if use.used else "not used although the data have one"
+        )
+        how = how if use.there else "none"
+        told.append(how if use.phase is None else f"{use.phase}: {how}")
+    return "; ".join(told)
 
 
 def changes_table(changes: Sequence[Change]) -> Table:

@@ -140,8 +140,9 @@ def _signs(s: Summary) -> Iterator[tuple[str, str]]:
             for p in _ends(signs.stalls)
         )
         yield "stalls", f"{signs.stalls.count:,}: {'; '.join(gaps)}"
-    if signs.batches_skipped:
-        yield "skipped", f"{_times(signs.batches_skipped)} a batch whose loss or gradient was not finite"
+    for count, why in ((signs.batches_skipped, "whose loss or gradient was not finite"),
+                       (signs.batches_empty, "of which no token counts by the loss mask")):  # fmt: skip
+        yield from [("skipped", f"{_times(count)} a batch {why}")] if count else []
     if signs.losses_not_finite:
         where = "; ".join(f"{', '.join(p.losses)} at step {p.step:,}" for p in _ends(signs.not_finite))
         yield "no number", f"{_times(signs.losses_not_finite)} a loss was not finite: {where}"

@@ -91,9 +91,9 @@ def _add(shard: "_Shard", tokenizer: Tokenizer, piece: Piece, notes: NoteTaker |
     except InputError as error:
         raise InputError(f"{piece.location}: {error.what}", error.todo) from error
     shard.add(ids, mask)
-    shard.longest = max(shard.longest, len(ids) + 1)
+    shard.longest = max(shard.longest, len(ids))
     if notes is not None:
-        notes.note(piece.location, len(ids) + 1, int(mask.sum()), piece.talk.left_out)
+        notes.note(piece.location, len(ids), int(mask.sum()), piece.talk.left_out)
 
 
 class _Shard:

@@ -168,16 +168,16 @@ def open_eval_set(path: str, config: GPTConfig, tokenizer: Tokenizer, options: L
         path: of it.
         config: of the run, as `tokenizer`.
         tokenizer: what its ids mean.
-        options: of the primary set; masks are used where the set has them.
+        options: of the primary set; masks are used where the set has them, unless they are not wanted at all.
 
     Raises:
         UsageError: it is unusable.
     """
-    options = replace(options, eval_only=True, sampling=None)
+    wanted = None if options.use_loss_mask else options.use_loss_mask
+    options = replace(options, eval_only=True, sampling=None, use_loss_mask=wanted)
     if not expanded(path).is_dir():
-        return GPTDataLoader(config, tokenizer, input_file=path, options=replace(options, use_loss_mask=False))
-    masked = options.use_loss_mask and open_shards(path, eval_only=True).splits["val"].masked
-    return _sealed(GPTDataLoader(config, tokenizer, dataset_dir=path, options=replace(options, use_loss_mask=masked)))
+        return GPTDataLoader(config, tokenizer, input_file=path, options=options)
+    return _sealed(GPTDataLoader(config, tokenizer, dataset_dir=path, options=options))
 
 
 def _sealed(loader: GPTDataLoader) -> GPTDataLoader:

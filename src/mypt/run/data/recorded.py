@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 from mypt.data.loader import GPTDataLoader, LoaderOptions
@@ -178,9 +178,8 @@ class _Recorded:
         self.places.check(self.state)
         sessions, training = self.state.sessions, self.state.training_config
         seed = sessions[0].training_config.seed if sessions else training.seed
-        masked = self.state.data is not None and self.state.data.masked
         field = self.places.text_field or (self.state.data and self.state.data.text_field) or TEXT_FIELD
-        self.options = LoaderOptions(seed=seed, use_loss_mask=masked, text_field=field)
+        self.options = LoaderOptions(seed=seed, text_field=field)
         self.moved = self.places.moved(self.state)
 
     def training(self) -> tuple[GPTDataLoader | None, list[Phase]]:
@@ -188,6 +187,8 @@ class _Recorded:
         assert self.state.data is not None  # places.check made sure
         given = self.places.text or ((self.places.shards,) if self.places.shards else ())
         primary = self._recorded("", self.state.data, given, _primary_option(self.state.data))
+        if primary is not None and primary.splits["train"].masked and not primary.masked:
+            self.options = replace(self.options, use_loss_mask=False)  # the run leaves masks alone
         phases, start = [], 0
         for phase in self.state.curriculum:
             if (loader := self._phase(phase)) is not None:

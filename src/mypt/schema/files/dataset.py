@@ -29,7 +29,7 @@ class ShardRecord(Record):
         documents: number of documents that end in it.
         mask_sha256: hash of its loss mask, `train/00003_mask.bin`, one byte per token; None without a mask.
         counted: number of tokens that count in the loss by the mask; None without one, and in earlier versions.
-        longest: tokens of its longest conversation, with the separator; None as `counted`.
+        longest: tokens of its longest conversation, without the separator; None as `counted`.
     """
 
     file: Annotated[str, AfterValidator(_inside)]

@@ -278,17 +278,17 @@ class TrainingStopped(Event):
 
 
 class BatchSkipped(Event):
-    """Written when a step is left out because its loss or gradient is not finite (`--on-nonfinite skip`).
+    """Written when a step is left out: its loss or gradient is not finite (`--on-nonfinite skip`), or it has no loss.
 
     Attributes:
-        loss: the step's loss as text, since JSON has no word for nan or inf.
+        loss: the step's loss as text, since JSON has no word for nan or inf; None where no token counts.
         windows: first token of each window of each micro-batch, in the training split.
     """
 
     event: Literal["batch_skipped"] = "batch_skipped"
     iter: int
     timestamp: str
-    loss: str
+    loss: str | None
     windows: list[list[int]]
 
 

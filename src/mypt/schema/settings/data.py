@@ -156,8 +156,9 @@ class DataConfig(DataPlaces):
         "(random, the default for a text).",
         on_resume="refused",
     )  # fmt: skip
-    use_loss_mask: bool = setting(
-        False, "Compute the loss only on tokens selected by the shards' loss masks; see `mypt prepare --chat`.",
+    use_loss_mask: bool | None = setting(
+        None, "Compute the loss only on tokens selected by the shards' loss masks, which `mypt prepare --chat` makes; "
+        "defaults to on for data that have masks.",
         on_resume="refused",
     )  # fmt: skip
     curriculum: Curriculum | None = setting(

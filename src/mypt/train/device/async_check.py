@@ -20,14 +20,18 @@ class StepResult:
         loss: mean over the tokens of the step, nats per token.
         grad_norm: L2 norm of the whole gradient, before clipping.
         finite: whether the step moved the weights.
+        empty: whether the loss mask left none of its tokens, so that there is no loss; then it moved none.
     """
 
     step: int
     loss: float
     grad_norm: float
     finite: bool = True
+    empty: bool = False
 
     def __str__(self) -> str:
+        if self.empty:
+            return f"Step {self.step + 1} has no token that counts by the loss mask"
         return f"Step {self.step + 1} has a loss of {self.loss:.4g} and a gradient norm of {self.grad_norm:.4g}"
 
 

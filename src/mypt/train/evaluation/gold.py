@@ -115,9 +115,10 @@ def _with_baselines(state: GoldState, losses: Losses) -> GoldState:
 def _overfit(losses: Losses, training: TrainingConfig) -> str | None:
     if losses.train is None:
         return "overfit: train loss not measured"
-    without_train = math.inf if losses.val > 0 else 0.0
-    ratio = losses.val / losses.train if losses.train > 0 else without_train
     threshold = training.gold_overfit_ratio
+    if losses.train <= 0:
+        return f"overfit: the train loss is 0, threshold={threshold:.1f}x" if losses.val > 0 else None
+    ratio = losses.val / losses.train
     return f"overfit: val/train={ratio:.1f}x, threshold={threshold:.1f}x" if ratio > threshold else None
 
 
