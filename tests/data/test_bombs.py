@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mypt.data import streams
-from mypt.data.prepare import documents
+from mypt.data.inputs import rows
 from mypt.data.shards import open_shards
 from mypt.data.text import read_text
 from mypt.errors import InputError
@@ -95,7 +95,7 @@ def test_of_a_recorded_text_that_has_grown_no_more_is_read_than_was_recorded(
 def test_a_line_without_end_is_refused_before_it_is_whole(
     gzipped: bool, mypt: Mypt, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(documents, "LINE_BYTES", 1 << 16)
+    monkeypatch.setattr(rows, "ROW_BYTES", 1 << 16)
     line = b'{"text": "' + b"ab" * (1 << 16)
     (folder / "a.jsonl").write_bytes(line)
     (folder / "b.jsonl.gz").write_bytes(gzip.compress(line))

@@ -1,5 +1,6 @@
 """What `mypt prepare` takes in of the files that it is given, and what it says of the others."""
 
+import gzip
 import os
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from tests.conftest import Mypt, flat
 def lay(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text("" if "empty" in name else f"The text of {name}.", encoding="utf-8")
+        data = b"" if "empty" in name else f"The text of {name}.".encode()
+        (folder / name).write_bytes(gzip.compress(data) if name.lower().endswith(".gz") else data)
 
 
 def taken(folder: Path, *words: str) -> tuple[list[str], list[str]]:
@@ -80,7 +82,7 @@ def test_suffixes_are_known_in_any_case(suffix: str, tmp_path: Path) -> None:
     lay(tmp_path, f"in/a{suffix}")
     assert taken(tmp_path, "in") == ([f"in/a{suffix}"], [])
     (source,) = make_plan([str(tmp_path / "in")], PrepareConfig()).sources
-    assert source.gzipped == (suffix[-3:].lower() == ".gz")
+    assert source.packing == ("gz" if suffix[-3:].lower() == ".gz" else None)
     assert source.form == {"t": "text", "m": "text", "j": "jsonl", "p": "parquet"}[suffix[1].lower()]
 
 

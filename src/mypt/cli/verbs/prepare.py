@@ -30,7 +30,7 @@ def prepare(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="Texts: .txt, .md, .text, .jsonl, also with .gz, .parquet; files, folders or patterns with *.",
+            help="Texts: .txt, .md, .json(l), .csv, .tsv, .parquet, also packed; files, folders or patterns with *.",
             metavar="INPUT",
         ),
     ],

@@ -3,27 +3,22 @@
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
 
+from mypt.data.inputs.rows import Row, explain, read_lines, read_rows
 from mypt.data.prepare.conversations import EXAMPLES, Conversation, read_conversation
 from mypt.data.prepare.cuts import BLOCK_BYTES, MARKER, boundary, cut
-from mypt.data.prepare.turns import whole
 from mypt.data.streams import unpacked
-from mypt.data.text import decode, input_errors
+from mypt.data.text import decode, input_errors, split_documents
 from mypt.errors import InputError
 from mypt.regular import open_regular
-from mypt.schema.base import from_json_text
 from mypt.schema.files.prepare_plan import InputFile, Part, PreparePlan
 from mypt.schema.files.tokenizer import END_OF_TEXT
-from mypt.schema.settings.prepare import PrepareConfig
 
-LINE_BYTES = 1 << 27
-"""A line of JSON is read as a whole."""
-PARQUET_BATCH_ROWS = 256
-PARQUET_TODO = "Give a Parquet file with a text column, and name the column with --text-field."
+FIRST_SKIPPED = 3
+"""Rows of a unit that are told of those that were left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,31 +45,58 @@ class Piece:
         return tuple(text for message in self.talk.messages for text in message.texts)
 
 
-def read_pieces(plan: PreparePlan, part: Part) -> Iterator[Piece]:
+@dataclass
+class SkippedRows:
+    """Rows that cannot be used and were left out: their number, and the first of them with their faults."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def note(self, fault: str) -> None:
+        """Count one."""
+        self.count += 1
+        if len(self.first) < FIRST_SKIPPED:
+            self.first.append(fault)
+
+
+def read_pieces(plan: PreparePlan, part: Part, skipped: SkippedRows | None = None) -> Iterator[Piece]:
     """Yield the pieces of one part of an input, in order.
 
+    Args:
+        plan: the plan.
+        part: the part.
+        skipped: told of rows that are left out, if the settings allow that.
+
     Raises:
-        InputError: the input cannot be read or does not have the expected format.
+        InputError: the input cannot be read, or a row cannot be used.
     """
     source = plan.sources[part.source]
     with input_errors(source.path):
-        if source.form == "parquet":
-            yield from _read_parquet(source, plan.config)
-        elif source.form == "jsonl":
-            yield from _read_jsonl(source, part, plan.config)
-        else:
+        if source.form == "text":
             yield from _read_text(plan, source, part)
+        else:
+            yield from _read_rows(plan, source, part, skipped or SkippedRows())
+
+
+def first_row(source: InputFile) -> Row | None:
+    """The first row of an input that can be read; None if there is none.
+
+    Raises:
+        InputError: the input cannot be read.
+    """
+    with input_errors(source.path), _open(source) as file:
+        return next((row for row in read_rows(file, source.form, source.path) if row.fault is None), None)
 
 
 def _read_text(plan: PreparePlan, source: InputFile, part: Part) -> Iterator[Piece]:
     """Yield a plain text; a marker or the end of the file ends a document, and newlines around a marker are dropped."""
     with _open(source) as file:
-        start, end = (n if source.gzipped else boundary(file, n, source.bytes) for n in (part.start, part.end))
+        start, end = (n if source.packing else boundary(file, n, source.bytes) for n in (part.start, part.end))
         midway = start > 0 and _bytes_at(file, start - len(MARKER), len(MARKER)) != MARKER
-        if not source.gzipped:
+        if not source.packing:
             file.seek(start)
         chunks = cut(
-            file, sys.maxsize if source.gzipped else end - start,
+            file, sys.maxsize if source.packing else end - start,
             midway=midway, to_the_end=end == source.bytes, cut_all=start == 0 and plan.texts == 1,
         )  # fmt: skip
         offset = start
@@ -86,131 +108,94 @@ def _read_text(plan: PreparePlan, source: InputFile, part: Part) -> Iterator[Pie
             offset += len(chunk.data)
 
 
-def _read_jsonl(source: InputFile, part: Part, config: PrepareConfig) -> Iterator[Piece]:
-    """Yield the JSON lines that start in the range, one document each."""
-    example = EXAMPLES[source.chat_format] if source.chat_format else json.dumps({config.text_field: "..."})
+def _read_rows(plan: PreparePlan, source: InputFile, part: Part, skipped: SkippedRows) -> Iterator[Piece]:
+    """Yield the documents of the rows of a part."""
+    config = plan.config
     with _open(source) as file:
-        offset = max(part.start - 1, 0)
-        if not source.gzipped:
-            file.seek(offset)
-        offset += _line_length(file) if part.start > 0 else 0
-        while line := file.readline(LINE_BYTES):
-            if offset >= part.end and not source.gzipped:
-                return
+        lines = _Lines(file, part) if source.divisible else None
+        columns = None if source.chat_format else [config.text_field]
+        for row in read_lines(lines) if lines else read_rows(file, source.form, source.path, columns):
+            location = f"{source.path}, {f'byte {lines.begun}' if lines else row.place}"
             try:
-                if len(line) == LINE_BYTES:
-                    raise ValueError(f"it has {LINE_BYTES:,} bytes or more")
-                row = _parse_line(line.decode("utf-8-sig"), source, config) if line.strip() else None
-                piece = None if row is None else _piece(row, source, config, f"byte {offset}")
-            except (ValueError, RecursionError) as error:
-                raise InputError(
-                    f"{source.path}, line {_line_number(source, offset)}: {_describe(error)}.",
-                    f"Give one JSON object per line, such as {example}",
-                ) from error
-            if piece is not None:
-                yield piece
-            offset += len(line)
+                pieces = _pieces(row, source, config.text_field, location)
+            except ValueError as error:
+                before = _lines_before(source, part.start) if lines else 0
+                fault = f"{source.path}, {row.unit} {before + row.number}: {explain(error)}."
+                if not config.skip_bad_rows:
+                    raise InputError(
+                        fault, f"{_todo(source, config.text_field)}, or leave it out by --skip-bad-rows."
+                    ) from error
+                skipped.note(fault)
+            else:
+                yield from pieces
 
 
-def first_row(source: InputFile) -> Any:
-    """The first row of an input, decoded; None if there is none.
+def _pieces(row: Row, source: InputFile, text_field: str, location: str) -> list[Piece]:
+    """The documents of a row: one conversation, or those that the markers in its text part.
 
     Raises:
-        InputError: it cannot be read.
+        ValueError: the row cannot be used.
     """
-    with input_errors(source.path):
-        if source.form == "parquet":
-            return next(parquet_rows(source.path), None)
-        with _open(source) as file:
-            line = b"\n"
-            while line and not line.strip():
-                line = file.readline(LINE_BYTES)
-        try:
-            return json.loads(line.decode("utf-8-sig")) if line else None
-        except (ValueError, RecursionError) as error:
-            todo = f"Give one JSON object per line, such as {EXAMPLES['messages']}"
-            raise InputError(f"{source.path}, line 1: {_describe(error)}.", todo) from error
+    if source.chat_format is None:
+        return [Piece(document, True, location) for document in split_documents(row.text(text_field))]
+    row.check(*row.repeated)  # whatever is there twice may be a part of what is said
+    return [Piece("", True, location, read_conversation(row.value, source.chat_format))]
 
 
-def _line_length(file: BufferedReader) -> int:
-    """Read to the end of a line, however long it is, and count its bytes."""
-    length = 0
-    while block := file.readline(BLOCK_BYTES):
-        length += len(block)
-        if block.endswith(b"\n"):
-            break
-    return length
+def _todo(source: InputFile, text_field: str) -> str:
+    example = EXAMPLES[source.chat_format] if source.chat_format else json.dumps({text_field: "..."})
+    if source.form in ("json", "jsonl"):
+        return f"Mend it, to a JSON object such as {example}"
+    return (
+        "Mend it"
+        if source.chat_format
+        else f"Mend it, or name the column that has the text by --text-field (it is {text_field!r})"
+    )
 
 
-def _parse_line(line: str, source: InputFile, config: PrepareConfig) -> Any:
-    """Decode a line, in which nothing that is used may have two values: one would be lost."""
-    content, repeated = from_json_text(line)
-    if lost := [key for key in repeated if source.chat_format or config.text_field in (key.rpartition(".")[2], key)]:
-        raise ValueError(f"{', '.join(lost)} is given more than once")
-    return content
+class _Lines:
+    """The lines of a file that begin in a part of it."""
+
+    def __init__(self, file: BufferedReader, part: Part) -> None:
+        self._file, self._end = file, part.end
+        self._at = self.begun = max(part.start - 1, 0)
+        file.seek(self._at)
+        whole = part.start == 0
+        while not whole and (block := file.readline(BLOCK_BYTES)):
+            self._at += len(block)
+            whole = block.endswith(b"\n")
+        self._whole = True
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Not used: lines are read as lines."""
+        raise NotImplementedError
+
+    def readline(self, size: int = -1, /) -> bytes:
+        """Read on to the end of a line; nothing where the next one begins behind the part."""
+        if self._whole:
+            if self._at >= self._end:
+                return b""
+            self.begun = self._at
+        line = self._file.readline(size)
+        self._at += len(line)
+        self._whole = line.endswith(b"\n")
+        return line
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
-def _piece(row: Any, source: InputFile, config: PrepareConfig, place: str) -> Piece:
-    """The document that a row is."""
-    location, name = f"{source.path}, {place}", config.text_field
-    if source.chat_format is not None:
-        return Piece("", True, location, read_conversation(row, source.chat_format))
-    if not isinstance(row, dict) or not isinstance(row.get(name), str):
-        raise ValueError(f"there is no text in a field {name!r}")
-    return Piece(whole(row[name]), True, location)
-
-
-def _describe(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"this is not JSON: {error.msg} at character {error.pos + 1}"
-    if isinstance(error, UnicodeDecodeError):
-        return f"this is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start} of the line"
-    if isinstance(error, UnicodeEncodeError):
-        return "a \\u escape stands for half of a character"
-    return str(error)
-
-
-def _line_number(source: InputFile, offset: int) -> int:
+def _lines_before(source: InputFile, start: int) -> int:
+    """Number of lines before the first one that begins at `start` or behind it."""
     with _open(source) as file:
-        blocks = (file.read(min(BLOCK_BYTES, offset - start)) for start in range(0, offset, BLOCK_BYTES))
-        return 1 + sum(block.count(b"\n") for block in blocks)
-
-
-def _read_parquet(source: InputFile, config: PrepareConfig) -> Iterator[Piece]:
-    """Yield the rows of a Parquet file, one document each."""
-    rows = parquet_rows(source.path, None if source.chat_format else config.text_field)
-    for number, row in enumerate(rows, 1):
-        try:
-            yield _piece(row, source, config, f"row {number}")
-        except ValueError as error:
-            raise InputError(f"{source.path}, row {number}: {_describe(error)}.", PARQUET_TODO) from error
-
-
-def parquet_rows(path: str, column: str | None = None) -> Iterator[Any]:
-    """Yield the rows of a Parquet file, or one column of them.
-
-    Raises:
-        InputError: it is damaged, or lacks the column.
-    """
-    import pyarrow.parquet as parquet
-
-    number = 0
-    try:
-        with parquet.ParquetFile(path) as table:
-            if column is not None and column not in table.schema_arrow.names:
-                raise InputError(f"{path} has no column {column!r}.", PARQUET_TODO)
-            columns = None if column is None else [column]
-            for batch in table.iter_batches(batch_size=PARQUET_BATCH_ROWS, columns=columns, use_threads=False):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield row
-    except ValueError as error:  # base class of pyarrow's errors
-        raise InputError(f"{path} cannot be read as parquet after row {number}: {error}.", PARQUET_TODO) from error
+        sizes = (min(BLOCK_BYTES, start - 1 - done) for done in range(0, start - 1, BLOCK_BYTES))
+        return sum(file.read(size).count(b"\n") for size in sizes) + (start > 0)
 
 
 def _open(source: InputFile) -> BufferedReader:
     file = open_regular(Path(source.path))
-    return unpacked(file, "gz", source.path) if source.gzipped else file
+    return unpacked(file, source.packing, source.path) if source.packing else file
 
 
 def _bytes_at(file: BufferedReader, offset: int, length: int) -> bytes:

@@ -4,18 +4,18 @@ import importlib.util
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from mypt.data.inputs.forms import FORMS, PACKINGS, named_form
 from mypt.data.prepare.folders import Found, find_files, once, unusable
 from mypt.data.prepare.kinds import with_kind
 from mypt.data.prepare.splits import splits_by_files, splits_by_names, with_splits
+from mypt.data.text import input_errors, opened
+from mypt.errors import InputError
 from mypt.regular import expanded
-from mypt.schema.files.prepare_plan import Form, InputFile, Part, PreparePlan, Unit
+from mypt.schema.files.prepare_plan import InputFile, Part, PreparePlan, Unit
 from mypt.schema.settings.prepare import PrepareConfig
 
 UNIT_BYTES = 64 * 2**20
 """Small enough that an interruption costs only seconds of work, large enough to keep the number of shards low."""
-FORMS: dict[str, Form] = {
-    ".txt": "text", ".md": "text", ".text": "text", ".jsonl": "jsonl", ".parquet": "parquet",
-}  # fmt: skip
 
 
 def _silent(_: str) -> None:
@@ -53,8 +53,7 @@ def _find_inputs(
         if one.files and one.left_out:
             notice(f"Left out of {one.word}: {one.told}.")
     paths = once(path for one in (*found_val, *found) for path in one.files if path.is_file())
-    files = [_input_file(path) for path in sorted(paths)]
-    problems += [f"{file.path} is empty." for file in files if file.bytes == 0]
+    files = [file for path in sorted(paths) if (file := _input_file(path, problems))]
     if problems:
         raise unusable(problems, "Check the paths, and leave out empty files.")
     splits = splits_by_files(found, found_val) if found_val else None
@@ -79,25 +78,29 @@ def _no_files(found: Found) -> str:
     if expanded(found.word).is_dir():
         return (
             f"{found.word} is a folder without files of a known type "
-            f"({', '.join(FORMS)}, optionally with .gz){besides}."
+            f"({', '.join(FORMS)}, optionally with {', '.join(PACKINGS)}){besides}."
         )
     return f"{found.word} has no file with content{besides}." if besides else f"{found.word} does not exist."
 
 
 def _is_known(path: Path) -> bool:
-    return _form_suffix(path) in FORMS
+    return named_form(path.name) is not None
 
 
-def _form_suffix(path: Path) -> str:
-    return (Path(path.stem).suffix if path.suffix.lower() == ".gz" else path.suffix).lower()
-
-
-def _input_file(path: Path) -> InputFile:
-    stat = path.stat()
-    return InputFile(
-        path=str(path), form=FORMS.get(_form_suffix(path), "text"), gzipped=path.suffix.lower() == ".gz",
-        bytes=stat.st_size, mtime_ns=stat.st_mtime_ns,
-    )  # fmt: skip
+def _input_file(path: Path, problems: list[str]) -> InputFile | None:
+    """An input, told by its name and its first bytes; None if it cannot be one, which joins the problems."""
+    try:
+        stat = path.stat()
+        if not stat.st_size:
+            problems.append(f"{path} is empty.")
+            return None
+        with input_errors(str(path)), opened(str(path)) as (kind, _):
+            return InputFile(
+                path=str(path), form=kind.form, packing=kind.packing, bytes=stat.st_size, mtime_ns=stat.st_mtime_ns
+            )
+    except InputError as error:
+        problems.append(f"{error.what} {error.todo}")
+        return None
 
 
 def _check_forms(sources: Iterable[InputFile], config: PrepareConfig) -> None:
@@ -121,7 +124,7 @@ def _units(sources: Sequence[InputFile]) -> Iterator[Unit]:
 
 
 def _parts(number: int, source: InputFile) -> Iterator[Part]:
-    """The parts of a file; gzip and Parquet files have a single part, since they are read from the start."""
-    size = source.bytes if source.gzipped or source.form == "parquet" else UNIT_BYTES
+    """The parts of a file, which is a single one if it can be read from the start alone."""
+    size = UNIT_BYTES if source.divisible else source.bytes
     for start in range(0, source.bytes, size):
         yield Part(source=number, start=start, end=min(start + size, source.bytes))

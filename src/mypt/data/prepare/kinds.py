@@ -1,8 +1,8 @@
 """Which kind of conversations an input holds, by its first row."""
 
 from collections.abc import Iterable
-from typing import Any
 
+from mypt.data.inputs.rows import Row
 from mypt.data.prepare.conversations import EXAMPLES, kind_of
 from mypt.data.prepare.documents import first_row
 from mypt.errors import InputError
@@ -32,14 +32,14 @@ def told(sources: Iterable[InputFile]) -> list[str]:
     return [f"Conversations of the kind {kind}: {kinds[kind][0].path}{others}." for kind, others in more.items()]
 
 
-def _kind(source: InputFile, row: Any) -> ChatFormat:
+def _kind(source: InputFile, row: Row | None) -> ChatFormat:
     if row is None:
         return "messages"  # there is none that could be read in another way
-    kind = kind_of(row) if isinstance(row, dict) else None
+    kind = kind_of(row.value)
     if kind is None:
-        fields = f"its fields are {', '.join(map(repr, row))}" if isinstance(row, dict) else "it is no object"
         raise InputError(
-            f"{source.path}: the first row is no conversation of a known kind; {fields[:300]}.",
+            f"{source.path}: the first row is no conversation of a known kind; its fields are "
+            f"{', '.join(map(repr, row.value))[:300]}.",
             f"Give rows such as {' or '.join(EXAMPLES.values())}.",
         )
     return kind

@@ -3,7 +3,6 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from mypt.checkpoint.atomic import storage_errors
@@ -11,9 +10,10 @@ from mypt.checkpoint.files import read_config, read_tokenizer
 from mypt.checkpoint.layout import TOKENIZER_FILE, bundle_path
 from mypt.checkpoint.lock import locked
 from mypt.data.prepare import chat_notes, kinds
-from mypt.data.prepare.documents import read_pieces
+from mypt.data.prepare.claims import SPLITS, check_free, claim, differences, discard
+from mypt.data.prepare.documents import FIRST_SKIPPED, read_pieces
 from mypt.data.prepare.inputs import make_plan
-from mypt.data.prepare.workers import PLAN_FILE, Job, commit_json, read_plan, read_unit_record, run_jobs
+from mypt.data.prepare.workers import Job, commit_json, read_unit_record, run_jobs
 from mypt.data.shards import read_dataset_file, read_dataset_tokenizer
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import ConflictError, InputError, UsageError
@@ -26,8 +26,6 @@ from mypt.schema.settings.prepare import PrepareConfig
 
 BPE_BYTES = 64 * 2**20
 """Text used to train a bpe vocabulary; more text changes it little and takes more memory."""
-
-SPLITS = ("train", "val")
 
 NO_USE = {
     "train": "There is no training split: nothing can be trained on this dataset, only measured (--eval-dataset-dir).",
@@ -58,25 +56,25 @@ def prepare(
     if not out.name:
         raise ConflictError(f"{out} can be no dataset.", "Give the folder that is to be made with --out.")
     with locked(out, notice):
-        _check_free(out)
+        check_free(out)
         plan = make_plan(inputs, config, out, notice).model_copy(update={"block_size": _block_size(config)})
         with storage_errors(out, "--out"):
-            _claim(out, plan)
+            claim(out, plan, notice)
         for line in kinds.told(plan.sources):
             notice(line)
         try:
             metadata = _make(out, plan, config.workers or os.cpu_count() or 1, progress)
-            if differences := _differences(plan, make_plan(inputs, config, out)):
+            if changed := differences(plan, make_plan(inputs, config, out)):
                 todo = "Remove the folder and call again."
-                raise ConflictError("The inputs changed while they were read.", todo, differences)
+                raise ConflictError("The inputs changed while they were read.", todo, changed)
         except UsageError:
             if not any(Job("unit", n).record_path(out).exists() for n in range(len(plan.units))):
-                _discard(out)  # no work is lost, and the next call can start over
+                discard(out)  # no work is lost, and the next call can start over
             raise
         _check_splits(out, plan, metadata, notice)
         with storage_errors(out, "--out"):
             commit_json(out, out / METADATA_FILE, metadata)
-        for line in _chat_lines(out, plan, metadata):
+        for line in (*_chat_lines(out, plan, metadata), *_skipped_lines(out, plan, metadata)):
             notice(line)
         shutil.rmtree(out / UNFINISHED, ignore_errors=True)
         return metadata
@@ -87,62 +85,12 @@ def _chat_lines(out: Path, plan: PreparePlan, metadata: DatasetMetadata) -> list
     return chat_notes.told(notes, metadata, plan.block_size) if notes else []
 
 
-def _check_free(out: Path) -> None:
-    todo, begun = "Choose another folder with --out, or move this one.", (out / UNFINISHED / PLAN_FILE).is_file()
-    if (out / METADATA_FILE).exists():
-        if begun:
-            shutil.rmtree(out / UNFINISHED, ignore_errors=True)
-        raise ConflictError(f"{out} holds a complete dataset already.", todo)
-    if out.exists() and not out.is_dir():
-        raise ConflictError(f"{out} is a file, not a folder.", todo)
-    if out.is_dir() and not begun and any(p.is_file() and p.name != f"{PLAN_FILE}.writing" for p in out.rglob("*")):
-        raise ConflictError(f"{out} is not empty, and what is in it is not an unfinished dataset.", todo)
-
-
-def _discard(out: Path) -> None:
-    """Remove what calls have written, and nothing that someone laid beside it."""
-    shutil.rmtree(out / UNFINISHED, ignore_errors=True)
-    for file in (out / TOKENIZER_FILE, *(shard for split in SPLITS for shard in (out / split).glob("*.bin"))):
-        file.unlink(missing_ok=True)
-    for folder in (*(out / split for split in SPLITS), out):
-        with suppress(OSError):  # it is not empty
-            folder.rmdir()
-
-
-def _claim(out: Path, plan: PreparePlan) -> None:
-    """Write the plan into the folder, or check that the folder already has the same plan."""
-    plan_file = out / UNFINISHED / PLAN_FILE
-    if plan_file.exists():
-        if differences := _differences(read_plan(out), plan):
-            raise ConflictError(
-                f"{out} holds an unfinished dataset that another call began.",
-                "Repeat that call to finish it, choose another --out, or remove the folder to start over.",
-                differences,
-            )
-        return
-    for name in (UNFINISHED, *SPLITS):
-        (out / name).mkdir(parents=True, exist_ok=True)
-    commit_json(out, plan_file, plan)
-
-
-def _differences(old: PreparePlan, new: PreparePlan) -> list[str]:
-    differences = [
-        f"{name} was {old.settings.get(name)} and is {value} now."
-        for name, value in new.settings.items()
-        if old.settings.get(name) != value
-    ]
-    before, after = ({source.path: source for source in plan.sources} for plan in (old, new))
-    differences += [f"{path} was an input and is none now." for path in before if path not in after]
-    differences += [f"{path} is an input now and was none." for path in after if path not in before]
-    for path in (path for path in before if path in after):
-        was, now = before[path], after[path]
-        if was.split != now.split:
-            differences.append(f"{path} was in {was.split or 'both'} and is in {now.split or 'both'} now.")
-        if was != now.model_copy(update={"split": was.split}):
-            differences.append(f"{path} has been changed since.")
-    if not differences and old.units != new.units:
-        differences.append("This version of mypt divides the inputs in a different way.")
-    return differences
+def _skipped_lines(out: Path, plan: PreparePlan, metadata: DatasetMetadata) -> list[str]:
+    if not metadata.skipped_rows:
+        return []
+    first = [fault for n in range(len(plan.units)) for fault in read_unit_record(out, n).skipped_first][:FIRST_SKIPPED]
+    rows = "1 row was" if metadata.skipped_rows == 1 else f"{metadata.skipped_rows:,} rows were"
+    return [f"{rows} left out by --skip-bad-rows, such as {fault}" for fault in first[:1]] + first[1:]
 
 
 def _make(out: Path, plan: PreparePlan, workers: int, progress: Progress) -> DatasetMetadata:
@@ -229,6 +177,7 @@ def _metadata(out: Path, plan: PreparePlan) -> DatasetMetadata:
         val_share=None if plan.given else plan.config.val_share,
         train=_split([unit.train for unit in units]),
         val=_split([unit.val for unit in units]),
+        skipped_rows=sum(unit.skipped_rows for unit in units),
         sources=tuple(
             SourceRecord(path=source.path, bytes=source.bytes, sha256=record.sha256)
             for source, record in zip(plan.sources, hashes, strict=True)
@@ -263,7 +212,7 @@ def _check_splits(out: Path, plan: PreparePlan, metadata: DatasetMetadata, notic
     hashed = {name for name, some in (("train", share < 1), ("val", share > 0)) if some}
     asked = {source.split for source in plan.sources} if plan.given else hashed
     if missing := sorted(empty & asked):
-        _discard(out)
+        discard(out)
         raise InputError(
             f"The inputs leave no token for {' and '.join(missing)}"
             + ("." if plan.given else f" at a val_share of {share}."),

@@ -1,7 +1,7 @@
 """Tokenizes a unit of work into one shard for each split."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from mypt.checkpoint.atomic import commit_file
 from mypt.data.chat import plain, render
 from mypt.data.prepare.chat_notes import NoteTaker
-from mypt.data.prepare.documents import Piece, read_pieces
+from mypt.data.prepare.documents import Piece, SkippedRows, read_pieces
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import InputError
 from mypt.schema.files.dataset import UNFINISHED, ShardRecord
@@ -45,10 +45,15 @@ def write_unit(context: WorkerContext, number: int) -> UnitRecord:
         InputError: an input is unusable.
     """
     notes = NoteTaker(context.plan.block_size) if context.plan.config.chat else None
+    skipped = SkippedRows()
     with closing(_Shard(context, "train", number)) as train, closing(_Shard(context, "val", number)) as val:
         for part in context.plan.units[number].parts:
-            _write_part(context, part, train, val, notes)
-        return UnitRecord(train=train.finish(), val=val.finish(), chat=notes.record() if notes else None)
+            pieces = read_pieces(context.plan, part, skipped)
+            _write_part(context, part, pieces, train, val, notes)
+        return UnitRecord(
+            train=train.finish(), val=val.finish(), chat=notes.record() if notes else None,
+            skipped_rows=skipped.count, skipped_first=tuple(skipped.first),
+        )  # fmt: skip
 
 
 def in_val(piece: Piece, val_share: float) -> bool:
@@ -58,15 +63,16 @@ def in_val(piece: Piece, val_share: float) -> bool:
     return int.from_bytes(digest, "big") < val_share * 2**64
 
 
-def _write_part(context: WorkerContext, part: Part, train: "_Shard", val: "_Shard", notes: NoteTaker | None) -> None:
+def _write_part(
+    context: WorkerContext, part: Part, pieces: Iterable[Piece], train: "_Shard", val: "_Shard", notes: NoteTaker | None
+) -> None:
     """Write each piece to its split, with a separator where a document ends or continues in the other split."""
     source, config = context.plan.sources[part.source], context.plan.config
-    size_known = not source.gzipped and source.form != "parquet"  # else the size on disk says nothing about the text
     current: _Shard | None = None
     characters = 0
-    for piece in read_pieces(context.plan, part):
+    for piece in pieces:
         characters += sum(map(len, piece.texts))
-        if characters > PROGRESS_CHARACTERS and size_known:
+        if characters > PROGRESS_CHARACTERS and source.divisible:  # else its size says nothing about the text
             context.on_progress(characters)
             characters = 0
         if piece.text or piece.talk:

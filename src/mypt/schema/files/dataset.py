@@ -62,6 +62,7 @@ class DatasetMetadata(Record):
         masked: whether each shard has a loss mask.
         split: whether the hash of each document decides its split, or it was given with the inputs.
         val_share: fraction of the text, chosen by hash of its content, in the validation split; None if that was given.
+        skipped_rows: rows of the inputs that could not be used and were left out.
     """
 
     format_version: Literal[1] = 1
@@ -72,6 +73,7 @@ class DatasetMetadata(Record):
     masked: bool = False
     split: Literal["hash", "given"] = "hash"
     val_share: float | None
+    skipped_rows: int = 0
     train: SplitRecord
     val: SplitRecord
     sources: tuple[SourceRecord, ...]

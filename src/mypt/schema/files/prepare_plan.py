@@ -11,20 +11,26 @@ Packing = Literal["gz", "bz2", "xz", "zst"]
 
 
 class InputFile(Record):
-    """One input file: its absolute path, the form of its content once decompressed, its size and time on disk.
+    """One input file: its absolute path, the form of its content once unpacked, its size and time on disk.
 
     Attributes:
+        packing: how it is packed; None if it is not.
         chat_format: kind of its conversations; None if it holds texts.
         split: the split that all of it is in; None if the hash of each document decides.
     """
 
     path: str
     form: Form
-    gzipped: bool
+    packing: Packing | None
     bytes: int
     mtime_ns: int
     chat_format: ChatFormat | None = None
     split: Literal["train", "val"] | None = None
+
+    @property
+    def divisible(self) -> bool:
+        """Whether it can be read from any place on, and not only from its beginning."""
+        return self.packing is None and self.form in ("text", "jsonl")
 
 
 class Part(Record):
@@ -95,11 +101,17 @@ class ChatNotes(Record):
 
 
 class UnitRecord(Record):
-    """The shards of a finished unit, None for a split without tokens, and what is told of its conversations."""
+    """The shards of a finished unit, None for a split without tokens, and what is told of its conversations.
+
+    Attributes:
+        skipped_rows: rows that cannot be used and were left out; `skipped_first` are the first, with their faults.
+    """
 
     train: ShardRecord | None
     val: ShardRecord | None
     chat: ChatNotes | None = None
+    skipped_rows: int = 0
+    skipped_first: tuple[str, ...] = ()
 
 
 class HashRecord(Record):

@@ -42,6 +42,9 @@ class PrepareConfig(Section):
     chat_format: ChatFormat | None = setting(
         None, "Kind of the conversations; defaults to what the first row of each file looks like.", on_resume="refused"
     )
+    skip_bad_rows: bool = setting(
+        False, "Leave out rows that cannot be used, and count them, instead of refusing the input.", on_resume="refused"
+    )
     workers: int | None = setting(
         None, "Number of worker processes; defaults to the number of CPU cores.", on_resume="harmless", ge=1
     )
