@@ -26,12 +26,15 @@ from mypt.checkpoint.manager import CheckpointManager
 from mypt.data import streams, text
 from mypt.data.inputs import rows
 from mypt.data.inputs.rows import read_rows
+from mypt.data.prepare.pipeline import prepare
+from mypt.data.shards import read_dataset_tokenizer
 from mypt.data.text import Text, read_text
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import InputError
 from mypt.log.reader import SkippedLines, read_events
 from mypt.schema.files.prepare_plan import Form
 from mypt.schema.files.tokenizer import END_OF_TEXT
+from mypt.schema.settings.prepare import PrepareConfig
 from tests.conftest import TINY, Mypt, flat, stopping_at, tiny_text
 
 STORIES = [
@@ -99,6 +102,18 @@ def test_a_text_is_read_as_what_it_is(form: str, packing: str, naming: str, tmp_
     found = read_text([str(path)], "body")
     assert found.content.split(END_OF_TEXT) == [*STORIES, ""]
     assert found.documents == len(STORIES) and found.characters == sum(map(len, STORIES))
+
+
+@pytest.mark.parametrize(("form", "packing", "naming"), CASES)
+def test_it_is_prepared_as_what_it_is(form: str, packing: str, naming: str, tmp_path: Path) -> None:
+    path, out = tmp_path / named(form, packing, naming), tmp_path / "d"
+    path.write_bytes(PACKED[packing](FORMS[form]))
+    config = PrepareConfig(text_field="body", tokenization="char", workers=1, val_share=0)
+    metadata = prepare([str(path)], out, config, lambda *_: None, lambda _: None)
+    tokenizer = Tokenizer(read_dataset_tokenizer(out))
+    ids = np.concatenate([np.fromfile(out / shard.file, "<u2") for shard in metadata.train.shards])
+    assert tokenizer.decode(ids) == "".join(story + END_OF_TEXT for story in STORIES)
+    assert metadata.train.documents == len(STORIES) == int((ids == metadata.separator).sum())
 
 
 def test_standard_input_is_told_apart_like_a_file(mypt: Mypt) -> None:
@@ -296,7 +311,10 @@ def test_the_same_stories_measure_the_same_however_they_come(mypt: Mypt, folder:
     (folder / "train.jsonl").write_bytes(FORMS[".jsonl"] * 20)
     base = ["--text-field", "body", *TINY, "--max-iters", "4", "--eval-interval", "4", "--eval-iters", "8"]
     mypt("train", "m", "--input-file", "train.jsonl", *base)
-    sets = ["s.txt", "s.jsonl.zst", "s.json.gz", "s.csv", "s.parquet"]
+    shards = ["--tokenizer-of", "m", "--text-field", "body", "--val-share", "1"]
+    mypt("prepare", "s.txt", "--out", "shards", *shards)
+    mypt("prepare", "s.jsonl.zst", "--out", "others", *shards)
+    sets = ["s.txt", "s.jsonl.zst", "s.json.gz", "s.csv", "s.parquet", "shards", "others"]
     names = [f"--eval-set=set{i}={path}" for i, path in enumerate(sets)]
     mypt("train", "n", "--input-file", "train.jsonl", *base, *names)
     last = [e for e in read_events(Path("logs/train/n_eval.jsonl"), SkippedLines()) if e["event"] == "eval"][-1]
