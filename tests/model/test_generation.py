@@ -72,6 +72,10 @@ def test_a_text_ends_at_the_end_of_a_text_or_of_an_answer_unless_told_otherwise(
     assert text == ("a<|user|>b" + (f"{CHAT.decode([end])}ab" if going_on else ""))
 
 
+def test_a_border_in_a_prompt_is_a_token() -> None:
+    assert CHAT.prompt_ids("a<|endoftext|>b") == [0, END, 1] and CHAT.prompt_ids("", 1) == [1]
+
+
 def test_a_text_without_special_tokens_ends_by_its_length_alone() -> None:
     plain = Tokenizer.char("ab")
     assert not stop_ids(plain) and stop_ids(Tokenizer.gpt2()) == {50256}

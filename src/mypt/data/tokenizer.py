@@ -156,7 +156,7 @@ class Tokenizer:
     def prompt_ids(self, prompt: str, start_token: int | None = None) -> list[int]:
         """Ids of a text that is to be continued; of an empty one, the token that the model has seen, if recorded."""
         if prompt:
-            return [int(i) for i in self.encode(prompt)]
+            return [int(i) for i in self.encode_text(prompt)]
         known = start_token is not None and 0 <= start_token < self.vocab_size
         return [start_token] if start_token is not None and known else self.start_ids()
 
