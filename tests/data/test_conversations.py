@@ -238,12 +238,14 @@ def shards_of(out: str) -> list[bytes]:
     return [p.read_bytes() for p in sorted(Path(out).rglob("*.bin"))]
 
 
-@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+@pytest.mark.parametrize("form", ["jsonl", "json", "parquet"])
 def test_all_kinds_and_forms_make_the_same_dataset(mypt: Mypt, folder: Path, form: str) -> None:
     found = []
     for name, make in MAKERS.items():
         file = folder / f"{name}.{form}"
-        if form == "jsonl":
+        if form == "json":
+            file.write_text(json.dumps(rows(30, make)), encoding="utf-8")
+        elif form == "jsonl":
             file.write_text("".join(json.dumps(row) + "\n" for row in rows(30, make)), encoding="utf-8")
         else:
             arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")

@@ -106,7 +106,7 @@ def _input_file(path: Path, problems: list[str]) -> InputFile | None:
 def _check_forms(sources: Iterable[InputFile], config: PrepareConfig) -> None:
     other = [f"{s.path} is plain text." for s in sources if config.chat and s.form == "text"]
     if other:
-        raise unusable(other, "Give conversations as JSON lines or Parquet, or leave out --chat.")
+        raise unusable(other, "Give conversations as JSON, JSON lines or Parquet, or leave out --chat.")
     tables = [f"{s.path} is a Parquet file." for s in sources if s.form == "parquet"]
     if tables and importlib.util.find_spec("pyarrow") is None:
         raise unusable(tables, "Install pyarrow to read them: pip install 'mypt[parquet]'")
