@@ -118,10 +118,9 @@ def text_from(content: str, sources: tuple[SourceRecord, ...] = ()) -> Text:
 
 def split_documents(content: str) -> list[str]:
     """The documents of a plain text, without the markers and the newlines around them; empty ones are none."""
-    parts = content.split(END_OF_TEXT)
-    last = len(parts) - 1
-    stripped = [(part if i == 0 else part.lstrip("\r\n")).rstrip("\r\n") for i, part in enumerate(parts)]
-    return [part for i, part in enumerate(stripped) if part or i == last == 0]
+    first, *others = content.split(END_OF_TEXT)
+    parts = [first.rstrip("\r\n"), *(part.strip("\r\n") for part in others)]
+    return [part for part in parts if part]
 
 
 def _bordered(documents: Sequence[str], sources: tuple[SourceRecord, ...]) -> Text:
