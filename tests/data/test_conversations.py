@@ -70,6 +70,16 @@ READ: dict[str, tuple[dict[str, Any], tuple[Message, ...]]] = {
         (Message("user", "q", learned=False), UNLEARNED),
     ),
     "tools": (talk(Q, A, tools=[{"name": "look"}]), (Message("tools", '[{"name": "look"}]'), ASKED, SAID)),
+    "weight of text": (talk(Q, answer(content="a", weight="0")), (ASKED, UNLEARNED)),
+    "true of text": (talk(Q, answer(content="a", train="True"), weight=""), (ASKED, SAID)),
+    "messages as text": ({"messages": json.dumps([Q, A])}, (ASKED, SAID)),
+    "turns as text": ({"conversations": json.dumps(gpt(("human", "q"), ("gpt", "a"))["conversations"])}, (ASKED, SAID)),
+    "turns of both kinds in a table": (talk({**Q, "from": None}, {**A, "from": None}), (ASKED, SAID)),
+    "calls with parameters": (
+        talk(Q, answer(content="", tool_calls=[{"name": "look", "parameters": {"at": "sky"}}])),
+        (ASKED, CALLING),
+    ),
+    "no tools as text": (talk(Q, A, tools="[]", functions=""), (ASKED, SAID)),
     "tools as text": (talk(Q, A, tools='[{"name":"look"}]'), (Message("tools", '[{"name":"look"}]'), ASKED, SAID)),
     "functions": (talk(Q, A, functions=[{"name": "f"}]), (Message("tools", '[{"name": "f"}]'), ASKED, SAID)),
     "no tools": (talk(Q, A, tools=[], functions=None), (ASKED, SAID)),
@@ -87,6 +97,7 @@ READ: dict[str, tuple[dict[str, Any], tuple[Message, ...]]] = {
         (ASKED, UNLEARNED),
     ),
     "alpaca": ({"instruction": "q", "input": "", "output": "a"}, (ASKED, SAID)),
+    "alpaca with an input alone": ({"instruction": "", "input": "q", "output": "a"}, (ASKED, SAID)),
     "alpaca with input": ({"instruction": "q", "input": "i", "output": "a"}, (Message("user", "q\n\ni"), SAID)),
     "alpaca with history": (
         {"instruction": "q", "output": "a", "history": [["p", "b"]], "system": "s"},
@@ -99,6 +110,12 @@ READ: dict[str, tuple[dict[str, Any], tuple[Message, ...]]] = {
     "system_prompt": ({"system_prompt": "s", "question": "q", "response": "a"}, (SYSTEM, ASKED, SAID)),
     "prompt of messages": ({"prompt": [Q], "completion": [A]}, (ASKED, SAID)),
     "prompt of messages, completion of text": ({"prompt": [Q], "completion": "a"}, (ASKED, SAID)),
+    "prompt with an answer": ({"prompt": [Q, A, Q], "completion": [A]}, (ASKED, UNLEARNED, ASKED, SAID)),
+    "prompt that looks like messages": (
+        {"prompt": '[{"a": 1}]', "completion": "a"},
+        (Message("user", '[{"a": 1}]'), SAID),
+    ),
+    "wanted": ({"prompt": "q", "completion": "a", "label": True}, (ASKED, SAID)),
 }  # fmt: skip
 
 
@@ -174,6 +191,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "history of texts": ({"instruction": "q", "output": "a", "history": ["p"]}, "no list of pairs"),
     "completion that is a number": ({"prompt": "q", "completion": 3}, "'completion', but a number"),
     "a prompt without messages": ({"prompt": [], "completion": "a"}, "no list of messages in a field 'prompt'"),
+    "preferences beside messages": (talk(Q, A, chosen=[Q, A], rejected=[Q, A]), "it has chosen and rejected"),
+    "preferences beside a completion": ({"prompt": "q", "completion": "a", "rejected": "b"}, "it has rejected"),
+    "an answer that is not wanted": ({"prompt": "q", "completion": "a", "label": False}, "it has the label false"),
     "system that is a list": (gpt(("human", "q"), system=["s"]), "'system', but a list"),
 }  # fmt: skip
 
@@ -268,6 +288,9 @@ def test_a_kind_can_be_forced_and_a_row_of_another_is_named(mypt: Mypt, folder: 
     )
     failed = mypt("prepare", "m.jsonl", "--out", "d", "--chat-format", "alpaca", ok=False)
     assert failed.exit_code == 2 and "give chat too" in failed.stderr
+    (folder / "p.jsonl").write_text('{"prompt": "q", "chosen": "a", "rejected": "b"}\n', encoding="utf-8")
+    failed = mypt("prepare", "p.jsonl", "--out", "d", *HOW, ok=False)
+    assert failed.exit_code == 2 and "has chosen and rejected, and preferences cannot be learned" in flat(failed.stderr)
     (folder / "n.jsonl").write_text('{"id": 1, "body": "b"}\n', encoding="utf-8")
     failed = mypt("prepare", "n.jsonl", "--out", "d", *HOW, ok=False)
     assert failed.exit_code == 2 and "its fields are 'id', 'body'" in flat(failed.stderr)
@@ -293,3 +316,26 @@ def test_what_teaches_nothing_and_what_is_long_is_told(mypt: Mypt, folder: Path)
     told = flat(mypt("prepare", "s.jsonl", "--out", "s", *HOW).stdout)
     for name in ("train", "val"):
         assert f"No token of the {name} split counts in the loss" in told
+
+
+@pytest.mark.parametrize("place", ["arguments", "tools", "content"])
+def test_a_row_that_is_nested_too_deeply_is_named_and_can_be_left_out(mypt: Mypt, folder: Path, place: str) -> None:
+    deep = "[" * 100_000
+    bad = {
+        "arguments": talk(Q, answer(content=None, tool_calls=[{"name": "f", "arguments": deep}])),
+        "tools": talk(Q, A, tools=deep),
+        "content": talk(Q, answer(content=None, tool_calls=deep)),
+    }[place]
+    (folder / "t.jsonl").write_text("".join(json.dumps(t) + "\n" for t in [*rows(9, MAKERS["messages"]), bad]))
+    failed = mypt("prepare", "t.jsonl", "--out", "d", *HOW, ok=False)
+    assert failed.exit_code == 2 and "t.jsonl, line 10: " in flat(failed.stderr)
+    assert "1 row was left out" in flat(mypt("prepare", "t.jsonl", "--out", "d", *HOW, "--skip-bad-rows").stdout)
+
+
+def test_what_is_told_of_rows_is_short_whatever_they_hold(mypt: Mypt, folder: Path) -> None:
+    many = [{**row, f"k{i}": 1} for i, row in enumerate(rows(30, MAKERS["messages"]))]
+    bad = talk({"role": "x" * 100_000, "content": "q"})
+    (folder / "t.jsonl").write_text("".join(json.dumps(t) + "\n" for t in [*many, bad]))
+    told = mypt("prepare", "t.jsonl", "--out", "d", *HOW, "--skip-bad-rows", "--val-share", "0").stdout
+    assert "and 11 more fields." in flat(told) and "has the role 'xxx" in flat(told) and len(told) < 3000
+    assert "No token of the val split" not in flat(told)

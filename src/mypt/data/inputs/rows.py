@@ -17,6 +17,8 @@ ROW_BYTES = 1 << 27
 """A row is read as a whole."""
 PARQUET_BATCH_ROWS = 256
 _BLANKS = " \t\r\n"
+_LONGEST_FAULT = 300
+"""Characters of what is told of a row that cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,8 @@ def explain(error: Exception) -> str:
         return "a \\u escape stands for half of a character"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    return str(error)
+    told = str(error)  # which may name what the row holds
+    return told if len(told) <= _LONGEST_FAULT else f"{told[:_LONGEST_FAULT]} …"
 
 
 def _row(number: int, content: bytes | str, unit: str = "line") -> Row:

@@ -9,6 +9,8 @@ from mypt.schema.files.prepare_plan import ChatNotes
 
 PLACES = 5
 """Long conversations that are named."""
+FIELDS = 20
+"""Fields that are named of those that were left out."""
 
 
 @dataclass
@@ -71,13 +73,18 @@ def told(notes: Sequence[ChatNotes], metadata: DatasetMetadata, block_size: int 
 def left_out(notes: Iterable[ChatNotes]) -> list[str]:
     """The line on what was left out; none if nothing was."""
     counts: Counter[str] = sum((Counter(note.left_out) for note in notes), Counter())
-    fields = ", ".join(f"{name} ({count:,})" for name, count in counts.most_common())
-    return [f"Left out of conversations: {fields}."] if fields else []
+    fields = ", ".join(f"{name} ({count:,})" for name, count in counts.most_common(FIELDS))
+    more = f" and {len(counts) - FIELDS:,} more fields" if len(counts) > FIELDS else ""
+    return [f"Left out of conversations: {fields}{more}."] if fields else []
 
 
 def _empty(metadata: DatasetMetadata) -> list[tuple[str, str]]:
     splits = (("train", metadata.train, "learned from"), ("val", metadata.val, "measured on"))
-    return [(name, use) for name, split, use in splits if not sum(shard.counted or 0 for shard in split.shards)]
+    return [
+        (name, use)
+        for name, split, use in splits
+        if split.shards and not sum(shard.counted or 0 for shard in split.shards)
+    ]
 
 
 def _conversations(count: int) -> str:

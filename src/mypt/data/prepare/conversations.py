@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from mypt.data.chat import Message
-from mypt.data.prepare.turns import Fields, as_json, message, sharegpt_message, whole
+from mypt.data.prepare.turns import Fields, as_json, listed, message, sharegpt_message, whole
 from mypt.schema.files.chat import Role
 from mypt.schema.settings.prepare import ChatFormat
 
@@ -18,6 +18,8 @@ SYSTEMS = ("system", "system_prompt")
 TOOLS = ("tools", "functions")
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 """Fields beside the messages that these speak of."""
+PREFERENCES = ("chosen", "rejected", "preferred_output", "non_preferred_output")
+"""Fields of a better and a worse answer, of which a loss mask cannot say that one is to be avoided."""
 EXAMPLES: dict[ChatFormat, str] = {
     "messages": '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}',
     "sharegpt": '{"conversations": [{"from": "human", "value": "..."}, {"from": "gpt", "value": "..."}]}',
@@ -52,9 +54,15 @@ def is_kind(row: Mapping[str, Any], kind: ChatFormat) -> bool:
         return "instruction" in there and bool(there & {*OUTPUTS})
     if kind == "prompt-completion":
         return bool(there & {*PROMPTS}) and bool(there & {*COMPLETIONS})
-    lists = [value for name in LISTS if isinstance(value := row.get(name), list)]
+    lists = [value for name in LISTS if isinstance(value := listed(row.get(name)), list)]
     first = lists[0][0] if lists and lists[0] else None
-    return bool(lists) and (isinstance(first, Mapping) and "from" in first) == (kind == "sharegpt")
+    return bool(lists) and (isinstance(first, Mapping) and first.get("from") is not None) == (kind == "sharegpt")
+
+
+def preferences(row: Mapping[str, Any]) -> list[str]:
+    """What a row holds of preferences."""
+    found = [name for name in PREFERENCES if row.get(name) is not None]
+    return found or (["the label false"] if row.get("label") is False and is_kind(row, "prompt-completion") else [])
 
 
 def read_conversation(row: Mapping[str, Any], kind: ChatFormat) -> Conversation:
@@ -65,12 +73,14 @@ def read_conversation(row: Mapping[str, Any], kind: ChatFormat) -> Conversation:
     """
     if not is_kind(row, kind) and (own := kind_of(row)) is not None:
         raise ValueError(f"this is a conversation of the kind {own}, and the file is read as {kind}")
+    if unwanted := preferences(row):
+        raise ValueError(f"it has {' and '.join(unwanted)}, and an answer that is to be avoided cannot be learned")
     fields = Fields.of(row, "")
     if media := [name for name in MEDIA if fields.values.get(name)]:
         raise ValueError(f"it has {media[0]}, and only text can be learned")
     learned = fields.learned()
-    first = [Message("tools", as_json(value)) for name in TOOLS if (value := fields.take(name))]
-    first += [Message("system", text) for name in SYSTEMS if (text := fields.text(name))]
+    first = [Message("tools", text) for name in TOOLS if (text := as_json(fields.take(name) or [])) != "[]"]
+    first += [Message("system", said) for name in SYSTEMS if (said := fields.text(name))]
     messages = (*first, *_READERS[kind](fields))
     fields.leave()
     return Conversation(tuple(replace(m, learned=m.learned and learned) for m in messages), fields.left_out)
@@ -86,7 +96,7 @@ def _sharegpt(fields: Fields) -> list[Message]:
 
 def _listed(fields: Fields, read: Callable[[object, int, Counter[str]], Message]) -> list[Message]:
     name = next((name for name in LISTS if name in fields.values), LISTS[0])
-    return _turns(fields.take(name), name, fields, read)
+    return _turns(listed(fields.take(name)), name, fields, read)
 
 
 def _turns(
@@ -103,9 +113,11 @@ def _alpaca(fields: Fields) -> list[Message]:
     if not isinstance(history, list) or not all(_is_pair(pair) for pair in history):
         raise ValueError("there is no list of pairs of texts in a field 'history'")
     pairs = [(Message("user", whole(asked)), Message("assistant", whole(said))) for asked, said in history]
-    asked = [_needed(fields, ("instruction",)), *(text for name in INPUTS if (text := fields.text(name)))]
+    asked = [_needed(fields, ("instruction",)), *(fields.text(name) or "" for name in INPUTS)]
     earlier = [turn for pair in pairs for turn in pair]
-    return [*earlier, Message("user", "\n\n".join(asked)), Message("assistant", _needed(fields, OUTPUTS))]
+    return [
+        *earlier, Message("user", "\n\n".join(filter(None, asked))), Message("assistant", _needed(fields, OUTPUTS)),
+    ]  # fmt: skip
 
 
 def _is_pair(value: object) -> bool:
@@ -113,9 +125,9 @@ def _is_pair(value: object) -> bool:
 
 
 def _prompt_completion(fields: Fields) -> list[Message]:
-    """Two texts, or two lists of messages."""
-    asked = _said(fields, "user", PROMPTS)
-    return [*asked, *_said(fields, "assistant", COMPLETIONS)]
+    """Two texts, or two lists of messages; what the assistant says in the prompt is given, and not learned."""
+    given = [replace(m, learned=m.role != "assistant" and m.learned) for m in _said(fields, "user", PROMPTS)]
+    return [*given, *_said(fields, "assistant", COMPLETIONS)]
 
 
 def _said(fields: Fields, role: Role, names: tuple[str, ...]) -> list[Message]:

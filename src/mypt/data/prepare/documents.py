@@ -118,7 +118,7 @@ def _read_rows(plan: PreparePlan, source: InputFile, part: Part, skipped: Skippe
             location = f"{source.path}, {f'byte {lines.begun}' if lines else row.place}"
             try:
                 pieces = _pieces(row, source, config.text_field, location)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 before = _lines_before(source, part.start) if lines else 0
                 fault = f"{source.path}, {row.unit} {before + row.number}: {explain(error)}."
                 if not config.skip_bad_rows:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from mypt.data.inputs.rows import Row
-from mypt.data.prepare.conversations import EXAMPLES, kind_of
+from mypt.data.prepare.conversations import EXAMPLES, kind_of, preferences
 from mypt.data.prepare.documents import first_row
 from mypt.errors import InputError
 from mypt.schema.files.prepare_plan import InputFile
@@ -36,6 +36,11 @@ def _kind(source: InputFile, row: Row | None) -> ChatFormat:
     if row is None:
         return "messages"  # there is none that could be read in another way
     kind = kind_of(row.value)
+    if kind is None and (unwanted := preferences(row.value)):
+        raise InputError(
+            f"{source.path}: the first row has {' and '.join(unwanted)}, and preferences cannot be learned.",
+            f"Give the conversations that are to be learned alone, such as {EXAMPLES['messages']}.",
+        )
     if kind is None:
         raise InputError(
             f"{source.path}: the first row is no conversation of a known kind; its fields are "

@@ -11,8 +11,12 @@ from mypt.schema.files.chat import Role
 
 WEIGHTS = ("weight", "train", "trainable", "training")
 """Fields that say whether a turn, or a whole row, is learned."""
+_WRITTEN = {"0": 0, "1": 1, "false": 0, "true": 1, "": None}
+"""What is meant by a weight in a table whose cells are texts."""
 _TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
 """Field of the text in each kind of part that is text."""
+_ARGUMENTS = ("arguments", "parameters")
+"""Field of what a tool is called with, in OpenAI's calls and in Llama's."""
 _SPOKEN: dict[str, Role] = {
     "system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool",
     "function": "tool",
@@ -78,11 +82,12 @@ class Fields:
         Raises:
             ValueError: its weight is not 0 or 1, true or false; a loss mask knows no others.
         """
-        weights = {name: self.take(name) for name in WEIGHTS if name in self.values}
+        given = {name: self.take(name) for name in WEIGHTS if name in self.values}
+        weights = {name: _WRITTEN.get(w.lower(), w) if isinstance(w, str) else w for name, w in given.items()}
         for name, value in weights.items():
-            if value not in (0, 1):
+            if value not in (None, 0, 1):
                 raise ValueError(f"{self.told}the {name} {json.dumps(value, default=str)}, which is not 0 or 1")
-        return all(weights.values())
+        return all(value is None or value for value in weights.values())
 
     def leave(self, under: str = "") -> None:
         """Count what was not taken as left out."""
@@ -123,6 +128,16 @@ def sharegpt_message(value: object, number: int, left_out: Counter[str]) -> Mess
     called = _decoded(content, f"message {number} is a function_call")
     calls = [_call(Fields.of(c, "a call", left_out)) for c in (called if isinstance(called, list) else [called])]
     return Message(role, "", tuple(calls), learned)
+
+
+def listed(value: object) -> Any:
+    """A list that is written as JSON text, as tables have it, as a list; anything else as it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def whole(text: str) -> str:
@@ -200,7 +215,8 @@ def _calls(message: Fields) -> Iterator[Call]:
 
 
 def _call(fields: Fields) -> Call:
-    name, arguments = fields.text("name"), fields.take("arguments")
+    name = fields.text("name")
+    arguments = next((v for key in _ARGUMENTS if (v := fields.take(key)) is not None), None)
     if name is None:
         raise ValueError(f"{fields.label} names no function")
     fields.leave("tool_calls.")
