@@ -11,12 +11,18 @@ from pydantic import ValidationError
 
 from mypt.checkpoint.files import read_tokenizer
 from mypt.data.chat import Call, Message, prompt_ids, render, stop_ids
-from mypt.data.shards import open_shards
+from mypt.data.loader import GPTDataLoader, LoaderOptions
+from mypt.data.shards import open_shards, read_dataset_tokenizer
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import InputError
+from mypt.model.losses import IGNORED
 from mypt.schema.files.chat import ROLES, ChatTemplate
 from mypt.schema.files.tokenizer import TokenizerFile
+from mypt.schema.settings.config import GPTConfig
+from mypt.schema.settings.prepare import ChatFormat
 from tests.conftest import Mypt, tiny_text
+from tests.data.test_conversations import KINDS as CHAT_FORMATS
+from tests.data.test_conversations import READ, kind
 
 MARKERS = ["<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|tool|>", "<|tools|>", "<|call|>"]
 ALPHABET = 'abc {}":,<|>[]1\\ndefghijklmnopqrstuvwxyz\n'
@@ -181,3 +187,49 @@ def test_a_bundle_knows_how_to_talk_where_its_data_do(mypt: Mypt, folder: Path) 
     talks = {name: read_tokenizer(bundle).template for name, bundle in bundles.items()}
     assert talks["base"] is None
     assert talks["talker"] == talks["phased"] == talks["tuned"] == TOKENIZERS[2].file.template
+
+
+@pytest.mark.parametrize("tokenization", ["gpt2", "char", "bpe"])
+@pytest.mark.parametrize("block_size", [4, 23])
+def test_a_loader_gives_exactly_the_targets_that_are_learned(
+    mypt: Mypt, folder: Path, tokenization: str, block_size: int
+) -> None:
+    """Through the files: rows of every kind are prepared, and each target of each window is compared."""
+    talks = {name: [READ[key] for key in READ if kind(READ[key][0]) == name] for name in sorted(CHAT_FORMATS)}
+    for name, found in talks.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row, _ in found), encoding="utf-8")
+    how = ["--tokenization", tokenization, "--bpe-vocab-size", "270", "--workers", "1", "--out", "d"]
+    files = [f"{name}.jsonl" for name in talks]
+    Path("val.jsonl").write_bytes(Path(files[0]).read_bytes())
+    mypt("prepare", *files, "--chat", "--val-input", "val.jsonl", *how)
+    tokenizer = Tokenizer(read_dataset_tokenizer(folder / "d"))
+    end = (tokenizer.file.special_ids["<|endoftext|>"], 0)
+
+    def tokens(*names: ChatFormat) -> list[tuple[int, int]]:
+        rows = [messages for name in names for _, messages in talks[name]]
+        return [token for messages in rows for token in (*expected(list(messages), tokenizer), end)]
+
+    config = GPTConfig(
+        n_layer=1, n_head=1, n_embd=2, block_size=block_size, batch_size=3, vocab_size=tokenizer.vocab_size
+    )
+    loader = GPTDataLoader(config, tokenizer, dataset_dir=folder / "d")
+    plain = GPTDataLoader(config, tokenizer, dataset_dir=folder / "d", options=LoaderOptions(use_loss_mask=False))
+    train, seen = tokens(*talks), set()
+    for index in range(len(train) // block_size):
+        x, y = loader.batch(index)
+        for start, inputs, targets in zip(loader.window_starts(index).tolist(), x.tolist(), y.tolist(), strict=True):
+            window = train[start : start + block_size + 1]
+            assert inputs == [token for token, _ in window[:-1]]
+            assert targets == [token if counts else IGNORED for token, counts in window[1:]]
+            seen |= {start + 1 + i for i, target in enumerate(targets) if target != IGNORED}
+        assert plain.batch(index)[1].tolist() == [
+            [token for token, _ in train[s + 1 : s + block_size + 1]] for s in plain.window_starts(index).tolist()
+        ]
+    every = {i for i, (_, counts) in enumerate(train) if counts}
+    assert seen <= every and len(seen) > 0.9 * len(every)
+    val, at = tokens(next(iter(talks))), 0
+    for _, y in loader.eval_batches("val", 1000):
+        for targets in y.tolist():
+            assert targets == [t if counts else IGNORED for t, counts in val[at + 1 : at + block_size + 1]]
+            at += block_size
+    assert at + block_size >= len(val) - 1
