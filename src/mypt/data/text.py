@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from mypt.data.inputs.forms import Kind, check_text, form_of, guessed_encoding, packing_of
-from mypt.data.inputs.rows import Row, explain, read_rows
+from mypt.data.inputs.rows import explain, read_rows
 from mypt.data.streams import UNPACKING_ERRORS, ByteStream, Headed, read_source, unpacked
 from mypt.errors import InputError, MyptError
 from mypt.regular import NotRegularError, expanded, open_regular
@@ -136,16 +136,8 @@ def _documents(source: Source, text_field: str) -> Iterator[str]:
         try:
             yield from split_documents(row.text(text_field))
         except ValueError as error:
-            raise InputError(f"{source.path}, {row.place}: {explain(error)}.", _mending(row)) from error
-
-
-def _mending(row: Row) -> str:
-    """What to do about a row without a text."""
-    if row.fault is not None:
-        return "Mend it, or train on shards made with `mypt prepare --skip-bad-rows`, which leaves such rows out."
-    if row.value.keys() & {"messages", "conversations"}:
-        return "Make shards of conversations with `mypt prepare --chat`, and train on those."
-    return "Name the field that has the text by --text-field, or leave such rows out."
+            todo = f"{row.mending(text_field)}, or train on shards made with `mypt prepare --skip-bad-rows`."
+            raise InputError(f"{source.path}, {row.place}: {explain(error)}.", todo) from error
 
 
 def fingerprint(content: str) -> str:

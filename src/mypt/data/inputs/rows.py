@@ -3,7 +3,9 @@
 import codecs
 import csv
 import io
+import itertools
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +18,16 @@ from mypt.schema.files.prepare_plan import Form
 ROW_BYTES = 1 << 27
 """A row is read as a whole."""
 PARQUET_BATCH_ROWS = 256
+DELIMITERS = ",;\t|"
+"""What may stand between the columns of a CSV file; many spreadsheets write `;`."""
 _BLANKS = " \t\r\n"
 _LONGEST_FAULT = 300
 """Characters of what is told of a row that cannot be used."""
+_STATED_DELIMITER = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
+"""A first line by which Excel is told what stands between the columns."""
+_WRONG_BYTES = re.compile("[\udc80-\udcff]")
+"""What bytes that are not UTF-8 are decoded to in a table."""
+_CONVERSATIONS = {"messages", "conversations"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +60,26 @@ class Row:
             ValueError: there is none, or more than one; the message says why.
         """
         self.check(field)
-        value = self.value.get(field)
-        if not isinstance(value, str):
+        if field not in self.value:
             there = ", ".join(map(repr, list(self.value)[:10])) or "none"
             raise ValueError(f"there is no text in a field {field!r}; its fields are {there}")
+        value = self.value[field]
+        if not isinstance(value, str):
+            raise ValueError(f"there is no text in a field {field!r}, but {kind_of_value(value)}")
         value.encode("utf-8")  # an escape of JSON can spell half of a character
         return value
+
+    def mending(self, field: str) -> str:
+        """What to do about it where there is no text in a field; a sentence without its end."""
+        if self.fault is not None or field in self.value:
+            wrong = "not UTF-8" in (self.fault or "") or _WRONG_BYTES.search(str(self.value.get(field)))
+            return "Convert the file to UTF-8, for example by iconv" if wrong else "Mend it"
+        if self.value.keys() & _CONVERSATIONS:
+            return "Make shards of conversations with `mypt prepare --chat`, and train on those"
+        for name, value in self.value.items():
+            if isinstance(value, list) and value and isinstance(value[0], dict):
+                return f"Its field {name!r} is a list of rows: make a file of those, for example by `jq -c '.{name}[]'`"
+        return "Name the field that has the text by --text-field"
 
     def check(self, *used: str) -> None:
         """Refuse what is no row, and a field that is used and has two values: one would be lost.
@@ -86,7 +109,7 @@ def read_rows(stream: ByteStream, form: Form, path: str, columns: Sequence[str] 
         return _parquet(stream, path, columns)
     if form == "jsonl":
         return read_lines(stream)
-    return _json(stream) if form == "json" else _table(stream, "," if form == "csv" else "\t")
+    return _json(stream) if form == "json" else _table(stream, path, DELIMITERS if form == "csv" else "\t", columns)
 
 
 def read_lines(stream: ByteStream, before: int = 0) -> Iterator[Row]:
@@ -113,10 +136,18 @@ def explain(error: Exception) -> str:
         if 0xDC80 <= code <= 0xDCFF:
             return f"this is not UTF-8: byte 0x{code - 0xDC00:02x} at character {error.start + 1}"
         return "a \\u escape stands for half of a character"
+    if isinstance(error, csv.Error) and "new-line" in str(error):
+        return "a line ends by a carriage return alone"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     told = str(error)  # which may name what the row holds
     return told if len(told) <= _LONGEST_FAULT else f"{told[:_LONGEST_FAULT]} …"
+
+
+def kind_of_value(value: object) -> str:
+    """What a value is that should be text, in words."""
+    kinds = {dict: "an object", list: "a list", bool: "true or false", bytes: "bytes", type(None): "null"}
+    return next((name for kind, name in kinds.items() if isinstance(value, kind)), "a number or a time")
 
 
 def _row(number: int, content: bytes | str, unit: str = "line") -> Row:
@@ -233,27 +264,43 @@ class _Decoded:
         return bool(block)
 
 
-def _table(stream: ByteStream, delimiter: str) -> Iterator[Row]:
+def _table(stream: ByteStream, path: str, delimiters: str, columns: Sequence[str] | None) -> Iterator[Row]:
     """Yield the rows of a table, whose first row names the columns."""
     csv.field_size_limit(ROW_BYTES)
-    reader = csv.reader(_text_lines(stream), delimiter=delimiter, strict=True)
-    names: list[str] = []
+    lines = _text_lines(stream)
+    before, first = next(((n, line) for n, line in enumerate(lines) if line.strip("\r\n")), (0, ""))
+    if stated := _STATED_DELIMITER.fullmatch(first):
+        before, first, delimiters = before + 1, next(lines, ""), stated[1]
+    delimiter = max(delimiters, key=lambda one: _fitness(first, one, columns or ()))
+    reader = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
+    try:
+        names = next(reader, [])
+    except (csv.Error, ValueError) as error:
+        todo = "Give a file whose first line names its columns, and whose lines end by a newline."
+        raise InputError(f"{path}: the first line names no columns: {explain(error)}.", todo) from error
+    repeated = tuple({name for name in names if names.count(name) > 1})
     while True:
+        number = before + reader.line_num + 1
         try:
             fields = next(reader, None)
         except (csv.Error, ValueError) as error:
-            yield Row(reader.line_num, {}, fault=f"this is not a row of a table: {explain(error)}")
+            yield Row(number, {}, fault=f"this is not a row of a table: {explain(error)}")
             continue
         if fields is None:
             return
-        if not names:
-            names = fields
-        elif fields and len(fields) != len(names):
-            fault = f"it has {len(fields)} fields and the first line names {len(names)}"
-            yield Row(reader.line_num, {}, fault=fault)
+        if fields and len(fields) != len(names):
+            yield Row(number, {}, fault=f"it has {len(fields)} fields and the first line names {len(names)}")
         elif fields:
-            repeated = tuple({name for name in names if names.count(name) > 1})
-            yield Row(reader.line_num, dict(zip(names, fields, strict=True)), repeated)
+            yield Row(number, dict(zip(names, fields, strict=True)), repeated)
+
+
+def _fitness(first: str, delimiter: str, columns: Sequence[str]) -> tuple[bool, int]:
+    """How well a delimiter parts the first line: whether the columns are there that are wanted, and how many are."""
+    try:
+        names = next(csv.reader([first], delimiter=delimiter, strict=True), [])
+    except csv.Error:
+        return False, 0
+    return set(columns) <= set(names), len(names)
 
 
 def _text_lines(stream: ByteStream) -> Iterator[str]:
@@ -276,11 +323,13 @@ def _parquet(stream: ByteStream, path: str, columns: Sequence[str] | None) -> It
         with parquet.ParquetFile(seekable) as table:
             there = [name for name in columns or () if name in table.schema_arrow.names]
             names = list(table.schema_arrow.names) if columns is None or len(there) < len(columns) else list(columns)
+            repeated = tuple({name for name in names if table.schema_arrow.names.count(name) > 1})
             for batch in table.iter_batches(batch_size=PARQUET_BATCH_ROWS, columns=names, use_threads=False):
                 for value in batch.to_pylist():
                     number += 1
-                    yield Row(number, value, unit="row")
+                    yield Row(number, value, repeated, unit="row")
     except ValueError as error:  # base class of pyarrow's errors
         raise InputError(
-            f"{path} cannot be read as Parquet after row {number}: {error}.", "Copy it or make it again."
+            f"{path} cannot be read as Parquet after row {number}: {str(error).rstrip('.')}.",
+            "Copy it or make it again.",
         ) from error

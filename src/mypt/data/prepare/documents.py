@@ -123,7 +123,7 @@ def _read_rows(plan: PreparePlan, source: InputFile, part: Part, skipped: Skippe
                 fault = f"{source.path}, {row.unit} {before + row.number}: {explain(error)}."
                 if not config.skip_bad_rows:
                     raise InputError(
-                        fault, f"{_todo(source, config.text_field)}, or leave it out by --skip-bad-rows."
+                        fault, f"{_todo(row, source, config.text_field)}, or leave it out by --skip-bad-rows."
                     ) from error
                 skipped.note(fault)
             else:
@@ -142,15 +142,11 @@ def _pieces(row: Row, source: InputFile, text_field: str, location: str) -> list
     return [Piece("", True, location, read_conversation(row.value, source.chat_format))]
 
 
-def _todo(source: InputFile, text_field: str) -> str:
+def _todo(row: Row, source: InputFile, text_field: str) -> str:
+    todo = "Mend it" if source.chat_format else row.mending(text_field)
     example = EXAMPLES[source.chat_format] if source.chat_format else json.dumps({text_field: "..."})
-    if source.form in ("json", "jsonl"):
-        return f"Mend it, to a JSON object such as {example}"
-    return (
-        "Mend it"
-        if source.chat_format
-        else f"Mend it, or name the column that has the text by --text-field (it is {text_field!r})"
-    )
+    shown = todo == "Mend it" and source.form in ("json", "jsonl")
+    return f"{todo}, to a JSON object such as {example}" if shown else todo
 
 
 class _Lines:

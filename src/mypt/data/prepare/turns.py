@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mypt.data.chat import Call, Message
+from mypt.data.inputs.rows import kind_of_value
 from mypt.schema.files.chat import Role
 
 WEIGHTS = ("weight", "train", "trainable", "training")
@@ -68,7 +69,7 @@ class Fields:
         if value is None:
             return None
         if not isinstance(value, str):
-            raise ValueError(f"{self.told}no text in a field {name!r}, but {_kind(value)}")
+            raise ValueError(f"{self.told}no text in a field {name!r}, but {kind_of_value(value)}")
         return whole(value)
 
     @property
@@ -177,7 +178,7 @@ def _content(fields: Fields) -> str | None:
     if content is None or isinstance(content, str):
         return None if content is None else whole(content)
     if not isinstance(content, list):
-        raise ValueError(f"{fields.told}no text in a field 'content', but {_kind(content)}")
+        raise ValueError(f"{fields.told}no text in a field 'content', but {kind_of_value(content)}")
     return "".join(_part(part, fields) for part in content)
 
 
@@ -201,7 +202,7 @@ def _calls(message: Fields) -> Iterator[Call]:
     if isinstance(calls, str):
         calls = _decoded(calls, f"{message.label} has tool_calls") if calls.strip() else None
     if calls is not None and not isinstance(calls, list):
-        raise ValueError(f"{message.told}no list in tool_calls, but {_kind(calls)}")
+        raise ValueError(f"{message.told}no list in tool_calls, but {kind_of_value(calls)}")
     for value in calls or ():
         fields = Fields.of(value, f"a call of {message.label}", message.left_out)
         if (kind := fields.take("type")) not in (None, "function"):
@@ -228,7 +229,3 @@ def _decoded(text: str, label: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{label} that is not JSON") from error
-
-
-def _kind(value: object) -> str:
-    return {dict: "an object", list: "a list", bool: "true or false"}.get(type(value), "a number")
