@@ -169,3 +169,46 @@ def test_an_input_that_is_gone_or_new_is_refused_whatever_was_changed(
         with pytest.raises(ConflictError, match=r"b\.jsonl has been changed since"):
             make(out, *words, **values)
     assert content(out) == begun
+
+
+@pytest.mark.parametrize("chat", [False, True])
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".jsonl.gz"])
+def test_a_row_that_the_vocabulary_cannot_write_can_be_left_out(chat: bool, suffix: str, tmp_path: Path) -> None:
+    def row(text: str) -> dict[str, object]:
+        said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": text}]
+        return {"messages": said} if chat else {"text": text}
+
+    def write(path: Path, texts: list[str]) -> Path:
+        rows = [row(text) for text in texts]
+        content = json.dumps(rows) if suffix == ".json" else "".join(json.dumps(row) + "\n" for row in rows)
+        path.write_bytes(gzip.compress(content.encode()) if suffix.endswith("gz") else content.encode())
+        return path
+
+    known = write(tmp_path / f"known{suffix}", ["abc", "cab"])
+    make(tmp_path / "v", known, chat=chat, tokenization="char", val_share=0)
+    more = write(tmp_path / f"more{suffix}", ["abc", "xyz", "cab", "yzx"])
+    values = {"chat": chat, "tokenizer_of": str(tmp_path / "v"), "val_share": 0}
+    place = "item 2" if suffix == ".json" else "line 2"
+    with pytest.raises(InputError, match=f"{place}: The vocabulary has no 'x', 'y', 'z'") as told:
+        make(tmp_path / "d", more, **values)
+    assert "--skip-bad-rows" in told.value.todo
+    metadata = make(tmp_path / "d", more, skip_bad_rows=True, **values)
+    assert metadata.skipped_rows == 2 and metadata.train.documents == 2
+    expected = make(tmp_path / "e", known, **values)
+    assert metadata.train.shards[0].sha256 == expected.train.shards[0].sha256
+
+
+NOTHING: dict[str, bytes] = {
+    "a.txt": b"\n<|endoftext|>\n<|endoftext|>", "a.csv": b"text,n\n", "a.json": b"[]", "a.jsonl": b'{"text": ""}\n',
+    "b.jsonl": b"{\n", "a.txt.gz": gzip.compress(b""), "bom.txt": b"\xef\xbb\xbf",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("share", [0, 0.05, 1])
+@pytest.mark.parametrize("name", NOTHING)
+def test_inputs_without_any_text_are_told_as_that(name: str, share: float, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(NOTHING[name])
+    with pytest.raises(InputError, match="There is no text in the inputs") as told:
+        make(tmp_path / "d", tmp_path / name, val_share=share, skip_bad_rows=True, tokenization="char")
+    assert "--val-share" not in told.value.todo and bool(told.value.details) == (name == "b.jsonl")
+    assert not (tmp_path / "d").exists()

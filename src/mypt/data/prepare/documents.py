@@ -115,7 +115,8 @@ def _read_rows(plan: PreparePlan, source: InputFile, part: Part, skipped: Skippe
         lines = _Lines(file, part) if source.divisible else None
         columns = None if source.chat_format else [config.text_field]
         for row in read_lines(lines) if lines else read_rows(file, source.form, source.path, columns):
-            location = f"{source.path}, {f'byte {lines.begun}' if lines else row.place}"
+            midway = lines if part.start else None  # where counting the lines before would read all of them
+            location = f"{source.path}, {f'byte {midway.begun}' if midway else row.place}"
             try:
                 pieces = _pieces(row, source, config.text_field, location)
             except (ValueError, RecursionError) as error:

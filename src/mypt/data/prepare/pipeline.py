@@ -212,12 +212,18 @@ def _check_splits(out: Path, plan: PreparePlan, metadata: DatasetMetadata, notic
     hashed = {name for name, some in (("train", share < 1), ("val", share > 0)) if some}
     asked = {source.split for source in plan.sources} if plan.given else hashed
     if missing := sorted(empty & asked):
+        skipped = _skipped_lines(out, plan, metadata)
         discard(out)
+        if empty == {*SPLITS}:
+            todo = "Give files with more in them than markers, newlines and the names of columns."
+            raise InputError("There is no text in the inputs.", todo, skipped)
+        other = "smaller" if missing == ["train"] else "larger"
         raise InputError(
             f"The inputs leave no token for {' and '.join(missing)}"
             + ("." if plan.given else f" at a val_share of {share}."),
-            f"Give more documents, or a {'smaller' if missing == ['train'] else 'larger'} --val-share, or texts for "
-            "validation by --val-input.",
+            f"Give other texts for {missing[0]}: there is nothing in these."
+            if plan.given
+            else f"Give more documents, or a {other} --val-share, or texts for validation by --val-input.",
         )
     for name in sorted(empty):
         notice(NO_USE[name])

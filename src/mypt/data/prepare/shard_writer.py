@@ -17,7 +17,7 @@ from mypt.data.prepare.documents import Piece, SkippedRows, read_pieces
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import InputError
 from mypt.schema.files.dataset import UNFINISHED, ShardRecord
-from mypt.schema.files.prepare_plan import Part, PreparePlan, UnitRecord
+from mypt.schema.files.prepare_plan import InputFile, Part, PreparePlan, UnitRecord
 from mypt.schema.files.tokenizer import END_OF_TEXT
 
 Ids = npt.NDArray[Any]
@@ -49,7 +49,7 @@ def write_unit(context: WorkerContext, number: int) -> UnitRecord:
     with closing(_Shard(context, "train", number)) as train, closing(_Shard(context, "val", number)) as val:
         for part in context.plan.units[number].parts:
             pieces = read_pieces(context.plan, part, skipped)
-            _write_part(context, part, pieces, train, val, notes)
+            _write_part(context, part, pieces, train, val, skipped, notes)
         return UnitRecord(
             train=train.finish(), val=val.finish(), chat=notes.record() if notes else None,
             skipped_rows=skipped.count, skipped_first=tuple(skipped.first),
@@ -64,8 +64,9 @@ def in_val(piece: Piece, val_share: float) -> bool:
 
 
 def _write_part(
-    context: WorkerContext, part: Part, pieces: Iterable[Piece], train: "_Shard", val: "_Shard", notes: NoteTaker | None
-) -> None:
+    context: WorkerContext, part: Part, pieces: Iterable[Piece], train: "_Shard", val: "_Shard", skipped: SkippedRows,
+    notes: NoteTaker | None,
+) -> None:  # fmt: skip
     """Write each piece to its split, with a separator where a document ends or continues in the other split."""
     source, config = context.plan.sources[part.source], context.plan.config
     current: _Shard | None = None
@@ -76,29 +77,46 @@ def _write_part(
             context.on_progress(characters)
             characters = 0
         if piece.text or piece.talk:
+            encoded = _encoded(context, source, piece, skipped)
+            if encoded is None:
+                continue
             to_val = in_val(piece, config.val_share) if source.split is None else source.split == "val"
             shard = val if to_val else train
             if current is not None and current is not shard:
                 current.separate()
             current = shard
-            _add(shard, context.tokenizer, piece, notes)
+            _add(shard, piece, *encoded, notes)
         if piece.ends and current is not None:
             current.separate()
             current.documents += 1
             current = None
 
 
-def _add(shard: "_Shard", tokenizer: Tokenizer, piece: Piece, notes: NoteTaker | None) -> None:
+def _encoded(
+    context: WorkerContext, source: InputFile, piece: Piece, skipped: SkippedRows
+) -> tuple[Ids, Ids | None] | None:
+    """The ids of a piece and, of a conversation, its mask; None if it cannot be encoded, and such rows are left out.
+
+    Raises:
+        InputError: it cannot be encoded.
+    """
     try:
         if piece.talk is None:
-            shard.add(tokenizer.encode(piece.text))
-            return
-        ids, mask = render(piece.talk.messages, tokenizer)
+            return context.tokenizer.encode(piece.text), None
+        return render(piece.talk.messages, context.tokenizer)
     except InputError as error:
-        raise InputError(f"{piece.location}: {error.what}", error.todo) from error
+        fault, rows = f"{piece.location}: {error.what}", source.form != "text"
+        if rows and context.plan.config.skip_bad_rows:
+            skipped.note(fault)
+            return None
+        todo = f"{error.todo.removesuffix('.')}, or leave such rows out by --skip-bad-rows." if rows else error.todo
+        raise InputError(fault, todo) from error
+
+
+def _add(shard: "_Shard", piece: Piece, ids: Ids, mask: Ids | None, notes: NoteTaker | None) -> None:
     shard.add(ids, mask)
-    shard.longest = max(shard.longest, len(ids))
-    if notes is not None:
+    if piece.talk is not None and mask is not None and notes is not None:
+        shard.longest = max(shard.longest, len(ids))
         notes.note(piece.location, len(ids), int(mask.sum()), piece.talk.left_out)
 
 
