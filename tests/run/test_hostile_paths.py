@@ -206,6 +206,8 @@ def test_what_is_no_file_is_refused_where_a_file_is_meant(place: str, thing: str
     path.unlink(missing_ok=True)
     THINGS[thing](path)
     for call in PLACES[place]:
+        if thing == "folder" and call[:2] == ["data", "inspect"]:
+            continue  # shards may be in folders, and in a dataset with one split there are none of the other
         with in_time():
             result = mypt(*call, ok=False)
         said = flat(result.output + result.stderr)
