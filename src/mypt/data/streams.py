@@ -163,16 +163,17 @@ class _Counted(io.RawIOBase):
         return block
 
 
-class _Zstandard(io.RawIOBase):
-    """A zstd stream of one or more frames, unpacked in small steps; one that breaks off is an error."""
+class _Frames(io.RawIOBase):
+    """What follows one another packed, as one; what breaks off, is damaged or has other bytes after it is an error.
 
-    def __init__(self, packed: _Counted) -> None:
-        import zstandard
+    Python's own readers of bz2 and xz pass over whatever follows the first stream if it is none.
+    """
 
-        self._make: Callable[[], zstandard.ZstdDecompressionObj] = zstandard.ZstdDecompressor().decompressobj
-        self._error = zstandard.ZstdError
-        self._packed = packed
-        self._frame = self._make()
+    def __init__(
+        self, packed: _Counted, make: Callable[[], Any], error: type[Exception], most: tuple[int, ...]
+    ) -> None:
+        self._packed, self._make, self._error, self._most = packed, make, error, most
+        self._frame = make()
         self._begun = False
         self._block = b""
 
@@ -188,20 +189,32 @@ class _Zstandard(io.RawIOBase):
 
     def _advance(self) -> bool:
         """Unpack a little more; False at the end."""
-        unused = self._frame.unused_data if self._frame.eof else b""
+        unused = b""
         if self._frame.eof:
+            unused = self._frame.unused_data.lstrip(b"\0")  # padding
             self._frame, self._begun = self._make(), False
-        block = unused or self._packed.read(PACKED_BYTES)
-        if not block:
+        held = self._begun and not getattr(self._frame, "needs_input", True)
+        block = b"" if held else unused or self._packed.read(PACKED_BYTES)
+        while block and not self._begun and not unused and not (block := block.lstrip(b"\0")):
+            block = self._packed.read(PACKED_BYTES)
+        if not block and not held:
             if self._begun:
-                raise EOFError("it breaks off in the middle of a frame")
+                raise EOFError("it breaks off in the middle")
             return False
         self._begun = True
         try:
-            self._block = self._frame.decompress(block)
-        except self._error as error:
-            raise EOFError(str(error)) from error
+            self._block = self._frame.decompress(block, *self._most)
+        except (self._error, ValueError) as error:
+            raise EOFError(str(error).lower()) from error
         return True
+
+
+def _open_bz2(packed: _Counted) -> io.BufferedReader:
+    return io.BufferedReader(_Frames(packed, bz2.BZ2Decompressor, OSError, (BLOCK_BYTES,)), BLOCK_BYTES)
+
+
+def _open_xz(packed: _Counted) -> io.BufferedReader:
+    return io.BufferedReader(_Frames(packed, lzma.LZMADecompressor, lzma.LZMAError, (BLOCK_BYTES,)), BLOCK_BYTES)
 
 
 def _open_zstandard(packed: _Counted) -> io.BufferedReader:
@@ -210,12 +223,15 @@ def _open_zstandard(packed: _Counted) -> io.BufferedReader:
             "A .zst file cannot be unpacked without the package zstandard.",
             "Install it: pip install 'mypt[zstd]', or unpack the file yourself.",
         )
-    return io.BufferedReader(_Zstandard(packed), BLOCK_BYTES)
+    import zstandard
+
+    frames = _Frames(packed, zstandard.ZstdDecompressor().decompressobj, zstandard.ZstdError, ())
+    return io.BufferedReader(frames, BLOCK_BYTES)
 
 
 _OPENERS: dict[Packing, Callable[[Any], Any]] = {
     "gz": lambda packed: gzip.GzipFile(fileobj=packed, mode="rb"),
-    "bz2": bz2.BZ2File,
-    "xz": lzma.LZMAFile,
+    "bz2": _open_bz2,
+    "xz": _open_xz,
     "zst": _open_zstandard,
 }

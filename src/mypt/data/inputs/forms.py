@@ -20,13 +20,21 @@ PARQUET = b"PAR1"
 ZERO_SHARE = 32
 """Bytes that are no text have more zeros than one in so many."""
 
-_PACKED: dict[bytes, Packing] = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst"}
+_PACKED: dict[Packing, re.Pattern[bytes]] = {
+    "gz": re.compile(rb"\x1f\x8b"),
+    "bz2": re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"),
+    "xz": re.compile(rb"\xfd7zXZ\x00"),
+    "zst": re.compile(rb"(\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18)"),  # a frame, or one of those that are passed over
+}
 _OTHERS = {
-    b"PK\x03\x04": "a zip archive, as .docx, .xlsx, .epub and .npz are too", b"%PDF": "a PDF document",
-    b"7z\xbc\xaf\x27\x1c": "a 7z archive", b"Rar!": "a RAR archive", b"\x93NUMPY": "an array of NumPy",
-    b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image", b"GIF8": "a GIF image", b"\x7fELF": "a program",
-    b"ARROW1": "an Arrow file", b"SQLite format 3\x00": "an SQLite database", b"{\\rtf": "an RTF document",
-    b"\xd0\xcf\x11\xe0": "an old Office document",
+    b"PK\x03\x04": "a zip archive, as .docx, .xlsx, .epub and .npz are too", b"PK\x05\x06": "an empty zip archive",
+    b"%PDF-": "a PDF document", b"7z\xbc\xaf\x27\x1c": "a 7z archive", b"Rar!\x1a\x07": "a RAR archive",
+    b"\x93NUMPY": "an array of NumPy", b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image",
+    b"GIF87a": "a GIF image", b"GIF89a": "a GIF image", b"\x7fELF": "a program", b"ARROW1\x00\x00": "an Arrow file",
+    b"SQLite format 3\x00": "an SQLite database", b"{\\rtf": "an RTF document",
+    b"\xd0\xcf\x11\xe0": "an old Office document", b"\x89HDF": "an HDF5 file",
+    b"\x1f\x9d": "packed by compress (.Z)", b"\x04\x22\x4d\x18": "packed by lz4", b"LZIP\x01": "packed by lzip",
+    b"\x89LZO": "packed by lzop", b"\xff\x06\x00\x00sNaPpY": "packed by snappy", b"\x5d\x00\x00": "packed as .lzma",
 }  # fmt: skip
 _MARKS = {
     b"\xff\xfe\x00\x00": "UTF-32LE", b"\x00\x00\xfe\xff": "UTF-32BE", b"\xff\xfe": "UTF-16LE", b"\xfe\xff": "UTF-16BE",
@@ -54,7 +62,7 @@ def packing_of(name: str, head: bytes) -> Packing | None:
     Raises:
         InputError: its name says that it is packed, and its first bytes are another thing.
     """
-    found = next((packing for magic, packing in _PACKED.items() if head.startswith(magic)), None)
+    found = _packed(head)
     suffix = PurePath(name).suffix.lower()
     if found is None and head and suffix in PACKINGS:
         raise InputError(
@@ -79,6 +87,8 @@ def check_text(name: str, head: bytes) -> None:
     """
     if head.startswith(PARQUET):
         return
+    if inner := _packed(head):
+        raise _no_text(name, f"packed twice, by {inner} within")
     for magic, what in _OTHERS.items():
         if head.startswith(magic):
             raise _no_text(name, what)
@@ -91,6 +101,10 @@ def check_text(name: str, head: bytes) -> None:
         )
     if head.count(0) * ZERO_SHARE > len(head):
         raise _no_text(name, "binary: every text is free of zero bytes, and it has many")
+
+
+def _packed(head: bytes) -> Packing | None:
+    return next((packing for packing, start in _PACKED.items() if start.match(head)), None)
 
 
 def _no_text(name: str, what: str) -> InputError:
