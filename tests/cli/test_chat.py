@@ -243,3 +243,17 @@ def test_what_cannot_be_answered_is_told(verb: list[str], mypt: Mypt) -> None:
     for message in ("x" * 64, "Ж"):
         result = mypt(*verb[:-1], message, ok=False) if verb[0] == "generate" else mypt(*verb, ok=False, stdin=message)
         assert result.exit_code == 2 and not result.stdout.strip()
+
+
+@pytest.mark.parametrize("verb", [["chat", "dante"], ["generate", "dante", "--chat", "--prompt", "a"]])
+@pytest.mark.parametrize(
+    ("system", "told"),
+    [("s" * 60, "The system message takes 65 tokens"), ("Ж", "The system message cannot be written: The vocabulary")],
+)
+def test_a_system_message_that_no_message_fits_beside_is_told_as_such(
+    verb: list[str], system: str, told: str, mypt: Mypt
+) -> None:
+    save_a_talker()
+    result = mypt(*verb, "--system", system, ok=False, stdin="")
+    assert result.exit_code == 2 and told in flat(result.stderr) and "Give a shorter message" not in result.stderr
+    mypt(*verb, "--system", "s" * 44, "--max-new-tokens", "2", stdin="")

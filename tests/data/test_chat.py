@@ -20,7 +20,7 @@ from mypt.schema.files.chat import ROLES, ChatTemplate
 from mypt.schema.files.tokenizer import TokenizerFile
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.prepare import ChatFormat
-from tests.conftest import Mypt, tiny_text
+from tests.conftest import Mypt, flat, tiny_text
 from tests.data.test_conversations import KINDS as CHAT_FORMATS
 from tests.data.test_conversations import READ, kind
 
@@ -233,3 +233,27 @@ def test_a_loader_gives_exactly_the_targets_that_are_learned(
             assert targets == [t if counts else IGNORED for t, counts in val[at + 1 : at + block_size + 1]]
             at += block_size
     assert at + block_size >= len(val) - 1
+
+
+@pytest.mark.parametrize("tokenization", ["char", "bpe"])
+def test_a_model_without_room_for_the_markers_is_told_early_and_the_advice_works(
+    mypt: Mypt, folder: Path, tokenization: str
+) -> None:
+    talks = [
+        {"messages": [{"role": "user", "content": f"q {i}"}, {"role": "assistant", "content": "a"}]} for i in range(30)
+    ]
+    (folder / "t.jsonl").write_text("".join(json.dumps(talk) + "\n" for talk in talks), encoding="utf-8")
+    (folder / "t.txt").write_text("qa 0123456789\n" * 100, encoding="utf-8")
+    small = ["--n-layer", "1", "--n-head", "1", "--n-embd", "8", "--block-size", "8", "--batch-size", "2"]
+    how = [*small, "--max-iters", "2", "--eval-interval", "2", "--eval-iters", "1"]
+    base = ["--input-file", "t.txt", "--tokenization", tokenization, "--bpe-vocab-size", "257", *how]
+    prepare = ["prepare", "t.jsonl", "--chat", "--val-share", "0.3", "--workers", "1", "--tokenizer-of"]
+    mypt("train", "full", *base)
+    told = flat(mypt(*prepare, "full", "--out", "full").stdout)
+    size = next(word for word in told.split("--vocab-size ")[1].split(",") if word.isdecimal())
+    failed = mypt("train", "a", "--init-from-model", "full", "--dataset-dir", "full", "--max-iters", "2", ok=False)
+    assert failed.exit_code == 2 and f"--vocab-size {size}" in flat(failed.stderr)
+    mypt("train", "roomy", *base, "--vocab-size", size)
+    assert "These shards are for new models" not in flat(mypt(*prepare, "roomy", "--out", "roomy").stdout)
+    mypt("train", "b", "--init-from-model", "roomy", "--dataset-dir", "roomy", *how[-6:])
+    mypt("generate", "b", "--chat", "--prompt", "q 1", "--max-new-tokens", "3")

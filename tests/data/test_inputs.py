@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import lzma
+import subprocess
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from mypt.data.inputs import rows
 from mypt.data.inputs.rows import read_rows
 from mypt.data.prepare.pipeline import prepare
 from mypt.data.shards import read_dataset_tokenizer
-from mypt.data.text import Text, read_text
+from mypt.data.text import Text, decode, read_text
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import InputError
 from mypt.log.reader import SkippedLines, read_events
@@ -159,6 +160,21 @@ def test_what_is_no_text_is_refused_by_its_name(name: str, packing: str, tmp_pat
     assert name.removesuffix(" without a mark") in said and str(path) in said
     if name[:3] in ("UTF", "WIN", "LAT"):
         assert f"iconv -f {name.split()[0]} -t UTF-8" in said
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_the_advice_on_an_encoding_works(encoding: str, tmp_path: Path) -> None:
+    """As a call of a shell, whatever the name; and what is read from standard input has none."""
+    path, text = tmp_path / "it's a text.txt", "perché così è\n" * 9
+    path.write_bytes(text.encode(encoding))
+    with pytest.raises(InputError) as told:
+        read_text([str(path)])
+    command = "iconv" + told.value.todo.partition("iconv")[2]
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    assert (tmp_path / "utf8.txt").read_text(encoding="utf-8").removeprefix("\ufeff") == text
+    with pytest.raises(InputError, match=r"^Standard input is not UTF-8") as piped:
+        decode("-", text.encode("latin-1"))
+    assert piped.value.todo.endswith("Pipe it through iconv -f LATIN1 -t UTF-8")
 
 
 @pytest.mark.parametrize("packing", [p for p in PACKED if p])

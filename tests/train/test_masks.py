@@ -228,6 +228,18 @@ def test_data_without_masks_are_told_nothing_and_phases_each_their_own(mypt: Myp
     assert failed.exit_code == 2 and "plain has no loss masks" in flat(failed.stderr)
 
 
+def test_masks_are_those_of_the_record_when_a_run_goes_on(mypt: Mypt) -> None:
+    dataset("d", every(600), every(400))
+    Path("t.txt").write_text("abcdefgh" * 200)
+    for name, data, recorded in (("a", ["--dataset-dir", "d", "--no-use-loss-mask"], False), ("b", [], False)):
+        mypt("train", name, *(data or ["--input-file", "t.txt", "--tokenization", "char"]), *TRAIN)
+        failed = mypt("resume", name, "--max-iters", "9", "--use-loss-mask", ok=False)
+        assert failed.exit_code == 2 and f"use_loss_mask: recorded {recorded}, given True" in flat(failed.stderr)
+        mypt("resume", name, "--max-iters", "9", "--no-use-loss-mask")
+    failed = mypt("train", "c", "--input-file", "t.txt", "--use-loss-mask", *TRAIN, ok=False)
+    assert failed.exit_code == 2 and "a text has no loss masks" in flat(failed.stderr)
+
+
 def test_losses_with_and_without_a_mask_do_not_compare(mypt: Mypt) -> None:
     dataset("d", every(600), every(400))
     mypt("train", "a", "--dataset-dir", "d", *TRAIN)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from shlex import quote
 from typing import BinaryIO
 
 from mypt.data.inputs.forms import Kind, check_text, form_of, guessed_encoding, packing_of
@@ -200,9 +201,16 @@ def decode(path: str, data: bytes, offset: int = 0) -> str:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         encoding = guessed_encoding(data)
+        what = "Standard input" if path == STDIN else f"The input {path}"
+        convert = f"iconv -f {encoding} -t UTF-8"
         raise InputError(
-            f"The input {path} is not UTF-8: byte 0x{data[error.start]:02x} at offset {offset + error.start}.",
-            f"It looks like {encoding}. Convert it first: iconv -f {encoding} -t UTF-8 {path} > utf8.txt",
+            f"{what} is not UTF-8: byte 0x{data[error.start]:02x} at offset {offset + error.start}.",
+            f"It looks like {encoding}. "
+            + (
+                f"Pipe it through {convert}"
+                if path == STDIN
+                else f"Convert it first: {convert} {quote(path)} > utf8.txt"
+            ),
         ) from error
     return text.removeprefix("\ufeff") if offset == 0 else text
 

@@ -52,7 +52,9 @@ class Conversation:
         self._config = GenerationConfig(**config.model_dump(include={*GenerationConfig.model_fields}))
         turns = {tokenizer.file.special_ids[marker] for marker in self._template.roles.values()}
         self._ends = stop_ids(tokenizer) | turns
-        self._first = [] if system is None else [Message("system", system)]
+        self._size = loaded.model.config.block_size
+        self._limit = self._size - min(self._config.max_new_tokens, self._size // _ROOM)
+        self._first = [] if system is None else [self._checked_system(system)]
         self.reset()
         if loaded.state.data is None or not loaded.state.data.masked:
             notice("The model was not trained on the answers of conversations alone, so it may not give any.")
@@ -89,21 +91,40 @@ class Conversation:
         finally:
             self.messages[-1] = Message("assistant", said)
 
+    def _checked_system(self, text: str) -> Message:
+        """What the system says, with which a message can be answered.
+
+        Raises:
+            InputError: there is no room for any message beside it, or it has characters that the model does not know.
+        """
+        message = Message("system", text)
+        try:
+            taken = len(prompt_ids([message, Message("user", "")], self._tokenizer))
+        except InputError as error:
+            raise InputError(f"The system message cannot be written: {error.what}", error.todo) from error
+        if taken > self._limit:
+            raise InputError(
+                f"The system message takes {taken:,} tokens with the markers of a message, and the model takes "
+                f"{self._limit:,} of its {self._size:,} before an answer.",
+                "Give a shorter --system.",
+            )
+        return message
+
     def _ids(self, message: Message) -> list[int]:
         """The tokens that the model sees; the oldest exchanges are left out until there is room for an answer."""
-        size = self._model.config.block_size
-        limit = size - min(self._config.max_new_tokens, size // _ROOM)
         exchanges = self.messages[len(self._first) :]
         for start in range(self._left_out, len(exchanges) + 1, 2):
             ids = prompt_ids([*self._first, *exchanges[start:], message], self._tokenizer)
-            if len(ids) <= limit:
+            if len(ids) <= self._limit:
                 if start and not self._left_out:
-                    self._notice(f"The oldest messages are left out from here on: the model sees {size:,} tokens.")
+                    self._notice(
+                        f"The oldest messages are left out from here on: the model sees {self._size:,} tokens."
+                    )
                 self._left_out = start
                 return ids
         raise InputError(
-            f"The message takes {len(ids):,} tokens with what belongs to it, and the model takes {limit:,} of its "
-            f"{size:,} before an answer.",
+            f"The message takes {len(ids):,} tokens with what belongs to it, and the model takes {self._limit:,} of "
+            f"its {self._size:,} before an answer.",
             "Give a shorter message.",
         )
 

@@ -60,10 +60,10 @@ def chat(
 
 def _pipe(conversation: "Conversation") -> None:
     """Answer each line that has something in it."""
-    from mypt.data.text import decode
+    from mypt.data.text import STDIN, decode
 
     for line in sys.stdin.buffer:
-        if message := decode("standard input", line).strip():
+        if message := decode(STDIN, line).strip():
             for piece in conversation.answer(message):
                 sys.stdout.write(piece)
                 sys.stdout.flush()

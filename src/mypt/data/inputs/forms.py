@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import PurePath
+from shlex import quote
 
 from mypt.errors import InputError
 from mypt.schema.files.prepare_plan import Form, Packing
@@ -97,7 +98,7 @@ def check_text(name: str, head: bytes) -> None:
     if encoding := _wide_encoding(head):
         raise InputError(
             f"The input {name} is in {encoding}, not in UTF-8.",
-            f"Convert it first, for example: iconv -f {encoding} -t UTF-8 {name} > utf8.txt",
+            f"Convert it first, for example: iconv -f {encoding} -t UTF-8 {quote(name)} > utf8.txt",
         )
     if head.count(0) * ZERO_SHARE > len(head):
         raise _no_text(name, "binary: every text is free of zero bytes, and it has many")

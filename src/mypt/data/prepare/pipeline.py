@@ -60,7 +60,7 @@ def prepare(
         plan = make_plan(inputs, config, out, notice).model_copy(update={"block_size": _block_size(config)})
         with storage_errors(out, "--out"):
             claim(out, plan, notice)
-        for line in kinds.told(plan.sources):
+        for line in (*kinds.told(plan.sources), *_no_room(config)):
             notice(line)
         try:
             metadata = _make(out, plan, config.workers or os.cpu_count() or 1, progress)
@@ -140,6 +140,20 @@ def _block_size(config: PrepareConfig) -> int | None:
     if not config.chat or config.tokenizer_of is None or _is_dataset(expanded(config.tokenizer_of)):
         return None
     return read_config(bundle_path(config.tokenizer_of)).block_size
+
+
+def _no_room(config: PrepareConfig) -> list[str]:
+    """A line on a model that cannot go on with shards of its own vocabulary, for want of the special tokens."""
+    if config.tokenizer_of is None or _is_dataset(expanded(config.tokenizer_of)):
+        return []
+    bundle = bundle_path(config.tokenizer_of)
+    needed, rows = read_tokenizer(bundle).with_special().vocab_size, read_config(bundle).vocab_size
+    if needed <= rows:
+        return []
+    return [
+        f"These shards are for new models: {config.tokenizer_of} knows {rows:,} tokens, and with the special tokens of "
+        f"shards there are {needed:,}. Trained with --vocab-size {needed}, it could go on with them."
+    ]
 
 
 def _is_dataset(folder: Path) -> bool:

@@ -36,6 +36,11 @@ def open_data(
     _check_names(settings.data)
     if settings.data.dataset_dir or settings.data.curriculum:
         return _open_shards(settings, config, base, observer)
+    if settings.data.use_loss_mask:
+        raise ConfigError(
+            "use_loss_mask needs a dataset_dir, because a text has no loss masks.",
+            "Leave it out, or make shards of conversations with `mypt prepare --chat`.",
+        )
     options = loader_options(settings.data, settings.training)
     with observer.busy("Reading the text"):
         text = read_text(settings.data.input_file, settings.data.text_field)
@@ -86,7 +91,8 @@ def fitting_vocab_size(tokenizer: Tokenizer, config: GPTConfig, settings: RunSet
     if size < tokenizer.vocab_size:
         raise ConfigError(
             f"vocab_size {size} is smaller than the {tokenizer.vocab_size} tokens of the {tokenizer.kind} tokenizer.",
-            "Start from a model whose vocabulary has room for the special tokens of a chat."
+            f"Train the model that this starts from again, with --vocab-size {tokenizer.vocab_size} or on shards of "
+            "`mypt prepare`, whose vocabulary has every special token; or train a new one without --init-from-model."
             if fixed
             else "Leave vocab_size out, or give at least that many.",
         )

@@ -173,8 +173,6 @@ class DataConfig(DataPlaces):
     def _check_sources(self) -> Self:
         if self.input_file and self.curriculum:
             raise ValueError("input_file is given together with curriculum; give a text or shards")
-        if self.use_loss_mask and not (self.dataset_dir or self.curriculum):
-            raise ValueError("use_loss_mask needs a dataset_dir, because a text has no loss masks")
         names = [p.name for p in self.curriculum.phases] if self.curriculum else []
         if unknown := [name for name in self.phase_dirs if self.curriculum and name not in names]:
             raise ValueError(f"phase_dirs names {unknown[0]}, but the phases are {', '.join(names)}")

@@ -24,7 +24,7 @@ class Measured:
 
     Attributes:
         loss: mean next-token loss, nats per token.
-        se: standard error of the loss; None where a single window was measured, or the loss is not finite.
+        se: standard error of the loss; None where a single window has tokens that count, or the loss is not finite.
         bpb: the loss in bits per byte of text, by which runs with other tokenizers compare; None where the targets
             stand for no text, or the loss is not finite.
     """
@@ -78,7 +78,7 @@ def evaluate(
     if not any(int(counted.sum()) for counted in tokens):
         raise InputError(
             f"No token of the {split} windows of {loader.record.dataset_dir} counts: its loss mask leaves out all.",
-            "Make the dataset again with texts that have something to learn, or train without --use-loss-mask.",
+            "Make the dataset again with texts that have something to learn, or leave its masks alone by use_loss_mask=False.",
         )
     return _summary(torch.cat(losses).double().cpu(), torch.cat(tokens).double(), text_bytes)
 
@@ -113,9 +113,10 @@ def _summary(losses: torch.Tensor, tokens: torch.Tensor, text_bytes: int) -> Mea
     """From the losses and token counts of the windows (n).
 
     The standard error is that of a ratio of two sums over n independent windows (Cochran 1977, section 6.3): tokens
-    of one window depend on each other, so they cannot be counted as a sample each.
+    of one window depend on each other, so they cannot be counted as a sample each. Windows that a loss mask leaves
+    nothing of are no samples: by a single one that counts, nothing is known of the others.
     """
-    n, total, counted = len(losses), float(losses.sum()), float(tokens.sum())
+    n, total, counted = int((tokens > 0).sum()), float(losses.sum()), float(tokens.sum())
     mean, se = total / counted, math.nan
     if n > 1 and math.isfinite(mean):
         se = math.sqrt(n / (n - 1) * float(((losses - mean * tokens) ** 2).sum())) / counted
