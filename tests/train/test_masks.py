@@ -24,7 +24,9 @@ from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.device.async_check import AsyncCheck
+from mypt.train.device.precision import Precision
 from mypt.train.evaluation import masks
+from mypt.train.evaluation.evaluate import losses_of
 from mypt.train.evaluation.gold import Losses, decide_gold
 from mypt.train.observer import Observer
 from mypt.train.run_data import RunData
@@ -226,6 +228,31 @@ def test_data_without_masks_are_told_nothing_and_phases_each_their_own(mypt: Myp
     assert mypt("reproduce", "b").output.splitlines()[-1].startswith("identical: all 6 steps and the weights")
     failed = mypt("train", "c", "--config-file", curriculum("plain", "d"), *TRAIN, "--use-loss-mask", ok=False)
     assert failed.exit_code == 2 and "plain has no loss masks" in flat(failed.stderr)
+
+
+@pytest.mark.parametrize("windows", [1, 2, 3])
+def test_windows_that_a_mask_leaves_nothing_of_are_no_samples(mypt: Mypt, windows: int) -> None:
+    """By one that counts nothing is known of the others, so that there is no standard error rather than one of 0."""
+    val = nothing(400)
+    for window in range(windows):
+        val[window * 5 * T + 2 : window * 5 * T + 5 + window] = 1
+    dataset("d", every(600), val)
+    mypt("train", "a", "--dataset-dir", "d", *TRAIN, "--eval-iters", "40")
+    model, tokenizer = GPT.load("a"), Tokenizer(FILE)
+    loader = GPTDataLoader(model.config, tokenizer, dataset_dir="d", eval_only=True)
+    config = TrainingConfig(use_amp=False)
+    sums: list[float] = []
+    counts: list[int] = []
+    for x, y in loader.eval_batches("val", 40):
+        losses = losses_of(model, x, y, config, Precision.of(config, "cpu"))
+        sums, counts = [*sums, *losses.sum(1).tolist()], [*counts, *(y >= 0).sum(1).tolist()]
+    kept = [(total, n) for total, n in zip(sums, counts, strict=True) if n]
+    mean = sum(total for total, _ in kept) / sum(n for _, n in kept)
+    spread = sum((total - mean * n) ** 2 for total, n in kept)
+    expected = math.sqrt(windows / (windows - 1) * spread) / sum(n for _, n in kept) if windows > 1 else None
+    last = [event for event in events_of("a") if event["event"] == "eval"][-1]
+    assert len(kept) == windows and last["val_loss"] == pytest.approx(mean, abs=1e-5)
+    assert last["val_se"] == (None if expected is None else pytest.approx(expected, rel=1e-2, abs=2e-6))
 
 
 def test_masks_are_those_of_the_record_when_a_run_goes_on(mypt: Mypt) -> None:
