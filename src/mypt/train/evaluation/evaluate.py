@@ -78,7 +78,7 @@ def evaluate(
     if not any(int(counted.sum()) for counted in tokens):
         raise InputError(
             f"No token of the {split} windows of {loader.record.dataset_dir} counts: its loss mask leaves out all.",
-            "Make the dataset again with texts that have something to learn, or leave masks alone: use_loss_mask=False.",
+            "Make the dataset again with texts that teach something, or leave masks alone by use_loss_mask=False.",
         )
     return _summary(torch.cat(losses).double().cpu(), torch.cat(tokens).double(), text_bytes)
 
