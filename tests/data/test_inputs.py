@@ -378,3 +378,13 @@ def test_every_form_of_the_plan_is_in_the_table() -> None:
 
     assert set(KNOWN.values()) == set(get_args(Form)) and set(PACKINGS.values()) == set(get_args(Packing))
     assert {f".{p}" for p in get_args(Packing)} == {p for p in PACKED if p}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(f"a{END_OF_TEXT}b", "borders of documents"), ("\u2603", "no '\u2603'"), ("", "empty")]
+)
+def test_an_eval_set_that_cannot_be_measured_is_named(content: str, said: str, mypt: Mypt, folder: Path) -> None:
+    (folder / "other.txt").write_text(content, encoding="utf-8")
+    call = ["train", "m", "--input-file", "input.txt", "--eval-set", "snow=other.txt", *TINY, "--max-iters", "1"]
+    told = mypt(*call, ok=False)
+    assert told.exit_code == 2 and "The eval set snow (other.txt): " in flat(told.stderr) and said in flat(told.stderr)

@@ -55,8 +55,9 @@ def test_names_say_a_split_by_whole_words(name: str, split: str | None, tmp_path
 
 @pytest.mark.parametrize(
     ("names", "given"),
-    [(["train.txt", "val.txt"], True), (["train.txt", "test.txt"], False), (["train.txt"], False), (["a.txt"], False)],
-)
+    [(["train.txt", "val.txt"], True), (["train.txt", "a.txt"], False), (["train.txt"], False), (["a.txt"], False),
+     (["train.txt", "test.txt", "a.txt"], False), (["test.txt"], False)],
+)  # fmt: skip
 def test_names_are_followed_where_both_splits_are_named(names: list[str], given: bool, tmp_path: Path) -> None:
     lay(tmp_path, *(f"in/{name}" for name in names))
     splits, said = planned(tmp_path, ["in"])
@@ -156,3 +157,21 @@ def test_the_options_are_those_of_the_settings(mypt: Mypt, folder: Path) -> None
     assert (metadata.train.documents, metadata.val.documents) == (1, 2)
     failed = mypt(*shlex.split("prepare a.txt --val-input b.txt --split-by-folder --out e"), ok=False)
     assert failed.exit_code == 2 and "give one of them" in flat(failed.stderr)
+
+
+@pytest.mark.parametrize("name", ["test.txt", "testing/a.txt", "eval.txt", "evaluation-00000-of-00001.txt"])
+def test_what_is_for_testing_is_not_trained_on_where_no_name_says_validation(name: str, tmp_path: Path) -> None:
+    lay(tmp_path, "in/train-0.txt", "in/train-1.txt", f"in/{name}")
+    splits, said = planned(tmp_path, ["in"])
+    assert splits == {"in/train-0.txt": None, "in/train-1.txt": None}
+    assert len(said) == 1 and Path(name).name in said[0] and "--no-split-by-folder" in said[0]
+    splits, said = planned(tmp_path, ["in"], split_by_folder=False)
+    assert len(splits) == 3 and not said
+
+
+@pytest.mark.parametrize("name", ["val_train.txt", "validation_test.txt", "training/val/a.txt"])
+def test_a_name_of_two_splits_beside_training_is_refused(name: str, tmp_path: Path) -> None:
+    lay(tmp_path, "in/train.txt", f"in/{name}")
+    with pytest.raises(InputError, match=f"(?s){name}: its name says .* and .*--no-split-by-folder"):
+        planned(tmp_path, ["in"])
+    assert len(planned(tmp_path, ["in"], split_by_folder=False)[0]) == 2

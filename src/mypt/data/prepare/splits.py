@@ -10,14 +10,18 @@ from mypt.schema.files.prepare_plan import InputFile
 
 SAYS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test",
+    "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
 }  # fmt: skip
-"""What words in a name say; what is for testing is in no split."""
+"""What words in a name say, as to Hugging Face's datasets; what is for testing is in no split."""
+BOTH = "both"
+"""The split of a file that is divided by the hash of its documents."""
 _WORD = re.compile(r"[^\W\d_]+")
 
 
 def splits_by_names(found: Iterable[Found], *, asked: bool) -> dict[Path, str] | None:
     """The split of each file by its resolved path, if names of both training and validation are there, or it is asked.
+
+    Where every name speaks of training or testing, and none of validation, what is for training is divided.
 
     Raises:
         InputError: the name of a file says no split, or several.
@@ -26,8 +30,12 @@ def splits_by_names(found: Iterable[Found], *, asked: bool) -> dict[Path, str] |
     for one in found:
         for path in one.files:
             said[path.resolve()] = said.get(path.resolve(), frozenset()) | _names(one.word, path)
-    if not asked and not {frozenset({"train"}), frozenset({"val"})} <= set(said.values()):
-        return None
+    names, words = set(said.values()), frozenset[str]().union(*said.values())
+    if not asked and not {frozenset({"train"}), frozenset({"val"})} <= names:
+        if not all(names) or not words > {"train"}:
+            return None
+        if all(len(name) == 1 for name in names):
+            return {path: "test" if "test" in name else BOTH for path, name in said.items()}
     unclear = [
         f"{path}: its name says {' and '.join(sorted(names)) or 'neither train nor val'}."
         for path, names in said.items()
@@ -61,13 +69,16 @@ def with_splits(files: Iterable[InputFile], splits: Mapping[Path, str]) -> tuple
     Raises:
         InputError: nothing is left.
     """
-    by_split: dict[str, list[InputFile]] = {"train": [], "val": [], "test": []}
+    by_split: dict[str, list[InputFile]] = {"train": [], "val": [], "test": [], BOTH: []}
     for file in files:
         by_split[splits[Path(file.path).resolve()]].append(file)
     kept = [file.model_copy(update={"split": s}) for s in ("train", "val") for file in by_split[s]]
     tests = [Path(file.path).name for file in by_split["test"]]
-    if not kept:
+    if not kept and not by_split[BOTH]:
         raise unusable([f"{file.path} is for testing." for file in by_split["test"]], "Give texts to train on.")
+    if by_split[BOTH]:
+        line = f"Left out for testing, as their names say: {', '.join(tests[:SHOWN])}{', …' if tests[SHOWN:] else ''}."
+        return tuple(by_split[BOTH]), f"{line} --no-split-by-folder takes them, too."
     more = f"; left out for testing: {', '.join(tests[:SHOWN])}{', …' if tests[SHOWN:] else ''}" if tests else ""
     line = f"The split is the given one: {len(by_split['train'])} for training, {len(by_split['val'])} for validation"
     return tuple(sorted(kept, key=lambda file: file.path)), f"{line}{more}. --val-share has no effect."

@@ -8,7 +8,7 @@ from mypt.data.loader import GPTDataLoader, LoaderOptions
 from mypt.data.shards import open_shards
 from mypt.data.text import Text, read_text
 from mypt.data.tokenizer import Tokenizer
-from mypt.errors import ConfigError
+from mypt.errors import ConfigError, InputError
 from mypt.regular import expanded
 from mypt.schema.files.state import PhaseRecord
 from mypt.schema.settings.config import GPTConfig
@@ -196,5 +196,8 @@ def _eval_sets(given: DataConfig, primary: GPTDataLoader, observer: Observer) ->
     sets = {}
     for name, path in given.every_eval_set.items():
         with observer.busy(f"Opening the eval set {name}"):
-            sets[name] = open_eval_set(path, primary.config, primary.tokenizer, primary.options)
+            try:
+                sets[name] = open_eval_set(path, primary.config, primary.tokenizer, primary.options)
+            except InputError as error:
+                raise InputError(f"The eval set {name} ({path}): {error.what}", error.todo, error.details) from error
     return sets
