@@ -72,3 +72,18 @@ def test_other_packings_are_named(start: bytes, what: str, tmp_path: Path) -> No
 def test_a_text_that_begins_like_another_format_is_a_text(text: str, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(text, encoding="utf-8")
     assert read_text([str(tmp_path / "a.txt")]).content == text
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "told"),
+    [("caffè, perché no", "latin-1", "LATIN1"), ("it’s “so” — né", "cp1252", "WINDOWS-1252"),
+     ("日本語です。", "shift_jis", None), ("Привет, мир", "cp1251", None), ("中文 text 的", "gb18030", None),
+     ("한국어", "euc_kr", None), ("Ελλάδα", "cp1253", None)],
+)  # fmt: skip
+def test_an_encoding_is_named_only_if_the_bytes_tell(
+    text: str, encoding: str, told: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_bytes(text.encode(encoding))
+    with pytest.raises(InputError, match="not UTF-8") as error:
+        read_text([str(tmp_path / "a.txt")])
+    assert f"iconv -f {told or 'ENCODING'} " in error.value.todo

@@ -202,10 +202,10 @@ def decode(path: str, data: bytes, offset: int = 0) -> str:
     except UnicodeDecodeError as error:
         encoding = guessed_encoding(data)
         what = "Standard input" if path == STDIN else f"The input {path}"
-        convert = f"iconv -f {encoding} -t UTF-8"
+        convert = f"iconv -f {encoding or 'ENCODING'} -t UTF-8"
         raise InputError(
             f"{what} is not UTF-8: byte 0x{data[error.start]:02x} at offset {offset + error.start}.",
-            f"It looks like {encoding}. "
+            (f"It looks like {encoding}. " if encoding else "Find out its encoding, which its bytes do not tell. ")
             + (
                 f"Pipe it through {convert}"
                 if path == STDIN

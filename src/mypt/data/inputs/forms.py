@@ -138,10 +138,16 @@ def _form_of_content(head: bytes) -> Form:
         return "text"
 
 
-def guessed_encoding(data: bytes) -> str:
-    """The encoding that bytes that are not UTF-8 most likely have, by a name that iconv knows."""
+def guessed_encoding(data: bytes) -> str | None:
+    """The encoding that bytes that are not UTF-8 most likely have, by a name that iconv knows; None if nothing tells.
+
+    It is a Western one only if most letters are ASCII, as there: other scripts have none in their words.
+    """
     if encoding := _wide_encoding(data[: 1 << 16]):
         return encoding
+    letters = sum(bytes((byte,)).isalpha() for byte in data[: 1 << 16])
+    if sum(byte >= 0x80 for byte in data[: 1 << 16]) > letters:
+        return None
     try:
         data.decode("cp1252")
     except UnicodeDecodeError:
