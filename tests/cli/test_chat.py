@@ -186,6 +186,9 @@ def test_reset_save_and_the_system_message(talk: type[Terminal], mypt: Mypt) -> 
     assert "Saved" in terminal.says("y\n") and Path("talk.jsonl").read_bytes() == content
     assert "cannot be written" in terminal.says("/save no/folder/x\n")
     assert "needs the name" in terminal.says("/save\n")
+    Path("talks").mkdir()
+    for name in ("talks", "/dev/null"):  # nothing but a file is ever replaced
+        assert f"{name} is a folder or a device" in terminal.says(f"/save {name}\n")
     others = (content.replace(b"Be", str(n).encode()) for n in range(60))
     Path("many.jsonl").write_bytes(content + b"".join(others))
     mypt("prepare", "many.jsonl", "--chat", "--out", "d", "--tokenization", "char", "--workers", "1")

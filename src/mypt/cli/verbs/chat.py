@@ -132,6 +132,8 @@ class _Terminal:
         path = expanded(name)
         content = self._conversation.as_json()
         try:
+            if path.exists() and not path.is_file():
+                raise UsageError(f"{path} is a folder or a device, not a file.", "Give the name of a file.")
             if path.exists() and (self._line(f"{visible(str(path))} exists. Replace it? [y/N] ") or "").strip() != "y":
                 sys.stdout.write("Nothing is saved.\n")
                 return
