@@ -226,6 +226,8 @@ def test_data_without_masks_are_told_nothing_and_phases_each_their_own(mypt: Myp
     state = json.loads(Path("checkpoints/b/training_state.json").read_text(encoding="utf-8"))
     assert [p["data"]["masked"] for p in state["curriculum"]] == [False, True]
     assert mypt("reproduce", "b").output.splitlines()[-1].startswith("identical: all 6 steps and the weights")
+    for name, notices in (("a", 1), ("b", 0)):  # answers of any phase were learned alone
+        assert flat(mypt("chat", name, stdin="a\n").stderr).count("not trained on the answers") == notices
     failed = mypt("train", "c", "--config-file", curriculum("plain", "d"), *TRAIN, "--use-loss-mask", ok=False)
     assert failed.exit_code == 2 and "plain has no loss masks" in flat(failed.stderr)
 

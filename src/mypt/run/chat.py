@@ -56,7 +56,8 @@ class Conversation:
         self._limit = self._size - min(self._config.max_new_tokens, self._size // _ROOM)
         self._first = [] if system is None else [self._checked_system(system)]
         self.reset()
-        if loaded.state.data is None or not loaded.state.data.masked:
+        trained_on = (loaded.state.data, *(phase.data for phase in loaded.state.curriculum))
+        if not any(data.masked for data in trained_on if data is not None):
             notice("The model was not trained on the answers of conversations alone, so it may not give any.")
 
     def reset(self) -> None:
