@@ -250,12 +250,9 @@ class _Decoded:
                 if len(self._text) - self._at >= ROW_BYTES or not self._more(wanted):
                     raise
                 wanted *= 2
-                continue
-            if end == len(self._text) and self._more(BLOCK_BYTES):
-                continue  # a number may go on
-            text = self._text[self._at : end]
-            self._at = end
-            return text
+            else:
+                text, self._at = self._text[self._at : end], end
+                return text
 
     def _more(self, size: int) -> bool:
         block = self._stream.read(size)
