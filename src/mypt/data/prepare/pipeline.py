@@ -60,9 +60,9 @@ def prepare(
         plan = make_plan(inputs, config, out, notice).model_copy(update={"block_size": _block_size(config)})
         with storage_errors(out, "--out"):
             claim(out, plan, notice)
-        for line in (*kinds.told(plan.sources), *_no_room(config)):
-            notice(line)
         try:
+            for line in (*kinds.told(plan.sources), *_no_room(config)):
+                notice(line)
             metadata = _make(out, plan, config.workers or os.cpu_count() or 1, progress)
             if changed := differences(plan, make_plan(inputs, config, out)):
                 todo = "Remove the folder and call again."
