@@ -26,15 +26,19 @@ PACKED_BYTES = 1 << 13
 UNPACKING_ERRORS = (gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError)
 
 
-class ByteStream(Protocol):
+class LineStream(Protocol):
+    """Bytes that are read line by line."""
+
+    def readline(self, size: int = -1, /) -> bytes:
+        """Up to the end of a line, and no more than `size` bytes."""
+        ...
+
+
+class ByteStream(LineStream, Protocol):
     """Bytes that are read from the beginning to the end."""
 
     def read(self, size: int = -1, /) -> bytes:
         """Up to `size` bytes; fewer only at the end."""
-        ...
-
-    def readline(self, size: int = -1, /) -> bytes:
-        """Up to the end of a line, and no more than `size` bytes."""
         ...
 
     def close(self) -> None:

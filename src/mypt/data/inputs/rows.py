@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mypt.data.streams import BLOCK_BYTES, ByteStream, read_source
+from mypt.data.streams import BLOCK_BYTES, ByteStream, LineStream, read_source
 from mypt.errors import InputError
 from mypt.schema.base import from_json_text
 from mypt.schema.files.prepare_plan import Form
@@ -112,7 +112,7 @@ def read_rows(stream: ByteStream, form: Form, path: str, columns: Sequence[str] 
     return _json(stream) if form == "json" else _table(stream, path, DELIMITERS if form == "csv" else "\t", columns)
 
 
-def read_lines(stream: ByteStream, before: int = 0) -> Iterator[Row]:
+def read_lines(stream: LineStream, before: int = 0) -> Iterator[Row]:
     """Yield the rows of JSON lines, which follow `before` other lines; blank lines are none."""
     number = before
     while line := stream.readline(ROW_BYTES):

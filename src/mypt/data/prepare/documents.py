@@ -163,10 +163,6 @@ class _Lines:
             whole = block.endswith(b"\n")
         self._whole = True
 
-    def read(self, size: int = -1, /) -> bytes:
-        """Not used: lines are read as lines."""
-        raise NotImplementedError
-
     def readline(self, size: int = -1, /) -> bytes:
         """Read on to the end of a line; nothing where the next one begins behind the part."""
         if self._whole:
@@ -177,10 +173,6 @@ class _Lines:
         self._at += len(line)
         self._whole = line.endswith(b"\n")
         return line
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 def _lines_before(source: InputFile, start: int) -> int:
