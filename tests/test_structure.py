@@ -18,11 +18,13 @@ from mypt.cli.app import VERBS, app
 SOURCE = Path(mypt.__file__).parent
 ORDER = {
     "commit": 0, "errors": 0, "regular": 0, "signals": 0, "units": 0, "visible": 0, "schema": 1,
-    "checkpoint": 2, "log": 2, "data": 2, "model": 2, "train": 3, "api": 4, "run": 5, "cli": 6, "__main__": 7,
+    "checkpoint": 2, "log": 2, "data": 2, "model": 2, "exchange": 3, "train": 4, "api": 5, "run": 6, "cli": 7,
+    "__main__": 8,
 }  # fmt: skip
 """The rooms, from the lowest up; `mypt` itself names things of all of them, and imports them when they are used."""
 ROOM = 14
 """Modules that one folder may hold."""
+VERB_MODULES = ("mypt.cli.verbs.", "mypt.cli.record.")
 HEAVY = {"torch", "numpy", "tiktoken", "rustbpe", "fsspec"}
 MODULES = {
     ".".join(("mypt", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__"): path
@@ -126,15 +128,15 @@ def test_light_verbs_import_nothing_heavy(call: list[str], bundle_folder: Path) 
 
 
 def test_a_call_loads_the_module_of_its_own_verb_alone(bundle_folder: Path) -> None:
-    verbs = {name for name in MODULES if name.startswith("mypt.cli.verbs.")}
-    assert loaded_by(["inspect", "m"], verbs, bundle_folder) == "LOADED ['mypt.cli.verbs.inspect']"
+    verbs = {name for name in MODULES if name.startswith(VERB_MODULES)}
+    assert loaded_by(["inspect", "m"], verbs, bundle_folder) == "LOADED ['mypt.cli.record.inspect']"
     assert loaded_by(["resume", "--help"], verbs, bundle_folder) == "LOADED ['mypt.cli.verbs.resume']"
     assert loaded_by(["inspekt"], verbs, bundle_folder, 2) == "LOADED []"
 
 
 def test_the_table_of_verbs_is_that_of_their_modules() -> None:
-    assert {f"mypt.cli.verbs.{module}" for module in VERBS.values()} == {
-        name for name in MODULES if name.startswith("mypt.cli.verbs.")
+    assert {f"mypt.cli.{module}" for module in VERBS.values()} == {
+        name for name in MODULES if name.startswith(VERB_MODULES)
     }
     group: Any = get_command(app)
     assert list(group.commands) == list(VERBS)
@@ -145,7 +147,7 @@ def test_the_table_of_verbs_is_that_of_their_modules() -> None:
 
 
 def test_a_verb_is_a_function_whose_parameters_are_those_that_it_takes() -> None:
-    from mypt.cli.verbs.inspect import inspect as verb
+    from mypt.cli.record.inspect import inspect as verb
 
     assert list(inspect.signature(verb).parameters) == [
         "ctx", "name", "model_name", "out_dir", "sort", "tensors", "as_json",

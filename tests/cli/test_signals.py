@@ -32,7 +32,7 @@ AT = {
     "resume, timing a step": (["resume", "done", "--max-iters", "8"], "mypt.train.step.Stepper.micro_step"),
     "generate": (["generate", "done"], "mypt.model.network.Network.forward"),
     "export-fp16, loading": (["export-fp16", "done"], "mypt.checkpoint.manager.load_tensors"),
-    "export-fp16, measuring": (["export-fp16", "done"], "mypt.run.export.evaluate"),
+    "export-fp16, measuring": (["export-fp16", "done"], "mypt.run.exchange.fp16.evaluate"),
     "export-fp16, writing": (["export-fp16", "done"], "mypt.checkpoint.atomic._flush_tree"),
     "reproduce, a step": (["reproduce", "done"], "mypt.train.step.Stepper.micro_step"),
     "reproduce, an evaluation": (["reproduce", "done"], "mypt.train.evaluation.evaluate.evaluate"),

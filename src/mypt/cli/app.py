@@ -14,22 +14,22 @@ from mypt.cli.streams import install
 from mypt.errors import OutputError, ReaderLeftError
 
 VERBS = {
-    "train": "train",
-    "resume": "resume",
-    "prepare": "prepare",
-    "inspect": "inspect",
-    "compare": "compare",
-    "verify": "verify",
-    "reproduce": "reproduce",
-    "generate": "generate",
-    "chat": "chat",
-    "export-fp16": "export",
-    "presets": "presets",
-    "data": "data",
-    "config": "config",
-    "logs": "logs",
+    "train": "verbs.train",
+    "resume": "verbs.resume",
+    "prepare": "verbs.prepare",
+    "inspect": "record.inspect",
+    "compare": "record.compare",
+    "verify": "verbs.verify",
+    "reproduce": "verbs.reproduce",
+    "generate": "verbs.generate",
+    "chat": "verbs.chat",
+    "export-fp16": "verbs.export",
+    "presets": "record.presets",
+    "data": "record.data",
+    "config": "record.config",
+    "logs": "record.logs",
 }
-"""Every verb, in the order of `mypt --help`, with its module in `mypt.cli.verbs`, whose `app` it is."""
+"""Every verb, in the order of `mypt --help`, with its module in `mypt.cli`, whose `app` it is."""
 
 
 class LazyCommands(UserDict[str, Any]):
@@ -37,7 +37,7 @@ class LazyCommands(UserDict[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if isinstance(self.data[name], str):
-            self.data[name] = get_command(import_module(f"mypt.cli.verbs.{self.data[name]}").app)
+            self.data[name] = get_command(import_module(f"mypt.cli.{self.data[name]}").app)
         return self.data[name]
 
 

@@ -12,7 +12,7 @@ from mypt.checkpoint.lock import locked
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.errors import ConflictError, ExportError
 from mypt.run.archive import keep_copy, move_aside
-from mypt.run.export import Export, export_fp16
+from mypt.run.exchange.fp16 import Export, export_fp16
 from mypt.run.fork import complete, settle
 from mypt.run.resume import resume_session
 from mypt.run.start import start_session

@@ -7,7 +7,7 @@ from mypt.checkpoint.family import Family
 from mypt.checkpoint.layout import command
 
 if TYPE_CHECKING:
-    from mypt.run.export import Export
+    from mypt.run.exchange.fp16 import Export
     from mypt.run.reproduce import Verdict
     from mypt.run.train import Outcome
 

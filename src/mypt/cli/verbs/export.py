@@ -25,7 +25,7 @@ def export_fp16(
     chosen = chosen_name(name, model_name)
     from mypt.cli.render.outcome import export_lines
     from mypt.cli.render.progress import ConsoleObserver
-    from mypt.run.export import export_bundle
+    from mypt.run.exchange.fp16 import export_bundle
 
     shown = work_console(ctx)
     export = export_bundle(chosen, out_dir, out, ConsoleObserver(shown, chosen))

@@ -1,0 +1,1 @@
+"""Verbs that only read records, each in a module of its own: none of them loads torch."""
