@@ -29,6 +29,9 @@ STYLES = [
     for p, m, n, b, t, c in itertools.product(
         ("learned", "rope"), ("gelu", "swiglu"), ("layernorm", "rmsnorm"), (True, False), (True, False), (1, 4)
     )
+] + [
+    {"pos_encoding": p, "n_kv_head": kv, "mlp_hidden": 40, "norm_eps": 1e-2, "gelu": "exact", "bias": True}
+    for p, kv in itertools.product(("learned", "rope"), (1, 2))
 ]
 
 
@@ -46,13 +49,17 @@ def some_tokens(T: int = 24) -> Tensor:
     return torch.randint(0, 61, (2, T), generator=torch.Generator().manual_seed(1))
 
 
-def test_logits_equal_hugging_face_gpt2() -> None:
+@pytest.mark.parametrize("exact", [False, True], ids=["tanh", "exact"])
+def test_logits_equal_hugging_face_gpt2(exact: bool) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    ours = build(bias=True, tie_weights=True)
+    own = {"gelu": "exact", "mlp_hidden": 80, "norm_eps": 1e-3} if exact else {}
+    ours = build(bias=True, tie_weights=True, **own)
     config = GPT2Config(
         vocab_size=61, n_positions=24, n_embd=48, n_layer=3, n_head=4,
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=0, eos_token_id=0,
+        activation_function="gelu" if exact else "gelu_new", n_inner=80 if exact else None,
+        layer_norm_epsilon=1e-3 if exact else 1e-5,
     )  # fmt: skip
     theirs = GPT2LMHeadModel(config).train(False)
     names = {
@@ -75,13 +82,18 @@ def test_logits_equal_hugging_face_gpt2() -> None:
     torch.testing.assert_close(ours(tokens), theirs(tokens).logits, atol=1e-5, rtol=0)
 
 
-def test_logits_equal_hugging_face_llama() -> None:
+@pytest.mark.parametrize("n_kv_head", [None, 4, 2, 1])
+def test_logits_equal_hugging_face_llama(n_kv_head: int | None) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    ours = build(pos_encoding="rope", mlp_type="swiglu", norm_type="rmsnorm", rope_theta=5000.0)
+    eps = 1e-5 if n_kv_head is None else 1e-3
+    ours = build(
+        pos_encoding="rope", mlp_type="swiglu", norm_type="rmsnorm", rope_theta=5000.0, n_kv_head=n_kv_head,
+        norm_eps=eps, mlp_hidden=None if n_kv_head is None else 72,
+    )  # fmt: skip
     config = LlamaConfig(
         vocab_size=61, hidden_size=48, intermediate_size=mlp_hidden(ours.config), num_hidden_layers=3,
-        num_attention_heads=4, max_position_embeddings=24, rms_norm_eps=1e-5, tie_word_embeddings=False,
+        num_attention_heads=4, num_key_value_heads=n_kv_head, max_position_embeddings=24, rms_norm_eps=eps, tie_word_embeddings=False,
         rope_parameters={"rope_type": "default", "rope_theta": 5000.0}, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     theirs = LlamaForCausalLM(config).train(False)
@@ -94,7 +106,7 @@ def test_logits_equal_hugging_face_llama() -> None:
         if name.startswith("blocks."):
             _, layer, part = name.removesuffix(".weight").split(".", 2)
             if part == "attn.qkv":
-                for letter, piece in zip("qkv", weight.chunk(3), strict=True):
+                for letter, piece in zip("qkv", weight.split(ours.config.qkv_rows), strict=True):
                     renamed[f"model.layers.{layer}.self_attn.{letter}_proj.weight"] = piece
             else:
                 renamed[f"model.layers.{layer}.{names[part]}.weight"] = weight
@@ -251,13 +263,18 @@ def test_gelu_and_its_slope_are_torchs() -> None:
 @pytest.mark.parametrize("pos_encoding", ["learned", "rope"])
 @pytest.mark.parametrize("mlp_type", ["gelu", "swiglu"])
 @pytest.mark.parametrize("norm_type", ["layernorm", "rmsnorm"])
-@pytest.mark.parametrize(("token_conv", "tie_weights", "n_layer"), [(1, False, 1), (4, True, 11)])
+@pytest.mark.parametrize(
+    ("token_conv", "tie_weights", "n_layer", "n_kv_head", "mlp_hidden"),
+    [(1, False, 1, None, None), (4, True, 11, 1, 20)],
+)
 def test_names_and_shapes_are_told_without_building_anything(
-    bias: bool, pos_encoding: Any, mlp_type: Any, norm_type: Any, token_conv: int, tie_weights: bool, n_layer: int
-) -> None:
+    bias: bool, pos_encoding: Any, mlp_type: Any, norm_type: Any, token_conv: int, tie_weights: bool, n_layer: int,
+    n_kv_head: int | None, mlp_hidden: int | None,
+) -> None:  # fmt: skip
     config = GPTConfig(
         n_embd=24, n_head=2, n_layer=n_layer, block_size=8, vocab_size=40, device="cpu", bias=bias, mlp_type=mlp_type,
         pos_encoding=pos_encoding, norm_type=norm_type, token_conv=token_conv, tie_weights=tie_weights,
+        n_kv_head=n_kv_head, mlp_hidden=mlp_hidden,
     )  # fmt: skip
     own = {name: tuple(weight.shape) for name, weight in Network(config).state_dict().items()}
     assert sorted(weight_names(config)) == sorted(own) and weight_count(config) == len(own)

@@ -190,9 +190,10 @@ def test_adamw_is_torchs_own_to_the_bit() -> None:
         assert torch.equal(a, b)
 
 
-def test_muon_moves_each_hidden_matrix_as_the_plain_formula_does() -> None:
+@pytest.mark.parametrize("n_kv_head", [None, 1])
+def test_muon_moves_each_hidden_matrix_as_the_plain_formula_does(n_kv_head: int | None) -> None:
     training = TrainingConfig(learning_rate=0.02, weight_decay=0.1, optimizer="muon")
-    model, plain = (GPT(config_of(mlp_type="swiglu")) for _ in range(2))
+    model, plain = (GPT(config_of(mlp_type="swiglu", n_kv_head=n_kv_head)) for _ in range(2))
     optimizer = build_optimizer(model, training)
     assert isinstance(optimizer.rules[0], Muon)
     optimizer.rules[0].dtype = torch.float32
@@ -205,8 +206,8 @@ def test_muon_moves_each_hidden_matrix_as_the_plain_formula_does() -> None:
             grad = torch.randn(p.shape, generator=generator)
             momentum[n] = 0.9 * momentum[n] + 0.1 * grad
             ahead = 0.9 * momentum[n] + 0.1 * grad
-            parts = 3 if "qkv" in n else 1
-            for w, g in zip(weights[n].chunk(parts), ahead.chunk(parts), strict=True):
+            rows = model.config.qkv_rows if "qkv" in n else (len(p),)
+            for w, g in zip(weights[n].split(rows), ahead.split(rows), strict=True):
                 w.mul_(1 - 0.02 * 0.1)
                 if w.dim() == 2:
                     w.sub_(0.02 * 0.2 * max(w.shape) ** 0.5 * newton_schulz(g))

@@ -11,11 +11,9 @@ from mypt.model.gelu import gelu
 from mypt.model.positions import RotaryEmbedding
 from mypt.schema.settings.config import GPTConfig
 
-NORM_EPS = 1e-5
-
 
 class LayerCache:
-    """KV cache of one layer: keys and values (B, nh, T, hs) of the previous tokens."""
+    """KV cache of one layer: keys and values (B, nkv, T, hs) of the previous tokens."""
 
     def __init__(self) -> None:
         self.k: Tensor | None = None
@@ -76,13 +74,18 @@ class TokenConv(nn.Module):
 
 
 class CausalSelfAttention(nn.Module):
-    """Causal multi-head self-attention (Vaswani et al. 2017)."""
+    """Causal multi-head self-attention (Vaswani et al. 2017).
+
+    With fewer heads of keys and values than of queries, each serves a group of these (Ainslie et al. 2023, GQA).
+    """
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.n_head = config.n_head
+        self.head_size = config.head_size
+        self.rows = config.qkv_rows
+        self.group = config.n_head // config.kv_heads
         self.dropout = config.dropout
-        self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
+        self.qkv = nn.Linear(config.n_embd, sum(self.rows), bias=config.bias)
         self.proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
         self.resid_dropout = Dropout(config.dropout)
 
@@ -97,12 +100,14 @@ class CausalSelfAttention(nn.Module):
         """Attend within x (B, T, C), where `mask` (B, 1, T, T) allows it, and to the preceding tokens in `cache`."""
         B, T, C = x.shape
         q, k, v = (
-            t.view(B, T, self.n_head, C // self.n_head).transpose(1, 2) for t in self.qkv(x).split(C, dim=2)
-        )  # each (B, nh, T, hs)
+            t.view(B, T, -1, self.head_size).transpose(1, 2) for t in self.qkv(x).split(self.rows, dim=2)
+        )  # (B, nh, T, hs) and twice (B, nkv, T, hs)
         if rope is not None:
             q, k = rope(q, start), rope(k, start)
         if cache is not None:
             k, v = cache.extend(k, v)
+        if self.group > 1:
+            k, v = (t.repeat_interleave(self.group, dim=1) for t in (k, v))  # each (B, nh, S, hs)
         if start and T > 1:
             mask = _mask_after(start, T, x.device)
         y = attention(q, k, v, mask, self.dropout if self.training else 0.0)  # (B, nh, T, hs)
@@ -120,11 +125,12 @@ class MLP(nn.Module):
         self.gate = nn.Linear(C, hidden, bias) if config.mlp_type == "swiglu" else None
         self.up = nn.Linear(C, hidden, bias)
         self.down = nn.Linear(hidden, C, bias)
+        self.gelu = gelu if config.gelu == "tanh" else F.gelu
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
-        hidden = gelu(self.up(x)) if self.gate is None else F.silu(self.gate(x)) * self.up(x)
+        hidden = self.gelu(self.up(x)) if self.gate is None else F.silu(self.gate(x)) * self.up(x)
         out: Tensor = self.dropout(self.down(hidden))
         return out
 
@@ -132,8 +138,8 @@ class MLP(nn.Module):
 def build_norm(config: GPTConfig) -> nn.Module:
     """Layer norm, with a bias if `config.bias`, or RMS norm (Zhang and Sennrich 2019)."""
     if config.norm_type == "rmsnorm":
-        return nn.RMSNorm(config.n_embd, eps=NORM_EPS)
-    return nn.LayerNorm(config.n_embd, eps=NORM_EPS, bias=config.bias)
+        return nn.RMSNorm(config.n_embd, eps=config.norm_eps)
+    return nn.LayerNorm(config.n_embd, eps=config.norm_eps, bias=config.bias)
 
 
 class Block(nn.Module):

@@ -10,11 +10,13 @@ _BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 
 def mlp_hidden(config: GPTConfig) -> int:
-    """Hidden size of the feed-forward layer.
+    """Hidden size of the feed-forward layer, as set or by rule.
 
     GELU: 4 x n_embd (GPT-2). SwiGLU: 8/3 x n_embd, rounded up to a multiple of 64, so that its three
     matrices have about as many parameters as the two of GELU (Touvron et al. 2023, section 2.2).
     """
+    if config.mlp_hidden is not None:
+        return config.mlp_hidden
     if config.mlp_type == "gelu":
         return 4 * config.n_embd
     return -(-8 * config.n_embd // (3 * 64)) * 64
@@ -24,7 +26,8 @@ def parameters_by_part(config: GPTConfig) -> dict[str, int]:
     """Exact parameter count of each part of the network; shared weights count once."""
     C, V, L = config.n_embd, config.vocab_size, config.n_layer
     hidden, bias = mlp_hidden(config), int(config.bias)
-    attention = 4 * C * C + bias * 4 * C
+    qkv = sum(config.qkv_rows)
+    attention = qkv * C + C * C + bias * (qkv + C)
     if config.mlp_type == "gelu":
         mlp = 2 * C * hidden + bias * (hidden + C)
     else:

@@ -64,7 +64,7 @@ def _in_block(config: GPTConfig) -> dict[str, Shape]:
     gate = _linear("mlp.gate", hidden, C, config) if config.mlp_type == "swiglu" else {}
     return {
         **_norm("norm_1", config),
-        **_linear("attn.qkv", 3 * C, C, config),
+        **_linear("attn.qkv", sum(config.qkv_rows), C, config),
         **_linear("attn.proj", C, C, config),
         **_norm("norm_2", config),
         **gate,

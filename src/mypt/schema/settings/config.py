@@ -61,10 +61,30 @@ class GPTConfig(Section):
         False, "Share the weights of the token embedding with the output layer.", on_resume="refused"
     )
 
+    n_kv_head: int | None = setting(
+        None, "Heads of keys and values, each of which serves a group of query heads; defaults to n_head.",
+        unit="heads", on_resume="refused", gt=0,
+    )  # fmt: skip
+    mlp_hidden: int | None = setting(
+        None, "Hidden channels of the feed-forward layer; defaults to 4 x n_embd for gelu, and for swiglu to 8/3 of "
+        "it, rounded up to a multiple of 64.",
+        unit="channels", on_resume="refused", gt=0,
+    )  # fmt: skip
+    norm_eps: float = setting(
+        1e-5, "Added to the variance (layernorm) or mean square (rmsnorm) before its root is taken.",
+        on_resume="refused", gt=0, lt=1,
+    )  # fmt: skip
+    gelu: Literal["tanh", "exact"] = setting(
+        "tanh", "Form of gelu: tanh (GPT-2's approximation) or exact (by the error function); unused with swiglu.",
+        on_resume="refused",
+    )  # fmt: skip
+
     @model_validator(mode="after")
     def _check_heads(self) -> Self:
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd {self.n_embd} is not divisible by n_head {self.n_head}")
+        if self.n_head % self.kv_heads:
+            raise ValueError(f"n_head {self.n_head} is not divisible by n_kv_head {self.n_kv_head}")
         if self.pos_encoding == "rope" and (self.n_embd // self.n_head) % 2:
             raise ValueError(
                 f"rope needs an even head size, but n_embd {self.n_embd} / n_head {self.n_head} is "
@@ -76,3 +96,13 @@ class GPTConfig(Section):
     def head_size(self) -> int:
         """Channels per attention head (hs)."""
         return self.n_embd // self.n_head
+
+    @property
+    def kv_heads(self) -> int:
+        """Heads of keys and values (nkv); n_head without groups."""
+        return self.n_kv_head or self.n_head
+
+    @property
+    def qkv_rows(self) -> tuple[int, int, int]:
+        """Rows of queries, keys and values in the one matrix that makes them."""
+        return self.n_embd, self.kv_heads * self.head_size, self.kv_heads * self.head_size

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from math import sqrt
 
 import torch
@@ -39,22 +40,25 @@ class Muon:
 
     Args:
         params: the tensors (rows, columns).
-        pieces: how many matrices lie in each tensor, one above the other, such as 3 in that of query, key and value.
+        pieces: rows of each of the matrices that lie in a tensor, one above the other, such as query, key and value.
         dtype: in which they are made orthogonal; by default bf16 where the hardware has it, as runs that recorded
             none have used.
     """
 
-    def __init__(self, params: Sequence[Tensor], pieces: Sequence[int], dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self, params: Sequence[Tensor], pieces: Sequence[Sequence[int]], dtype: torch.dtype | None = None
+    ) -> None:
         self.params = [p.detach() for p in params]
         self.sources = list(params)
         device = self.params[0].device
         self.dtype = dtype or (torch.bfloat16 if has_hardware_for(str(device), "bf16") else torch.float32)
         self.by_shape: dict[tuple[int, int], list[_Piece]] = {}
-        for number, (p, parts) in enumerate(zip(params, pieces, strict=True)):
-            rows, columns = p.size(0) // parts, p.size(1)
-            shape = (min(rows, columns), max(rows, columns))
-            found = [_Piece(number, i * rows, (i + 1) * rows, rows > columns) for i in range(parts)]
-            self.by_shape.setdefault(shape, []).extend(found)
+        for number, (p, heights) in enumerate(zip(params, pieces, strict=True)):
+            columns = p.size(1)
+            for rows, stop in zip(heights, accumulate(heights), strict=True):
+                shape = (min(rows, columns), max(rows, columns))
+                piece = _Piece(number, stop - rows, stop, rows > columns)
+                self.by_shape.setdefault(shape, []).append(piece)
 
     @cached_property
     def momentum(self) -> list[Tensor]:

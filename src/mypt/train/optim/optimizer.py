@@ -134,7 +134,7 @@ def build_optimizer(model: Network, training: TrainingConfig) -> Optimizer:
     assert len(hidden) + len(matrices) + len(vectors) == len(trained)
     groups: list[dict[str, Any]] = []
     if hidden:
-        pieces = [3 if n.endswith("attn.qkv.weight") else 1 for n in hidden]
+        pieces = [model.config.qkv_rows if n.endswith("attn.qkv.weight") else (p.size(0),) for n, p in hidden.items()]
         dtype = torch_dtype(training.muon_dtype) if training.muon_dtype else None
         groups.append({"rule": Muon(list(hidden.values()), pieces, dtype), "params": list(hidden.values())})
     betas = (training.beta1, training.beta2)
