@@ -93,7 +93,8 @@ def test_logits_equal_hugging_face_llama(n_kv_head: int | None) -> None:
     )  # fmt: skip
     config = LlamaConfig(
         vocab_size=61, hidden_size=48, intermediate_size=mlp_hidden(ours.config), num_hidden_layers=3,
-        num_attention_heads=4, num_key_value_heads=n_kv_head, max_position_embeddings=24, rms_norm_eps=eps, tie_word_embeddings=False,
+        num_attention_heads=4, num_key_value_heads=n_kv_head, max_position_embeddings=24,
+        rms_norm_eps=eps, tie_word_embeddings=False,
         rope_parameters={"rope_type": "default", "rope_theta": 5000.0}, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     theirs = LlamaForCausalLM(config).train(False)

@@ -206,8 +206,8 @@ def test_muon_moves_each_hidden_matrix_as_the_plain_formula_does(n_kv_head: int 
             grad = torch.randn(p.shape, generator=generator)
             momentum[n] = 0.9 * momentum[n] + 0.1 * grad
             ahead = 0.9 * momentum[n] + 0.1 * grad
-            rows = model.config.qkv_rows if "qkv" in n else (len(p),)
-            for w, g in zip(weights[n].split(rows), ahead.split(rows), strict=True):
+            rows = list(model.config.qkv_rows) if "qkv" in n else [len(p)]
+            for w, g in zip(torch.split(weights[n], rows), torch.split(ahead, rows), strict=True):
                 w.mul_(1 - 0.02 * 0.1)
                 if w.dim() == 2:
                     w.sub_(0.02 * 0.2 * max(w.shape) ** 0.5 * newton_schulz(g))
