@@ -39,7 +39,8 @@ from mypt.log.run_record import read_run
 from mypt.log.summary import EVALUATE_GOLD, HEALTHY, summarize
 from mypt.log.writer import RunLog
 from mypt.schema.base import to_json_text
-from mypt.schema.files.events import EVENTS, Eval, Event, GoldCheckpoint
+from mypt.schema.files.events import EVENTS, Eval, GoldCheckpoint
+from mypt.schema.files.log_line import Event
 from tests.conftest import Mypt, flat
 from tests.strategies import WORDS, built
 from tests.test_structure import HEAVY, run_python

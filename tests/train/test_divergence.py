@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from mypt.checkpoint.files import read_state, write_json
 from mypt.checkpoint.manager import CheckpointManager, Content
 from mypt.log.reader import read_events
-from mypt.schema.files.events import EVENTS, json_line
+from mypt.schema.files.events import EVENTS
+from mypt.schema.files.log_line import json_line
 from mypt.schema.files.state import Progress
 from mypt.train import loop
-from mypt.train.evaluation.evaluate import Measured
+from mypt.train.evaluation.evaluate import Measured, evaluate_sets
 from mypt.train.step import Stepper
 from tests.conftest import TINY, Mypt, flat, reseal
 
@@ -43,17 +44,17 @@ def named_command(told: str) -> list[str]:
 @contextmanager
 def evaluations(found: list[dict[str, float]]) -> Iterator[list[tuple[str, int]]]:
     """Let the n-th evaluation find these losses; yields the bundles that are written, each with its step."""
-    real, write, saved, made = loop.Trainer._measure, CheckpointManager.write, [], iter(found)
+    real, write, saved, made = evaluate_sets, CheckpointManager.write, [], iter(found)
 
-    def measure(trainer: loop.Trainer) -> dict[str, Measured]:
-        return real(trainer) | {name: Measured(loss, None, None) for name, loss in next(made, {}).items()}
+    def measure(*args: Any, **options: Any) -> dict[str, Measured]:
+        return real(*args, **options) | {name: Measured(loss, None, None) for name, loss in next(made, {}).items()}
 
     def note(manager: CheckpointManager, content: Content) -> None:
         saved.append((manager.name, content.state.step))
         write(manager, content)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop.Trainer, "_measure", measure)
+        patch.setattr(loop, "evaluate_sets", measure)
         patch.setattr(CheckpointManager, "write", note)
         yield saved
 

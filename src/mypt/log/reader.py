@@ -17,7 +17,8 @@ from pydantic_core import from_json
 
 from mypt.errors import InputError
 from mypt.regular import open_regular
-from mypt.schema.files.events import EVENTS, unspelled
+from mypt.schema.files.events import EVENTS
+from mypt.schema.files.log_line import unspelled
 
 SHAPES = 1024
 """Shapes of lines to remember; a log has about one for each event, and one more where a loss is missing."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mypt.checkpoint.atomic import storage_errors
 from mypt.log.replay import Branch, Replay
-from mypt.schema.files.events import Event, json_line
+from mypt.schema.files.log_line import Event, json_line
 
 
 class RunLog:

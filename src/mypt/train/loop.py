@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from mypt.errors import DivergedError
 from mypt.log.messages import remeasured_lines
 from mypt.log.writer import RunLog
-from mypt.model.cost import bundle_bytes
-from mypt.schema.files.events import Eval, Event, GoldBlocked, GoldCheckpoint, TrainingComplete
+from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint, TrainingComplete
+from mypt.schema.files.log_line import Event
 from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train import events
@@ -16,7 +16,7 @@ from mypt.train.device.choices import Choice
 from mypt.train.device.compile import CompiledLoss, choose
 from mypt.train.device.devices import hardware
 from mypt.train.evaluation.divergence import DIVERGED
-from mypt.train.evaluation.evaluate import Measured, evaluate_sets
+from mypt.train.evaluation.evaluate import evaluate_sets
 from mypt.train.evaluation.gold import Losses, decide_gold, note_baselines
 from mypt.train.evaluation.measure import evaluates_first
 from mypt.train.evaluation.remeasure import take_over
@@ -26,12 +26,7 @@ from mypt.train.optim.schedule import learning_rate_at
 from mypt.train.plan import Plan
 from mypt.train.step import Stepper
 from mypt.train.stop import Stop, StopNow
-from mypt.train.throughput import Clock, Throughput, throughput
-
-SAVED_BYTES_PER_S = 200e6
-"""Assumed speed of a save until one was measured."""
-LEAVING_S = 0.5
-"""Seconds of a time limit that are kept for what comes after the last save."""
+from mypt.train.throughput import LEAVING_S, Clock, Throughput, throughput
 
 
 @dataclass
@@ -137,15 +132,15 @@ class Trainer:
             self._look_ahead(step)
             self._enter_phase(step)
             self._step(step)
-            if self._eval_due(self.done):
+            if self.training.evaluates_at(self.done):
                 self._evaluate(self.done)
-            elif self._save_due(self.done):
+            elif self.training.saves_at(self.done):
                 self._save_between(self.done)
 
     def _step(self, step: int) -> None:
         with self.clock.measure("training"):
             results = self.stepper.step(step)
-            if self._eval_due(step + 1):
+            if self.training.evaluates_at(step + 1):
                 results += self.stepper.catch_up()
         self.done = step + 1
         self._accept(results)
@@ -217,18 +212,11 @@ class Trainer:
         self._log(events.phase_switch(self.state, self.clock, phase.name))
         self.observer.notice(f"Phase {phase.name} begins at step {step}.")
 
-    def _eval_due(self, step: int) -> bool:
-        return step % self.training.eval_interval == 0 or step == self.training.max_iters
-
-    def _save_due(self, step: int) -> bool:
-        return self.training.save_interval is not None and step % self.training.save_interval == 0
-
     def _keep_time(self, done: int) -> None:
         """Keep as much of a time limit as saving takes: after an evaluation gold may be saved too."""
-        estimated = bundle_bytes(self.stepper.model.config, self.training) / SAVED_BYTES_PER_S + LEAVING_S
-        save_s = max(self.keeper.saver.latest_s, self.clock.latest.get("saving", 0.0)) or estimated
-        saves = 2 if self._eval_due(done) or self.state.evaluation_pending else 1
-        self.stop.limit(self.training.max_minutes, saves * save_s + LEAVING_S)
+        saves = 2 if self.training.evaluates_at(done) or self.state.evaluation_pending else 1
+        saving = self.clock.saving_seconds(self.stepper.model.config, self.training, self.keeper.saver.latest_s)
+        self.stop.limit(self.training.max_minutes, saves * saving + LEAVING_S)
 
     def _look_ahead(self, step: int) -> None:
         """End the session before a step that is not to be taken, or for which there is no time.
@@ -240,7 +228,7 @@ class Trainer:
             raise StopNow("at_step")
         self._keep_time(step + 1)
         latest = self.clock.latest
-        evaluating = latest.get("evaluating", 0.0) if self._eval_due(step + 1) else 0.0
+        evaluating = latest.get("evaluating", 0.0) if self.training.evaluates_at(step + 1) else 0.0
         self.stop.look_ahead(latest.get("training", 0.0) + evaluating)
 
     def _evaluates_first(self) -> bool:
@@ -262,8 +250,11 @@ class Trainer:
         self.state = self.state.model_copy(update={"evaluation_pending": not first})
         if self.stop.owing and step == self.stop.at_step:
             raise StopNow("at_step")
+        stepper = self.stepper
         with self.clock.measure("evaluating"):
-            measured = self._measure()
+            measured = evaluate_sets(
+                stepper.model, stepper.data, self.training, stepper.precision, progress=self.observer.evaluating
+            )
         train, val = measured["train"], measured["val"]
         progress = self.state.progress.after_eval(step, train.loss, val.loss, val.bpb)
         self.state = self.state.model_copy(update={"progress": progress, "evaluation_pending": False})
@@ -279,23 +270,12 @@ class Trainer:
         if not first and not losses.not_finite:
             with self.clock.measure("saving"):
                 self.state = self.keeper.save(self.state)
-        self.observer.evaluated(event, self.training.max_iters, self._eta())
+        eta = self.clock.seconds_left(self.training, step, len(self.evals))
+        self.observer.evaluated(event, self.training.max_iters, eta)
         if gold is not None:
             self.observer.gold_decided(gold)
         self._note_silence()
         self.keeper.judge(self.state, losses.not_finite)
-
-    def _measure(self) -> dict[str, Measured]:
-        """Every set that an evaluation looks at, by name."""
-        stepper = self.stepper
-        done, total = 0, stepper.data.eval_batch_count(self.training.eval_iters)
-
-        def advance() -> None:
-            nonlocal done
-            done += 1
-            self.observer.evaluating(done, total)
-
-        return evaluate_sets(stepper.model, stepper.data, self.training, stepper.precision, progress=advance)
 
     def _decide_gold(self, step: int, losses: Losses, first: bool) -> GoldCheckpoint | GoldBlocked | None:
         """Let the gold decision see this evaluation, and save and log the outcome; the first gives baselines alone."""
@@ -336,13 +316,6 @@ class Trainer:
         if not self.silent and (reason := self.observer.lost()) is not None:
             self.silent = True
             self._log(events.output_lost(self.done, reason))
-
-    def _eta(self) -> float:
-        """Seconds to max_iters at this session's own rate, evaluations and saves included."""
-        c, taken = self.clock, self.state.step - self.training.start_step
-        left = self.training.max_iters - self.state.step
-        pauses = (c.evaluating + c.saving) / len(self.evals) * -(-left // self.training.eval_interval)
-        return left * (c.training / taken if taken else c.latest.get("training", 0.0)) + pauses
 
     def _log(self, event: Event) -> None:
         if self.log is not None:

@@ -14,7 +14,8 @@ from mypt.cli.verb import Verb, group
 from mypt.errors import InputError, UsageError, did_you_mean
 from mypt.log.locate import LOG_FOLDER, all_logs, find_log
 from mypt.schema.base import to_json_text
-from mypt.schema.files.events import EVENTS, TableEvent, json_line
+from mypt.schema.files.events import EVENTS, TableEvent
+from mypt.schema.files.log_line import json_line
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
 from mypt.signals import Interrupted
 

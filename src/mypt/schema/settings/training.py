@@ -164,3 +164,11 @@ class TrainingConfig(Section):
         if self.warmup_iters < 1:
             return round(self.warmup_iters * self.max_iters)
         return int(self.warmup_iters)
+
+    def evaluates_at(self, step: int) -> bool:
+        """Whether an evaluation is due once so many steps are done."""
+        return step % self.eval_interval == 0 or step == self.max_iters
+
+    def saves_at(self, step: int) -> bool:
+        """Whether a save is due once so many steps are done, with or without an evaluation."""
+        return self.save_interval is not None and step % self.save_interval == 0

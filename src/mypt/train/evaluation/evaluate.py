@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 
@@ -89,12 +90,19 @@ def evaluate_sets(
     training: TrainingConfig,
     precision: Precision,
     names: Iterable[str] | None = None,
-    progress: Callable[[], None] = lambda: None,
+    progress: Callable[[int, int], None] = lambda _, __: None,
 ) -> dict[str, Measured]:
-    """Some of the sets of a run, by name; all that an evaluation looks at if none are named."""
+    """Some of the sets of a run, by name; all that an evaluation looks at if none are named.
+
+    `progress` is called after each batch with the number of those that are done and of all.
+    """
     sets = data.measured_sets()
+    chosen = {name: sets[name] for name in names or sets}
+    total = sum(loader.eval_batch_count(split, training.eval_iters) for loader, split in chosen.values())
+    done = count(1)
     return {
-        name: evaluate(model, sets[name][0], sets[name][1], training, precision, progress) for name in names or sets
+        name: evaluate(model, loader, split, training, precision, lambda: progress(next(done), total))
+        for name, (loader, split) in chosen.items()
     }
 
 
