@@ -37,10 +37,21 @@ def tiny_text() -> str:
 @pytest.fixture(autouse=True)
 def measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no measurement decide how a run computes: on a busy machine two runs of one test would differ."""
+    from mypt.train import benchmark_step
     from mypt.train.device import choices
 
+    monkeypatch.setattr(benchmark_step, "REPEATS", 1)
     monkeypatch.setattr(choices, "choose_amp", lambda *_: choices.Choice(False, "measured: as the tests have it"))
     monkeypatch.setattr(choices, "muon_gains", lambda _: False)
+
+
+@pytest.fixture(autouse=True)
+def no_flushes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave files to the system: only a loss of power, which no test brings about, tells the difference.
+
+    That everything is flushed, and in which order, `tests/run/test_reliability.py` sees in processes of its own.
+    """
+    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture
