@@ -1,12 +1,13 @@
 """Runs a training again and again, with a fault at each point where it changes the disk. Linux only.
 
-    python -m tests.run.faults kill|full|broken PART PARTS
+    python -m tests.run.faults kill|refuse PART PARTS
 
 Each run is a forked child, so that torch is loaded once. A child trains, meets its fault at point n, and ends. A second
 child then checks the bundle, calls the same command again, and compares the result with that of a run without fault.
 """
 
 import errno
+import gc
 import hashlib
 import io
 import json
@@ -26,6 +27,7 @@ from mypt.checkpoint.manifest import check_file, read_manifest
 from mypt.errors import StorageError
 from mypt.run.train import Call, train
 from mypt.schema.resolve import resolve_settings
+from mypt.train import benchmark_step
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
 
@@ -112,7 +114,8 @@ def refuse(code: int) -> Callable[[Callable[[], None]], None]:
     return fault
 
 
-FAULTS = {"kill": kill, "full": refuse(errno.ENOSPC), "broken": refuse(errno.EIO)}
+FAULTS = {"kill": [kill], "refuse": [refuse(errno.ENOSPC), refuse(errno.EIO)]}
+"""What the points of a session meet in turn."""
 
 
 def train_once() -> None:
@@ -190,8 +193,10 @@ def fresh(folder: Path) -> None:
 
 def main(kind: str, part: int, parts: int) -> dict[str, Any]:
     base = Path(tempfile.mkdtemp())
+    benchmark_step.REPEATS = 1
     fresh(base / "whole")
     train_once()  # in this process, so that every child finds all modules loaded
+    gc.freeze()  # so that no child copies their pages to look through them
     wanted = results()
     fresh(base / "count")
 
@@ -205,7 +210,8 @@ def main(kind: str, part: int, parts: int) -> dict[str, Any]:
     faults: list[str] = []
     for n in range(1 + part, len(points) + 1, parts):
         fresh(base / "run")
-        code = in_child(partial(train_on, Disk(n, FAULTS[kind])))
+        fault = FAULTS[kind][n // parts % len(FAULTS[kind])]
+        code = in_child(partial(train_on, Disk(n, fault)))
         allowed = (-signal.SIGKILL,) if kind == "kill" else (0, 1)
         why = "" if code in allowed else f"ended with {code}"
         why = why or check_and_go_on(wanted)

@@ -29,7 +29,7 @@ PARTS = 2
 
 @linux
 @pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.parametrize("kind", ["kill", "full", "broken"])
+@pytest.mark.parametrize("kind", ["kill", "refuse"])
 def test_a_fault_at_any_point_of_a_session_loses_nothing(
     kind: str, part: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
