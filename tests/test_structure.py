@@ -180,7 +180,8 @@ def test_a_shell_is_offered_verbs_options_and_names(
 
 
 WITH_TORCH = (
-    r"mypt\.(api|checkpoint\.(manager|tensors)|data\.(?!prepare$).+|model\.(?!(cost|shapes)$).*|run\.(?!settings$).+"
+    r"mypt\.(api|exchange\.hf\.weights|checkpoint\.(manager|tensors)"
+    r"|data\.(?!prepare$).+|model\.(?!(cost|shapes)$).*|run\.(?!settings$).+"
     r"|cli\.render\.progress|train\.(?!gold$|observer$|optim\.schedule$|stop$).+|__main__)"
 )
 """Every other module does without: whatever a verb that reads is made of."""
