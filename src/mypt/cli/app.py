@@ -19,6 +19,7 @@ VERBS = {
     "prepare": "verbs.prepare",
     "inspect": "record.inspect",
     "compare": "record.compare",
+    "evaluate": "verbs.evaluate",
     "verify": "verbs.verify",
     "reproduce": "verbs.reproduce",
     "generate": "verbs.generate",
