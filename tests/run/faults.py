@@ -114,7 +114,10 @@ def refuse(code: int) -> Callable[[Callable[[], None]], None]:
     return fault
 
 
-FAULTS = {"kill": [kill], "refuse": [refuse(errno.ENOSPC), refuse(errno.EIO)]}
+FAULTS: dict[str, list[Callable[[Callable[[], None]], None]]] = {
+    "kill": [kill],
+    "refuse": [refuse(errno.ENOSPC), refuse(errno.EIO)],
+}
 """What the points of a session meet in turn."""
 
 
