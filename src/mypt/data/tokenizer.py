@@ -146,6 +146,10 @@ class Tokenizer:
             yield decoder.decode(self._token_bytes(int(token)))
         yield decoder.decode(b"", final=True)
 
+    def token_bytes(self, token: int) -> bytes:
+        """The text of a token as UTF-8, of which it may hold a part of a character alone."""
+        return self._token_bytes(token)
+
     @property
     def newline_id(self) -> int | None:
         """Id of a newline; None if the vocabulary has none."""

@@ -1,0 +1,91 @@
+"""A tokenizer as llama.cpp reads it: tokens, their types, and the merges of byte pairs."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from mypt.data.tokenizer import Tokenizer
+from mypt.schema.files.tokenizer import END_OF_TEXT, TokenizerFile
+
+NORMAL, CONTROL, UNUSED = 1, 3, 5
+"""Types of tokens in a GGUF file."""
+_NO_MERGE = "\u0100 \u0100"
+"""llama.cpp refuses a vocabulary without merges; this one, of two zero bytes, makes no token."""
+_RARE = "\x00\x7f^`~|\\@#{}$%&+=<>_[]*/"
+"""Characters that few texts have, the rarest first."""
+_PRINTED = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
+_LETTERS = dict(zip((*_PRINTED, *(b for b in range(256) if b not in _PRINTED)),
+                    map(chr, (*_PRINTED, *range(0x100, 0x144))), strict=True))  # fmt: skip
+
+
+def fields(tokenizer: TokenizerFile, rows: int) -> dict[str, Any]:
+    """The fields of a GGUF file that describe a tokenizer.
+
+    Args:
+        tokenizer: the vocabulary.
+        rows: of the embedding table; each beyond the vocabulary gets a token that is never used.
+    """
+    if tokenizer.token_kind == "ids":
+        return {"tokenizer.ggml.model": "none"}
+    single, special = Tokenizer(tokenizer).token_bytes, {i: name for name, i in tokenizer.special_ids.items()}
+    ordinary = [single(i) for i in range(tokenizer.vocab_size) if i not in special]
+    merges = _merges_of_characters(ordinary) if tokenizer.token_kind == "char" else merges_of(ordinary)
+    unused = rows - tokenizer.vocab_size
+    types = [CONTROL if i in special else NORMAL for i in range(tokenizer.vocab_size)]
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.tokens": [special.get(i) or letters(single(i)) for i in range(tokenizer.vocab_size)]
+        + [f"[PAD{i}]" for i in range(unused)],
+        "tokenizer.ggml.token_type": types + [UNUSED] * unused,
+        "tokenizer.ggml.merges": [f"{letters(a)} {letters(b)}" for a, b in merges] or [_NO_MERGE],
+        "tokenizer.ggml.add_bos_token": False,
+        **_ends(tokenizer, rows),
+    }
+
+
+def letters(token: bytes) -> str:
+    """Bytes as printed characters, one for each, as in GPT-2's vocabulary file (Radford et al. 2019)."""
+    return "".join(_LETTERS[byte] for byte in token)
+
+
+def merges_of(tokens: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """The merges of a vocabulary in the order of rank: each way to make a token of two others.
+
+    mypt merges the pair whose bytes have the lowest rank, whichever way they are split.
+    """
+    known = set(tokens := list(tokens))
+    for token in tokens:
+        for cut in range(1, len(token)):
+            if token[:cut] in known and token[cut:] in known:
+                yield token[:cut], token[cut:]
+
+
+def _merges_of_characters(characters: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
+    """The merges that make each character of its bytes, one after the other."""
+    return list(dict.fromkeys((c[:cut], c[cut : cut + 1]) for c in characters for cut in range(1, len(c))))
+
+
+def end_token(tokenizer: TokenizerFile, rows: int) -> int | None:
+    """The token that ends a text; where the vocabulary has none, one that no text needs; None without a vocabulary.
+
+    llama.cpp stops at token 11 where a file names none, so each file names one: a row beyond the vocabulary, for bpe a
+    byte that UTF-8 never has, and for char, which may have neither, the character that texts are the least to have.
+    """
+    if tokenizer.token_kind == "ids":
+        return None
+    if (end := tokenizer.special_ids.get(END_OF_TEXT)) is not None:
+        return end
+    if rows > tokenizer.vocab_size:
+        return tokenizer.vocab_size
+    if tokenizer.tokens is not None:
+        return tokenizer.tokens.index("ff")
+    chars = tokenizer.chars or ()
+    return max(range(len(chars)), key=lambda i: (-_RARE.find(chars[i]) if chars[i] in _RARE else -len(_RARE), chars[i]))
+
+
+def _ends(tokenizer: TokenizerFile, rows: int) -> dict[str, int]:
+    end = end_token(tokenizer, rows)
+    found = {} if end is None else {"tokenizer.ggml.bos_token_id": end, "tokenizer.ggml.eos_token_id": end}
+    if tokenizer.template is not None:
+        found["tokenizer.ggml.eot_token_id"] = tokenizer.special_ids[tokenizer.template.end]
+    return found

@@ -1,0 +1,189 @@
+"""GGUF: what is written is read back, and llama.cpp computes the same."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+
+from mypt.data.tokenizer import Tokenizer
+from mypt.errors import ExportError
+from mypt.exchange.gguf import file
+from mypt.exchange.gguf import tokenizer as vocabulary
+from mypt.exchange.gguf.file import GGUFDtype
+from mypt.exchange.gguf.llamacpp import LlamaCpp, is_installed
+from mypt.model.network import Network
+from mypt.schema.settings.config import GPTConfig
+
+pytest.importorskip("gguf", reason="the package gguf is not installed")
+
+PROSE = 'It was a bright day, and the 12 clocks didn\'t strike: "Ça va?" — 日本語 🙂.\n' * 20
+BPE = Tokenizer.train_bpe(PROSE, 300)
+GPT2: dict[str, Any] = {"pos_encoding": "learned", "mlp_type": "gelu", "norm_type": "layernorm"}
+LLAMA = {"pos_encoding": "rope", "mlp_type": "swiglu", "norm_type": "rmsnorm"}
+STABLELM = {"pos_encoding": "rope", "mlp_type": "swiglu", "norm_type": "layernorm"}
+STARCODER2 = {"pos_encoding": "rope", "mlp_type": "gelu", "norm_type": "layernorm"}
+HOMES = {"gpt2": GPT2, "llama": LLAMA, "stablelm": STABLELM, "starcoder2": STARCODER2}
+TWISTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "bias": {"bias": True},
+    "tied": {"tie_weights": True},
+    "grouped": {"n_kv_head": 1, "bias": True},
+    "own width": {"mlp_hidden": 96, "norm_eps": 1e-3},
+    "stretched": {"rope_theta": 500.0, "rope_scale": 4.0},
+}
+CONFIGS = [
+    pytest.param(arch, home | twist, id=f"{arch}, {name}")
+    for arch, home in HOMES.items()
+    for name, twist in TWISTS.items()
+    if not (arch == "stablelm" and "bias" in twist) and not (arch == "gpt2" and "rope_theta" in twist)
+]
+
+
+def shaken(**settings: Any) -> Network:
+    """A network with norms and biases drawn at random too, so that no two of them can be exchanged unseen."""
+    defaults: dict[str, Any] = {
+        "n_embd": 64,
+        "n_head": 4,
+        "n_layer": 2,
+        "block_size": 80,
+        "dropout": 0.0,
+        "device": "cpu",
+    }
+    network = Network(GPTConfig(**(defaults | {"vocab_size": BPE.vocab_size + 3} | settings))).eval()
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            spread = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(1 + 0.3 * spread if parameter.dim() == 1 and parameter.mean() > 0.5 else 0.06 * spread)
+    return network
+
+
+@pytest.mark.parametrize(("arch", "settings"), CONFIGS)
+def test_what_is_written_is_read_back(arch: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    network = shaken(**settings)
+    limits: dict[GGUFDtype, float] = {"f32": 0.0, "f16": 1e-3, "bf16": 8e-3, "q8_0": 1e-2}
+    for dtype, limit in limits.items():
+        path, weights = tmp_path / f"{dtype}.gguf", network.state_dict()
+        file.write(path, weights, network.config, BPE.file, arch, dtype)
+        difference = file.read_back(path, weights, network.config, BPE.file, arch, dtype)
+        assert difference == 0 if limit == 0 else 0 < difference < limit
+
+
+@pytest.mark.parametrize("arch", HOMES)
+def test_a_changed_weight_or_setting_is_seen_when_read_back(arch: str, tmp_path: Path) -> None:
+    network, path = shaken(**HOMES[arch]), tmp_path / "m.gguf"
+    weights, config = network.state_dict(), network.config
+    for dtype in get_args(GGUFDtype):
+        file.write(path, weights, config, BPE.file, arch, dtype)
+        for name in weights:
+            changed = {k: w.clone() for k, w in weights.items()}
+            changed[name].view(-1)[-1] += 0.1
+            with pytest.raises(ExportError):
+                file.read_back(path, changed, config, BPE.file, arch, dtype)
+    for change in ({"n_head": 2}, {"norm_eps": 1e-4}, {"block_size": 81}):
+        other = config.model_copy(update=change)
+        with pytest.raises(ExportError):
+            file.read_back(path, weights, other, BPE.file, arch, "q8_0")
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("f16", 1e5), ("q8_0", 1e8), ("f16", float("nan"))])
+def test_a_weight_that_a_dtype_cannot_hold_is_refused(dtype: GGUFDtype, value: float, tmp_path: Path) -> None:
+    network = shaken(**LLAMA)
+    with torch.no_grad():
+        network.get_parameter("blocks.1.mlp.up.weight")[3, 5] = value
+    with pytest.raises(ExportError, match=r"blk\.1\.ffn_up\.weight"):
+        file.write(tmp_path / "m.gguf", network.state_dict(), network.config, BPE.file, "llama", dtype)
+
+
+needs_llama = pytest.mark.skipif(not is_installed(), reason="the package xllamacpp is not installed")
+
+
+@needs_llama
+@pytest.mark.parametrize(("arch", "settings"), CONFIGS)
+def test_llama_cpp_computes_the_same(arch: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    network = shaken(**settings)
+    by_table = 1.4e-3 if network.config.mlp_type == "gelu" else 3.3e-6  # ggml looks GELU up in a table of fp16
+    limits: dict[GGUFDtype, float] = {"f32": by_table, "f16": 3.4e-3, "bf16": 2.5e-2, "q8_0": 9.6e-2}
+    for dtype, limit in limits.items():
+        path = tmp_path / f"{dtype}.gguf"
+        file.write(path, network.state_dict(), network.config, BPE.file, arch, dtype)
+        with LlamaCpp(path, network.config.block_size) as llama:
+            difference, behind = compared(llama, network)
+        assert difference <= limit, dtype
+        assert behind <= 2 * limit, dtype  # no other token was preferred, but where rounding decides
+
+
+@torch.no_grad()
+def compared(llama: LlamaCpp, network: Network) -> tuple[float, float]:
+    """The largest difference of a log probability, and how far a token of llama.cpp's is behind the likeliest."""
+    ids = prompt = [5, 250, 7, 99, 31]
+    while len(ids) < len(prompt) + 60:  # it stops at a token that ends a text
+        ids = ids + llama.greedy(ids, len(prompt) + 60 - len(ids))
+    own = network(torch.tensor([ids]))[0].log_softmax(-1)
+    differences = [
+        abs(own[end - 1, token].item() - p)
+        for end in range(len(prompt), len(ids), 7)
+        for token, p in llama.log_probabilities(ids[:end], network.config.vocab_size).items()
+    ]
+    assert len(differences) >= network.config.vocab_size
+    behind = [
+        (row.max() - row[token]).item() for row, token in zip(own[len(prompt) - 1 :], ids[len(prompt) :], strict=False)
+    ]
+    return max(differences), max(behind)
+
+
+def strings(count: int) -> Iterator[str]:
+    """Texts over all of Unicode, in which code points below U+32000, words, spaces and markers follow each other."""
+    draw = random.Random(5)
+    points = [chr(c) for c in range(1, 0x32000) if not 0xD800 <= c < 0xE000]
+    for start in range(0, len(points), 14):
+        yield "".join(points[start : start + 14])
+    words = ["don't", " we'll", "  ", "\n", "\r\n", "\t", "123", "4x", "été", "日本", "🙂", "<|endoftext|>", "<|user|>",
+             "'S", "\u00a0", "\u3000", "\u0301", "...", " the", "ing", "—"]  # fmt: skip
+    for _ in range(count - len(points) // 14):
+        yield "".join(draw.choice(words) if draw.random() < 0.8 else draw.choice(points) for _ in range(8))
+
+
+@needs_llama
+@pytest.mark.parametrize("tokenizer", [Tokenizer.gpt2(), BPE], ids=["gpt2", "bpe"])
+def test_llama_cpp_reads_texts_as_the_same_tokens(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer = Tokenizer(tokenizer.file.with_special())
+    network = shaken(**LLAMA, n_embd=4, n_head=1, n_layer=1, vocab_size=tokenizer.vocab_size)
+    file.write(tmp_path / "m.gguf", network.state_dict(), network.config, tokenizer.file, "llama")
+    with LlamaCpp(tmp_path / "m.gguf", 80) as llama:
+        texts = list(strings(21_000))
+        differing = [text for text in texts if llama.token_ids(text) != tokenizer.encode(text).tolist()]
+        assert differing == [] and len(texts) >= 20_000
+        for name, token in tokenizer.file.special_ids.items():
+            assert llama.token_ids(f"a{name}b", special=True)[1:-1] == [token]
+
+
+@needs_llama
+def test_llama_cpp_reads_characters_as_the_same_tokens(tmp_path: Path) -> None:
+    for alphabet in ("abc \n", "a", "aé€🙂ⅷ日本 \r\n\t'1", "".join(map(chr, range(1, 0x250)))):
+        tokenizer = Tokenizer.char(alphabet)
+        network = shaken(**LLAMA, n_embd=4, n_head=1, n_layer=1, vocab_size=tokenizer.vocab_size)
+        file.write(tmp_path / "m.gguf", network.state_dict(), network.config, tokenizer.file, "llama")
+        draw = random.Random(3)
+        with LlamaCpp(tmp_path / "m.gguf", 80) as llama:
+            for _ in range(200):
+                text = "".join(draw.choices(alphabet, k=12))
+                assert llama.token_ids(text) == tokenizer.encode(text).tolist()
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "rows", "end"),
+    [
+        (Tokenizer.gpt2(), 50304, 50256),
+        (Tokenizer.char("one<|endoftext|>two"), 6, 5),
+        (Tokenizer.char("one, two"), 8, 7),
+        (BPE, BPE.vocab_size, 255),
+        (Tokenizer.char("to be, or not ~ $5"), 11, 10),
+        (Tokenizer.char("one, two"), 7, 6),
+    ],
+)
+def test_a_text_ends_at_a_token_that_no_text_needs(tokenizer: Tokenizer, rows: int, end: int) -> None:
+    assert vocabulary.end_token(tokenizer.file, rows) == end
