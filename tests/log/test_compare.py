@@ -232,6 +232,7 @@ def two_runs() -> Comparison:
         verdict="comparable", reasons=[], runs=runs, architecture=[], better={"best_val_loss": ["dante"]},
         training=[Difference(field="learning_rate", values=[1e-3, 3e-3])], equal={"architecture": {}},
         data=[Difference(field="fingerprint", values=["ab" * 32, "cd" * 32])], matched=[("tokens", 1.5e6, [1.9, 1.8])],
+        evaluations=[],
     )  # fmt: skip
 
 

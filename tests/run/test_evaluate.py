@@ -1,7 +1,10 @@
 """`mypt evaluate`: each token predicted exactly once, figures that compare whatever the tokenizer, clear refusals."""
 
+import csv
 import json
 import math
+import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,17 +12,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from mypt import GPT, CheckpointManager, GPTConfig, Tokenizer
+from mypt.checkpoint.layout import log_path
+from mypt.checkpoint.manager import weights_sha256
+from mypt.cli.app import app
 from mypt.data.documents import Document
 from mypt.data.shards import read_dataset_tokenizer
 from mypt.data.text import read_text
 from mypt.data.tokens import Part, Tokens
+from mypt.log.reader import SkippedLines, read_events
+from mypt.log.writer import RunLog
+from mypt.schema.files.events import OutputLost, timestamp
 from mypt.schema.files.state import TrainingState
 from mypt.schema.files.tokenizer import END_OF_TEXT
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.evaluation.rolling import measure_documents, windows_of
-from tests.conftest import Mypt, flat, tiny_text
+from tests.conftest import SHORT, Mypt, flat, stopping_at, tiny_text
 
 PREFIX = 7
 
@@ -56,6 +66,12 @@ def slowly(model: GPT, documents: list[list[int]], prefix: int, counted: list[li
                         logits = model(torch.tensor([before[begin : target + 1]]))[0, -1].double()
                     losses.append(float(-logits.log_softmax(0)[document[target]]))
     return losses
+
+
+def evaluated(mypt: Mypt, *call: str) -> dict[str, Any]:
+    """The one evaluation of a call."""
+    (found,) = json.loads(mypt("evaluate", *call, "--json").stdout)["evaluations"]
+    return dict(found)
 
 
 def as_documents(ids: list[list[int]], masks: list[list[bool]] | None = None) -> list[Document]:
@@ -129,7 +145,7 @@ def test_any_tokenizer_measures_the_whole_text_in_bits_per_byte(mypt: Mypt, kind
     Path("t.txt").write_text(TEXTS[form], encoding="utf-8", newline="")
     tokenizer = TOKENIZERS[kind]()
     model = bundle("m", tokenizer)
-    found = json.loads(mypt("evaluate", "m", "--input-file", "t.txt", "--json").stdout)
+    found = evaluated(mypt, "m", "--input-file", "t.txt")
     documents = [d for d in read_text(["t.txt"]).content.split(END_OF_TEXT) if d]
     ids = [tokenizer.encode(d).tolist() for d in documents]
     losses = slowly(model, ids, tokenizer.start_ids()[0])
@@ -137,7 +153,7 @@ def test_any_tokenizer_measures_the_whole_text_in_bits_per_byte(mypt: Mypt, kind
     assert (found["tokens"], found["text_bytes"], found["documents"]) == (len(losses), text_bytes, len(documents))
     assert found["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
     assert found["bpb"] == pytest.approx(sum(losses) / math.log(2) / text_bytes, rel=1e-5)
-    assert found["step"] == 3 and found["sha256"] == read_text(["t.txt"]).fingerprint
+    assert found["iter"] == 3 and found["sha256"] == read_text(["t.txt"]).fingerprint
 
 
 def test_shards_give_what_their_text_gives_with_the_same_tokenizer_and_with_another(mypt: Mypt) -> None:
@@ -149,8 +165,7 @@ def test_shards_give_what_their_text_gives_with_the_same_tokenizer_and_with_anot
     bundle("own", own)
     for name in ("theirs", "own"):
         of_shards, of_text = (
-            json.loads(mypt("evaluate", name, *source, "--json").stdout)
-            for source in (("--dataset-dir", "data"), ("--input-file", "d.jsonl"))
+            evaluated(mypt, name, *source) for source in (("--dataset-dir", "data"), ("--input-file", "d.jsonl"))
         )
         for figure in ("tokens", "text_bytes", "documents", "windows"):
             assert of_shards[figure] == of_text[figure], (name, figure)
@@ -207,3 +222,141 @@ def test_weights_that_are_not_finite_are_a_failure_and_no_figure(mypt: Mypt) -> 
     CheckpointManager("m").save(model, tokenizer, TrainingState(step=3, training_config=TrainingConfig()))
     result = mypt("evaluate", "m", "--input-file", "input.txt", "--json", ok=False)
     assert result.exit_code == 1 and "The loss is nan" in flat(result.stderr) and not result.stdout
+
+
+def lines(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log_path(name).read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two complete runs with different seeds."""
+    place = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        (place / "input.txt").write_text(tiny_text(), encoding="utf-8")
+        for seed in ("1", "2"):
+            done = CliRunner().invoke(app, ["train", f"m{seed}", *SHORT, "--seed", seed])
+            assert done.exit_code == 0, done.output
+    return place
+
+
+@pytest.fixture
+def trained(folder: Path, runs: Path) -> Path:
+    shutil.copytree(runs, folder, dirs_exist_ok=True)
+    return folder
+
+
+def test_an_evaluation_is_recorded_and_the_run_is_what_it_was(mypt: Mypt, trained: Path) -> None:
+    assert trained.is_dir()
+    before = json.loads(mypt("logs", "summarize", "m1", "--json").stdout)
+    shown = mypt("evaluate", "m1", "--input-file", "input.txt").stdout
+    assert "Recorded in logs/train/m1_eval.jsonl." in shown
+    event = lines("m1")[-1]
+    weights = weights_sha256(CheckpointManager("m1").load().model)
+    assert (event["event"], event["iter"], event["bundle"], event["weights_sha256"]) == ("evaluation", 4, "m1", weights)
+    assert event["run_id"] == before["run_id"] and event["sha256"] == read_text(["input.txt"]).fingerprint
+    after = json.loads(mypt("logs", "summarize", "m1", "--json").stdout)
+    (figures,) = after.pop("evaluated")["first"]
+    assert figures["figures"] == {"loss": event["loss"], "bpb": event["bpb"]}
+    assert before.pop("evaluated")["count"] == 0 and after == before and after["state"] == "complete"
+
+
+def test_every_reader_of_the_log_shows_it(mypt: Mypt, trained: Path) -> None:
+    assert trained.is_dir()
+    for text in (tiny_text(), tiny_text()[:500]):
+        Path("other.txt").write_text(text, encoding="utf-8")
+        mypt("evaluate", "m1", "--input-file", "other.txt")
+    event = lines("m1")[-1]
+    bpb = f"{event['bpb']:.4f}"
+    assert bpb in mypt("logs", "summarize", "m1").stdout
+    told = mypt("logs", "tail", "m1").stdout
+    assert f"{bpb}\n" in told and "Training complete at step 4." in told and "without a word" not in told
+    assert "other.txt" in mypt("logs", "show", "m1", "--event", "evaluation").stdout
+    mypt("logs", "export", "m1", "--event", "evaluation", "--csv", "e.csv")
+    with Path("e.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 and float(rows[1]["bpb"]) == event["bpb"]
+    mypt("logs", "plot", "m1")
+    mypt("compare", "m1", "m2", "--plot")
+
+
+def test_inspect_shows_the_latest_of_these_weights_and_of_no_others(mypt: Mypt, trained: Path) -> None:
+    assert trained.is_dir()
+    Path("other.txt").write_text(tiny_text()[:500], encoding="utf-8")
+    for name, text in (("m1", "input.txt"), ("m1_fp16", "input.txt"), ("m1", "other.txt"), ("m1", "input.txt")):
+        mypt("evaluate", name, "--input-file", text)
+    own = json.loads(mypt("inspect", "m1", "--json").stdout)["evaluations"]
+    assert [Path(e["source"]).name for e in own] == ["other.txt", "input.txt"]
+    assert own[1] == lines("m1")[-1] and {e["bundle"] for e in own} == {"m1"}
+    half = json.loads(mypt("inspect", "m1_fp16", "--json").stdout)["evaluations"]
+    assert [e["bundle"] for e in half] == ["m1_fp16"] and half[0]["weights_sha256"] != own[0]["weights_sha256"]
+    assert "Evaluations" in mypt("inspect", "m1").stdout and "Evaluations" not in mypt("inspect", "m2").stdout
+    mypt("resume", "m1", "--max-iters", "6")
+    assert json.loads(mypt("inspect", "m1", "--json").stdout)["evaluations"] == []
+
+
+def test_compare_shows_side_by_side_what_all_have(mypt: Mypt, trained: Path) -> None:
+    assert trained.is_dir()
+    Path("other.txt").write_text(tiny_text()[:500], encoding="utf-8")
+    for name, text in (("m1", "input.txt"), ("m2", "input.txt"), ("m1", "other.txt")):
+        mypt("evaluate", name, "--input-file", text)
+    shared = json.loads(mypt("compare", "m1", "m2", "--json").stdout)["evaluations"]
+    assert [(Path(e["source"]).name, e["measure"]) for e in shared] == [
+        ("input.txt", measure) for measure in ("bpb", "loss", "perplexity")
+    ]
+    assert shared[0]["values"] == [next(e["bpb"] for e in lines(m) if e["event"] == "evaluation") for m in ("m1", "m2")]
+    assert "input.txt: bpb" in mypt("compare", "m1", "m2").stdout
+
+
+def test_after_a_rewind_what_was_found_of_the_superseded_branch_disturbs_nothing(mypt: Mypt, trained: Path) -> None:
+    """Step 4 is evaluated, the run goes back to an earlier step, and a copy of step 4 is evaluated again."""
+    with stopping_at(2):
+        mypt("train", "n", *SHORT)
+    shutil.copytree(trained / "checkpoints" / "n", trained / "early")
+    mypt("resume", "n")
+    shutil.copytree(trained / "checkpoints" / "n", trained / "checkpoints" / "late")
+    mypt("evaluate", "n", "--input-file", "input.txt")
+    shutil.rmtree(trained / "checkpoints" / "n")
+    shutil.copytree(trained / "early", trained / "checkpoints" / "n")
+    with stopping_at(3):
+        mypt("resume", "n")
+    before = json.loads(mypt("logs", "summarize", "n", "--json").stdout)
+    mypt("evaluate", "late", "--input-file", "input.txt")
+    mypt("evaluate", "n", "--input-file", "input.txt")
+    after = json.loads(mypt("logs", "summarize", "n", "--json").stdout)
+    assert [e["step"] for e in after.pop("evaluated")["first"]] == [3] and before.pop("evaluated")["count"] == 0
+    assert after == before and after["step"] == 3
+    attempts = [(e["iter"], e["attempt"]) for e in lines("n") if e["event"] == "evaluation"]
+    assert attempts == [(4, 2), (4, 2), (3, 3)]
+    mypt("resume", "n")
+    assert json.loads(mypt("logs", "summarize", "n", "--json").stdout)["state"] == "complete"
+
+
+def test_a_bundle_without_a_log_is_measured_and_not_recorded(mypt: Mypt, trained: Path) -> None:
+    log_path("m1").unlink()
+    bundle("alone", Tokenizer.char(tiny_text()))
+    for name in ("m1", "alone"):
+        shown = mypt("evaluate", name, "--input-file", "input.txt").stdout
+        assert "Not recorded: the bundle has no log here." in shown
+        assert json.loads(mypt("evaluate", name, "--input-file", "input.txt", "--json").stdout)["log"] is None
+    assert not log_path("m1").exists() and trained.is_dir()
+
+
+def test_lines_of_several_writers_stay_whole(folder: Path) -> None:
+    """A run and evaluations write at once, lines longer than any buffer among them."""
+    path = folder / "logs" / "a.jsonl"
+
+    def write(number: int) -> None:
+        log = RunLog(path, f"run{number}")
+        for i in range(60):
+            log.append(OutputLost(iter=i, timestamp=timestamp(), reason="x" * (i * 997 % 30_000)))
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    skipped = SkippedLines()
+    found = [(e["run_id"], e["iter"]) for e in read_events(path, skipped)]
+    assert sorted(found) == sorted((f"run{n}", i) for n in range(4) for i in range(60)) and not skipped.total

@@ -1,7 +1,7 @@
 """Describes a bundle from its JSON files and tensor headers, without torch."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,8 @@ from mypt.checkpoint.layout import (
 from mypt.checkpoint.lineage import Ancestor, lineage
 from mypt.checkpoint.manifest import check_file, read_manifest
 from mypt.checkpoint.pt.header import TensorHeader, read_headers
+from mypt.log.locate import own_log
+from mypt.log.replay import latest_evaluations
 from mypt.model.cost import parameter_count, parameters_by_part
 from mypt.schema.base import to_json_text
 from mypt.schema.files.state import TrainingState
@@ -74,6 +76,7 @@ class BundleDescription:
         training_state: training_state.json.
         lineage: the runs it descends from, oldest first.
         files: the files with their tensors.
+        evaluations: what `mypt evaluate` found of these weights: the events of the log, only the latest of each text.
     """
 
     schema_version: Literal[1] = 1
@@ -85,6 +88,7 @@ class BundleDescription:
     training_state: TrainingState
     lineage: list[Ancestor]
     files: list[FileInfo]
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ class BundleInfo:
     tokenizer: TokenizerFile
     state: TrainingState
     files: tuple[FileInfo, ...]
+    evaluations: tuple[dict[str, Any], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The `BundleDescription` as JSON-compatible dictionaries, with a loss that is not finite as text."""
@@ -108,6 +113,7 @@ class BundleInfo:
             training_state=self.state,
             lineage=lineage(self.path, self.state),
             files=list(self.files),
+            evaluations=list(self.evaluations),
         )
         result: dict[str, Any] = json.loads(to_json_text(description), parse_constant=lambda name: str(float(name)))
         return result
@@ -120,7 +126,12 @@ def read_bundle(name: str, out_dir: Path = DEFAULT_OUT_DIR) -> BundleInfo:
         UsageError: there is no such bundle.
         BundleError: a file is missing or damaged.
     """
-    return read_consistently(_read, bundle_path(name, out_dir))
+    info = read_consistently(_read, bundle_path(name, out_dir))
+    (model,) = (file for file in info.files if file.name == MODEL_FILE)
+    log = own_log(info.path)
+    if log is None or model.sha256 is None or not log.is_file():
+        return info
+    return replace(info, evaluations=tuple(latest_evaluations(log, model.sha256)))
 
 
 def get_model_info(name: str, out_dir: str | Path = DEFAULT_OUT_DIR) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """What differs between runs, whether their losses compare at all, and which is better beyond the noise."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from mypt.log.replay import evaluated_on
 from mypt.log.run_record import Facts, RunRecord, read_run
+from mypt.schema.files.events import METRIC
 
 NOISE = 2.0
 """Standard errors by which two losses have to differ before one is called better."""
@@ -27,6 +29,23 @@ class Difference:
 
 
 @dataclass(kw_only=True)
+class SharedEvaluation:
+    """One figure that `mypt evaluate` found of every run on the same text, shards or task.
+
+    Attributes:
+        measure: `bpb`, `loss` or `perplexity` of a text, else a metric of the task.
+        better: the labels of the runs that no other beats by more than the noise; empty where none stands out.
+    """
+
+    kind: str
+    source: str
+    split: str | None
+    measure: str
+    values: list[float | None]
+    better: list[str]
+
+
+@dataclass(kw_only=True)
 class Comparison:
     """What `mypt compare --json` prints.
 
@@ -40,6 +59,7 @@ class Comparison:
         data: fields that differ.
         equal: how many fields are equal.
         better: for each result that can be told apart, the labels of the runs that are best.
+        evaluations: what `mypt evaluate` found of all of them.
         matched: the losses at equal tokens and at equal time: (measure, value, one loss a run).
     """
 
@@ -53,6 +73,7 @@ class Comparison:
     equal: dict[str, Facts]
     better: dict[str, list[str]]
     matched: list[Matched]
+    evaluations: list[SharedEvaluation]
 
 
 def compare(names: Sequence[str], out_dir: Path) -> Comparison:
@@ -74,6 +95,7 @@ def compare(names: Sequence[str], out_dir: Path) -> Comparison:
         equal={name: equal for name, (_, equal) in split.items()},
         better=_better(runs, verdict),
         matched=_matched(runs) if verdict == "comparable" else [],
+        evaluations=list(_shared_evaluations(runs)),
     )
 
 
@@ -141,6 +163,28 @@ def _not_beaten(values: Sequence[tuple[str, float | None, float | None]]) -> lis
         for label, v, se in known
         if not any(other < v - NOISE * math.hypot(se, error) for _, other, error in known)
     ]
+
+
+def _shared_evaluations(runs: Sequence[RunRecord]) -> Iterator[SharedEvaluation]:
+    """Figures by token only where the tokens are the same."""
+    found = [{evaluated_on(event): event for event in run.evaluations} for run in runs]
+    same_tokens = len({(run.data.get("tokenizer"), run.data.get("tokenizer_size")) for run in runs}) == 1
+    for of, first in found[0].items():
+        if not all(of in events for events in found):
+            continue
+        events = [of_run[of] for of_run in found]
+        text = ("bpb", "loss", "perplexity") if same_tokens else ("bpb",)
+        measures = [m for m in text if first.get(m) is not None]
+        measures += [m for m in first if m.startswith(METRIC)]
+        for measure in measures:
+            values = [event.get(measure) for event in events]
+            errors = [_error({f"_{n}": event.get(n) for n in ("se", "loss", "bpb")}, "", measure) for event in events]
+            judged = measure in ("bpb", "loss")
+            best = _not_beaten(list(zip([r.label for r in runs], values, errors, strict=True))) if judged else []
+            yield SharedEvaluation(
+                kind=first["kind"], source=first["source"], split=first.get("split"),
+                measure=measure.removeprefix(METRIC), values=values, better=best if len(best) < len(runs) else [],
+            )  # fmt: skip
 
 
 def _matched(runs: Sequence[RunRecord]) -> list[Matched]:

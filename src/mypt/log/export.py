@@ -19,6 +19,7 @@ BATCH = 50_000
 """Rows of a parquet file that are in memory at a time."""
 _MISSING: dict[TableEvent, tuple[str, str]] = {
     "eval": ("evaluation", "Wait for the first one, or give another log."),
+    "evaluation": ("evaluation of a finished model", "`mypt evaluate` makes one; or give another log."),
     "step": ("single step", "`mypt train --log-interval N` logs every N-th one; or give another log."),
 }
 
@@ -133,7 +134,8 @@ def _add_scalars(writer: Any, rows: Iterable[dict[str, Any]]) -> None:
         at = _seconds(row["timestamp"])
         for name, value in row.items():
             if isinstance(value, int | float) and not isinstance(value, bool) and name != "iter":
-                writer.add_scalar(curve_name(name), value, row["iter"], wall_time=at)
+                of = f"evaluation/{row['source']}/{name}" if "source" in row else curve_name(name)
+                writer.add_scalar(of, value, row["iter"], wall_time=at)
 
 
 def _seconds(timestamp: str) -> float | None:

@@ -199,6 +199,16 @@ class Anomalies:
 
 
 @dataclass(kw_only=True)
+class Evaluated:
+    """What `mypt evaluate` found of a bundle: loss and bits per byte of a text, or the metrics of a task."""
+
+    step: int
+    bundle: str
+    source: str
+    figures: dict[str, float]
+
+
+@dataclass(kw_only=True)
 class StepFigures:
     """The single steps that were logged, with `--log-interval`.
 
@@ -225,6 +235,7 @@ class Summary:
         passed_over: lines of the whole log that are no events.
         curve: val losses by step, thinned to at most a few thousand.
         last_word: timestamp of the last event.
+        evaluated: what `mypt evaluate` found of its bundles.
         host: the other host that the run was last written on, if its process never gave its lock back.
     """
 
@@ -253,3 +264,4 @@ class Summary:
     steps: StepFigures | None = None
     last_word: str | None = None
     host: str | None = None
+    evaluated: Few[Evaluated] = field(default_factory=Few)

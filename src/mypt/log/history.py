@@ -9,6 +9,7 @@ from typing import Any
 
 from mypt.log.figures import (
     Blocked,
+    Evaluated,
     Few,
     GoldFigures,
     LossPoint,
@@ -18,7 +19,7 @@ from mypt.log.figures import (
     SessionFigures,
     StepFigures,
 )
-from mypt.schema.files.events import eval_sets
+from mypt.schema.files.events import eval_sets, metrics_of
 
 GUARDS = ("overfit", "trend", "eval regression", "not finite", "other")
 """What can keep a val loss from becoming gold, as the reason of the event begins."""
@@ -89,6 +90,7 @@ class RunHistory:
         measured_otherwise: where losses began to be measured otherwise.
         borders: how many evaluations there were each time that this was so of the val loss.
         last_word: timestamp of the last event.
+        evaluated: what `mypt evaluate` found of bundles of the live branch.
     """
 
     sessions: list[SessionFigures] = field(default_factory=list)
@@ -109,6 +111,7 @@ class RunHistory:
     measured_otherwise: Few[MeasureChange] = field(default_factory=Few)
     borders: list[int] = field(default_factory=list)
     last_word: str | None = None
+    evaluated: Few[Evaluated] = field(default_factory=Few)
     _rows: "array[float]" = field(default_factory=_column)
     """Figures of the live evaluations, one evaluation after another."""
     _last_eval: int | None = None
@@ -122,12 +125,14 @@ class RunHistory:
     def add(self, event: dict[str, Any], is_live: bool) -> None:
         """Take in the next event of the run."""
         name = event["event"]
+        if name == "evaluation":
+            self._evaluation(event, is_live)
+            return
         self.last_word = event["timestamp"]
         if name == "training_start":
             self._start(event)
             return
-        if not self.sessions:
-            self.sessions.append(_session(1))  # one that was never announced
+        self._announce()
         step = event["total_steps"] if name == "training_complete" else event["iter"]
         if step > self.highest:
             self.highest = step
@@ -144,6 +149,21 @@ class RunHistory:
             session.elapsed_s = event["elapsed_s"]
         if is_live:
             self._live(name, event, step)
+
+    def _announce(self) -> None:
+        """Begin a session that was never announced, if none is known."""
+        if not self.sessions:
+            self.sessions.append(_session(1))
+
+    def _evaluation(self, event: dict[str, Any], is_live: bool) -> None:
+        """Take in what another program measured, which is no word of the run and takes it no further."""
+        self._announce()
+        if is_live:
+            figures = {"loss": event.get("loss"), "bpb": event.get("bpb"), **metrics_of(event)}
+            known = {name: value for name, value in figures.items() if value is not None and isfinite(value)}
+            self.evaluated.add(
+                Evaluated(step=event["iter"], bundle=event["bundle"], source=event["source"], figures=known)
+            )
 
     def _start(self, event: dict[str, Any]) -> None:
         step = event["config"]["start_step"]

@@ -2,7 +2,7 @@
 
 import re
 
-from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint, GoldRemeasured
+from mypt.schema.files.events import Eval, Evaluation, GoldBlocked, GoldCheckpoint, GoldRemeasured
 from mypt.units import count, duration
 
 
@@ -40,6 +40,13 @@ def remeasured_lines(event: GoldRemeasured) -> list[str]:
     if others := [name for name in event.sets if name != "val"]:
         lines.append(f"The baseline of {', '.join(others)} is measured anew.")
     return lines
+
+
+def evaluation_line(event: Evaluation) -> str:
+    """The line on what `mypt evaluate` found."""
+    figures = {"loss": event.loss, "bits per byte": event.bpb, **event.metrics()}
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items() if value is not None)
+    return f"Evaluated {event.bundle}, step {event.iter}, on {event.source}: {shown}"
 
 
 def gold_line(event: GoldCheckpoint | GoldBlocked) -> str:

@@ -83,15 +83,16 @@ class Replay:
         """Every event of the run, and whether it is live."""
         self.skipped, self.runs = SkippedLines(), set()
         limits = iter(self._limits)
-        limit = next(limits)
+        limit, of_session = next(limits), dict[int | None, float]()
         for event in read_events(self.path, self.skipped, size=self._size):
             run = event.get("run_id")
             self.runs.add(run)
             if run == self.run_id and self._on_branch(event):
                 name = event["event"]
                 if name == "training_start":
-                    limit = next(limits, limit)
-                yield event, step_of(event) <= limit
+                    limit = of_session[event.get("attempt")] = next(limits, limit)
+                late = name == "evaluation"  # of a bundle that may be of an earlier session than the one it stands in
+                yield event, step_of(event) <= (of_session.get(event.get("attempt"), limit) if late else limit)
 
     def live(self) -> Iterator[dict[str, Any]]:
         """The events of the run that are live."""
@@ -119,6 +120,30 @@ def live_evals(path: Path, run_id: str | None, upto: Branch | None = None) -> It
         InputError: the log cannot be read, or has no event of the run.
     """
     return (event for event in Replay(path, run_id, upto=upto).live() if event["event"] == "eval")
+
+
+def latest_evaluations(path: Path, model_sha256: str) -> list[dict[str, Any]]:
+    """What `mypt evaluate` found of some weights, in the order of time; of the same text or task only the latest.
+
+    Args:
+        path: the log.
+        model_sha256: hash of the file of the weights.
+
+    Raises:
+        InputError: the log cannot be read.
+    """
+    found: dict[tuple[str, str, str | None], dict[str, Any]] = {}
+    for event in read_events(path, containing=b'"evaluation"'):
+        if event["event"] == "evaluation" and event["model_sha256"] == model_sha256:
+            of = evaluated_on(event)
+            found.pop(of, None)
+            found[of] = event
+    return list(found.values())
+
+
+def evaluated_on(event: dict[str, Any]) -> tuple[str, str, str | None]:
+    """What an `evaluation` event is about: the same text, shards or task, wherever it lies."""
+    return event["kind"], event.get("sha256") or event["source"], event.get("split")
 
 
 def has_run(path: Path, run_id: str | None) -> bool:

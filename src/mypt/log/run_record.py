@@ -1,7 +1,7 @@
 """One run as far as its records can be read: its bundle, its log, or whichever of them there is."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from math import isfinite, isnan
 from pathlib import Path
@@ -10,11 +10,12 @@ from typing import Any, Generic, TypeVar
 from mypt.checkpoint.atomic import read_consistently
 from mypt.checkpoint.changes import UNTOLD, ValueFrom, changed_between, sessions_of
 from mypt.checkpoint.files import read_config, read_state, read_tokenizer
-from mypt.checkpoint.layout import bundle_path, log_of, log_path
+from mypt.checkpoint.layout import MODEL_FILE, bundle_path, log_of, log_path
+from mypt.checkpoint.manifest import read_manifest
 from mypt.errors import InputError, MyptError, UsageError
 from mypt.log.figures import Few
 from mypt.log.history import losses_not_finite
-from mypt.log.replay import Branch, Replay
+from mypt.log.replay import Branch, Replay, latest_evaluations
 from mypt.schema.files.events import eval_sets
 
 CURVE_POINTS = 20_000
@@ -61,6 +62,7 @@ class RunRecord:
         blocked: steps of those that a guard blocked.
         phases: name and first step of each phase after the first.
         missing: sentences on what could not be read.
+        evaluations: what `mypt evaluate` found of the bundle's weights; of the same text or task only the latest.
         steps: the single steps of the live branch, where they were logged, thinned out as the curve.
     """
 
@@ -75,6 +77,7 @@ class RunRecord:
     blocked: list[int] = field(default_factory=list)
     phases: list[tuple[str, int]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    evaluations: list[Facts] = field(default_factory=list)
     steps: list[StepPoint] = field(default_factory=list)
 
     def facts(self, section: str) -> Facts:
@@ -96,12 +99,22 @@ def read_run(name: str, out_dir: Path) -> RunRecord:
         if log_path(name).is_file():
             return _from_log(RunRecord(label=name, missing=[f"{name} has no bundle."]), log_path(name), None)
         raise
-    run, log, run_id, upto = read_consistently(_from_bundle, path)
+    (run, log, run_id, upto), model_sha256 = read_consistently(lambda p: (_from_bundle(p), _model_sha256(p)), path)
     log = log or log_path(path.name)
     if not log.is_file():
         run.missing.append(f"The log {log} is not here.")
         return run
+    if model_sha256 is not None:
+        with _unreadable_noted(run):
+            run.evaluations = latest_evaluations(log, model_sha256)
     return _from_log(run, log, run_id, upto)
+
+
+def _model_sha256(path: Path) -> str | None:
+    """The recorded hash of a bundle's weights."""
+    with suppress(MyptError):
+        return read_manifest(path).files[MODEL_FILE].sha256
+    return None
 
 
 def _from_bundle(path: Path) -> tuple[RunRecord, Path | None, str | None, Branch | None]:

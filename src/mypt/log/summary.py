@@ -76,6 +76,7 @@ def summarize(path: Path, run_id: str | None = None, bundle: Path | None = None,
         steps=history.steps,
         last_word=history.last_word,
         host=None if upto else writer.host,
+        evaluated=history.evaluated,
     )
 
 

@@ -38,7 +38,8 @@ def follow(
             event = parser.parse(line)
             if event is None or event.get("run_id") != run_id:
                 continue
-            heard = time.monotonic()
+            if event["event"] != "evaluation":  # the word of another program
+                heard = time.monotonic()
             yield event
             if event["event"] in CLOSING_EVENTS:
                 return

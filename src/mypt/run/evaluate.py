@@ -1,21 +1,54 @@
-"""`mypt evaluate`: measures any bundle on a whole text or on shards."""
+"""`mypt evaluate`: measures any bundle on a whole text or on shards, and records it in the log of its run."""
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
+from mypt.checkpoint.atomic import read_consistently
+from mypt.checkpoint.layout import MODEL_FILE
 from mypt.checkpoint.manager import CheckpointManager, Loaded, weights_sha256
+from mypt.checkpoint.manifest import read_manifest
 from mypt.data.documents import Corpus, shard_corpus, text_corpus
+from mypt.log.locate import check_appendable, own_log
+from mypt.log.replay import has_run
+from mypt.log.writer import RunLog
 from mypt.model.network import Network
-from mypt.schema.files.evaluation import TextEvaluation
+from mypt.schema.files.events import Evaluation, timestamp
 from mypt.schema.settings.evaluation import EvaluateConfig
 from mypt.train.device.devices import resolve_device
 from mypt.train.evaluation.rolling import measure_documents
 
 
-def evaluate_text(
+@dataclass(kw_only=True, frozen=True)
+class Evaluated:
+    """What `mypt evaluate --json` prints.
+
+    Attributes:
+        schema_version: grows when a field changes its meaning.
+        log: the log that has it now; None if the bundle has none.
+        evaluations: the events, in order.
+    """
+
+    schema_version: Literal[1] = 1
+    log: Path | None = None
+    evaluations: list[Evaluation]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The bundle that is measured, as it was when it was loaded."""
+
+    path: Path
+    loaded: Loaded[Network]
+    model_sha256: str
+
+
+def evaluate(
     name: str, out_dir: Path, config: EvaluateConfig, device: str, progress: Callable[[str], None] = lambda _: None
-) -> TextEvaluation:
-    """Measure a bundle on a whole text, or on a split of shards.
+) -> Evaluated:
+    """Measure a bundle, and append what was found to the log of its run.
 
     Args:
         name: of the bundle, or its path.
@@ -28,19 +61,37 @@ def evaluate_text(
         UsageError: there is no such bundle, or the text cannot be read or has what the tokenizer does not know.
         BundleError: the bundle is damaged.
         DivergedError: the loss is not finite.
+        StorageError: the log cannot be written.
     """
-    manager = CheckpointManager.find(name, out_dir)
-    loaded = manager.load(resolve_device(device))
+    subject = _load(CheckpointManager.find(name, out_dir).path, resolve_device(device))
+    found = Evaluated(evaluations=[_on_text(subject, config, progress)])
+    return replace(found, log=_record(subject, found.evaluations))
+
+
+def _load(path: Path, device: str) -> Subject:
+    """A bundle and the recorded hash of its weights, both of one save while a run goes on."""
+
+    def read(path: Path) -> Subject:
+        model_sha256 = read_manifest(path).files[MODEL_FILE].sha256
+        return Subject(path, CheckpointManager.at(path).load(device), model_sha256)
+
+    return read_consistently(read, path)
+
+
+def _on_text(subject: Subject, config: EvaluateConfig, progress: Callable[[str], None]) -> Evaluation:
+    began, loaded = time.perf_counter(), subject.loaded
     corpus = _corpus(loaded, config)
     (prefix,) = loaded.tokenizer.prompt_ids("", loaded.state.start_token)
     of = f" of {corpus.tokens:,}" if corpus.tokens else ""
     found = measure_documents(
         loaded.model, corpus.documents, prefix, lambda done: progress(f"Evaluating: {done:,}{of} tokens")
     )
-    return TextEvaluation(
-        bundle=manager.name, step=loaded.state.step, weights_sha256=weights_sha256(loaded.model), text=corpus.name,
-        split=config.split if config.dataset_dir is not None else None, sha256=corpus.sha256, loss=found.loss,
-        se=found.se, bpb=found.bpb, perplexity=found.perplexity, tokens=found.tokens, text_bytes=found.text_bytes,
+    return Evaluation(
+        iter=loaded.state.step, timestamp=timestamp(), duration_s=time.perf_counter() - began, bundle=subject.path.name,
+        weights_sha256=weights_sha256(loaded.model), model_sha256=subject.model_sha256,
+        kind="text" if config.dataset_dir is None else "shards", source=corpus.name,
+        split=None if config.dataset_dir is None else config.split, sha256=corpus.sha256, loss=found.loss, se=found.se,
+        bpb=found.bpb, perplexity=found.perplexity, tokens=found.tokens, text_bytes=found.text_bytes,
         windows=found.windows, documents=found.documents,
     )  # fmt: skip
 
@@ -49,3 +100,19 @@ def _corpus(loaded: Loaded[Network], config: EvaluateConfig) -> Corpus:
     if config.dataset_dir is None:
         return text_corpus(config.input_file, loaded.tokenizer, config.text_field)
     return shard_corpus(config.dataset_dir, config.split, loaded.tokenizer, loaded.model.config.vocab_size)
+
+
+def _record(subject: Subject, events: list[Evaluation]) -> Path | None:
+    """Append events to the log of a bundle's run, if it is there.
+
+    No lock is asked for: the run that trains has it, and a line that is appended at once disturbs no other. The events
+    carry the session of the bundle, so that a later one that went back behind it supersedes them as it does the bundle.
+    """
+    state, log = subject.loaded.state, own_log(subject.path)
+    if log is None or not has_run(log, state.run_id):
+        return None
+    check_appendable(log)
+    writer = RunLog(log, state.run_id, state.attempt)
+    for event in events:
+        writer.append(event)
+    return log

@@ -53,6 +53,10 @@ def inspect(
     say(out, info.path.as_posix())
     for table in [*inspect_tables(info), *(tensor_tables(info) if tensors else [])]:
         out.print(table)
+    if info.evaluations:
+        from mypt.cli.render.evaluation import evaluations_table
+
+        out.print(evaluations_table(info.evaluations))
     say(out, *state_lines(info))
     out.print(lineage_tree(lineage(info.path, info.state), info.state.progress.gold.step))
     say(out, *next_commands(info.path, info.state.optimizer_file is not None))

@@ -150,7 +150,11 @@ def export(
     ] = None,
     event: Annotated[
         TableEvent,
-        typer.Option("--event", help="Which events: eval for evaluations, step for single steps.", metavar="EVENT"),
+        typer.Option(
+            "--event",
+            help="Which events: eval for evaluations, step for single steps, evaluation for those of `mypt evaluate`.",
+            metavar="EVENT",
+        ),
     ] = "eval",
     out_dir: OutDir = DEFAULT_OUT_DIR,
 ) -> None:
@@ -167,5 +171,5 @@ def export(
         if target is not None:
             with busy(f"Writing {target}"):
                 written = write(table, target)
-            what = "evaluations" if event == "eval" else "steps"
+            what = "steps" if event == "step" else "evaluations"
             say(work_console(ctx), f"Wrote {written:,} {what} to {target}.")

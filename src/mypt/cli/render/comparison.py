@@ -9,8 +9,9 @@ from mypt import units
 from mypt.checkpoint.atomic import storage_errors
 from mypt.checkpoint.changes import ValueFrom
 from mypt.cli.render.curves import Axis, save_plot
+from mypt.cli.render.evaluation import named
 from mypt.cli.render.tables import columns_table, course
-from mypt.log.compare import Comparison, Difference
+from mypt.log.compare import Comparison, Difference, SharedEvaluation
 from mypt.schema.base import to_json_text
 from mypt.visible import visible
 
@@ -64,7 +65,21 @@ def tables(found: Comparison, everything: bool) -> list[Table]:
     names = dict.fromkeys(n for run in found.runs for n in run.results)
     results = [(n, [_result(found, n, i) for i in range(len(found.runs))]) for n in names]
     parts.append(_table("Results", found, results))
+    if found.evaluations:
+        parts.append(_table("Evaluations", found, [(_evaluated(e), _figures(found, e)) for e in found.evaluations]))
     return parts
+
+
+def _evaluated(of: SharedEvaluation) -> str:
+    return f"{named({'kind': of.kind, 'source': of.source, 'split': of.split})}: {of.measure}"
+
+
+def _figures(found: Comparison, of: SharedEvaluation) -> list[str]:
+    labels = [run.label for run in found.runs]
+    return [
+        _value(value, of.measure) + ("*" if label in of.better else " ")
+        for label, value in zip(labels, of.values, strict=True)
+    ]
 
 
 def closing_lines(found: Comparison) -> list[str]:
@@ -75,7 +90,7 @@ def closing_lines(found: Comparison) -> list[str]:
         at = f"{units.count(where)} tokens" if measure == "tokens" else units.duration(where)
         shown = ", ".join(f"{run.label} {loss:.4f}" for run, loss in zip(found.runs, losses, strict=True))
         lines.append(f"At {at}: {shown}.")
-    if found.better:
+    if found.better or any(shared.better for shared in found.evaluations):
         lines.append("* better by more than two standard errors of the difference")
     return lines
 

@@ -11,11 +11,11 @@ from mypt import units
 from mypt.cli.render.tables import columns_table
 from mypt.log.liveness import PATIENCE_S, PATIENT_GAPS, Writer, seconds_since, writer_of
 from mypt.log.locate import FoundLog
-from mypt.log.messages import eval_lines, gold_line, remeasured_lines
+from mypt.log.messages import eval_lines, evaluation_line, gold_line, remeasured_lines
 from mypt.log.reader import whole_bytes
 from mypt.log.replay import Replay
 from mypt.log.tail import CLOSING_EVENTS, follow
-from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint, GoldRemeasured
+from mypt.schema.files.events import Eval, Evaluation, GoldBlocked, GoldCheckpoint, GoldRemeasured
 
 CRASHED = "The run ended without a word: no process writes it any more."
 
@@ -49,8 +49,9 @@ class Follower:
         recent: deque[list[str]] = deque(maxlen=self.last)
         ended, word = False, ""
         for event in replay.live():
-            lines, word = list(self._told(event)), event["timestamp"]
-            ended = event["event"] in CLOSING_EVENTS
+            lines = list(self._told(event))
+            if event["event"] != "evaluation":  # no word of the run
+                word, ended = event["timestamp"], event["event"] in CLOSING_EVENTS
             if event["event"] == "eval" or not recent:
                 recent.append(lines)
             else:
@@ -97,6 +98,8 @@ class Follower:
                 yield gold_line(GoldBlocked.model_validate(event))
             case "gold_remeasured":
                 yield from remeasured_lines(GoldRemeasured.model_validate(event))
+            case "evaluation":
+                yield evaluation_line(Evaluation.model_validate(event))
             case "training_stopped":
                 yield f"Training stopped at step {event['iter']} ({event['reason']})."
             case "training_complete":
@@ -115,4 +118,5 @@ def _what(event: dict[str, Any]) -> list[str]:
         config = event["config"]
         return [f"to step {config['max_iters']:,}", *(f"{n} {config[n]}" for n in ("learning_rate",) if n in config)]
     left_out = {"event", "measures", "iter", "timestamp", "run_id", "attempt", "progress_pct", "windows", "started_at"}
+    left_out |= {"weights_sha256", "model_sha256", "sha256"}
     return [f"{n} {v}" for n, v in event.items() if n not in left_out and v is not None]

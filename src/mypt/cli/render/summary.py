@@ -27,6 +27,8 @@ def summary_page(summary: Summary) -> Group:
     parts: list[RenderableType] = [_heading(summary), pairs_table(None, _course(summary))]
     if summary.evaluations:
         parts.append(_losses(summary))
+    if summary.evaluated.count:
+        parts.append(pairs_table("Evaluated", _evaluated(summary)))
     if gold := list(_gold(summary)):
         parts.append(pairs_table("Gold", gold))
     if signs := list(_signs(summary)):
@@ -112,6 +114,12 @@ def _loss_cells(f: LossFigures) -> tuple[str, ...]:
 
 def _loss(value: float | None) -> str:
     return "no number" if value is None else f"{value:.4f}"
+
+
+def _evaluated(s: Summary) -> Iterator[tuple[str, str]]:
+    for e in _ends(s.evaluated):
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in e.figures.items())
+        yield f"{e.bundle}, step {e.step:,}", f"{e.source}: {figures}"
 
 
 def _gold(s: Summary) -> Iterator[tuple[str, str]]:

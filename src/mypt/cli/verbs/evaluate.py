@@ -2,6 +2,7 @@
 
 import typer
 
+from mypt.checkpoint.layout import display_path
 from mypt.cli.arguments import AsJson, BundleName, Device, ModelName, OutDir, chosen_name
 from mypt.cli.console import busy, console, echo_json, say
 from mypt.cli.options import given_settings
@@ -30,14 +31,17 @@ def evaluate(
     config = resolve_section(EvaluateConfig, given_settings(ctx))
     chosen = chosen_name(name, model_name)
     with busy("Evaluating") as now:
-        from mypt.run.evaluate import evaluate_text
+        from mypt.run.evaluate import evaluate as measure
 
-        found = evaluate_text(chosen, out_dir, config, device, now)
+        found = measure(chosen, out_dir, config, device, now)
     if as_json:
         echo_json(to_json_text(found, indent=True))
         return
-    from mypt.cli.render.evaluation import heading, text_table
+    from mypt.cli.render.evaluation import figures_table, heading
 
     out = console(ctx)
-    say(out, heading(found))
-    out.print(text_table(found))
+    for evaluation in found.evaluations:
+        say(out, heading(evaluation))
+        out.print(figures_table(evaluation))
+    said = f"Recorded in {display_path(found.log)}." if found.log else "Not recorded: the bundle has no log here."
+    say(out, said)

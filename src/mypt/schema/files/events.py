@@ -1,6 +1,6 @@
 """The events of a run's log, one JSON object a line. Fields are written in the order in which they stand here."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -235,6 +235,70 @@ class OutputLost(Event):
     reason: str
 
 
+class Evaluation(Event):
+    """Written by `mypt evaluate`, while the run trains or later: what a bundle of the run comes to on other data.
+
+    What a task of lm-evaluation-harness measures follows as `metric_<name>`; of a task the figures of a text are null.
+
+    Attributes:
+        iter: step of the weights.
+        bundle: name of the bundle.
+        weights_sha256: hash of its weights, whatever the format of their file.
+        model_sha256: hash of its model.pt, by which its record finds the evaluation.
+        kind: what it was measured on.
+        source: the sources of the text, the folder of the shards, or the name of the task.
+        split: of the shards.
+        sha256: hash of the text in UTF-8; fingerprint of the shards; hash of what defines the task.
+        loss: nats per token.
+        se: standard error of the loss, over windows; None for a single one.
+        bpb: the loss in bits per byte of UTF-8; None where what the tokens mean is not known.
+        perplexity: exponential of the loss.
+        tokens: that were predicted, each exactly once.
+        text_bytes: what these tokens stand for.
+        samples: of the task.
+    """
+
+    event: Literal["evaluation"] = "evaluation"
+    iter: int
+    timestamp: str
+    duration_s: Seconds
+    bundle: str
+    weights_sha256: str
+    model_sha256: str
+    kind: Literal["text", "shards", "task"]
+    source: str
+    split: str | None = None
+    sha256: str | None = None
+    loss: Loss | None = None
+    se: Loss | None = None
+    bpb: Loss | None = None
+    perplexity: Loss | None = None
+    tokens: int | None = None
+    text_bytes: int | None = None
+    windows: int | None = None
+    documents: int | None = None
+    samples: int | None = None
+
+    def metrics(self) -> dict[str, float | None]:
+        """What a task measured, by name."""
+        return metrics_of(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _metrics_are_numbers(self) -> Self:
+        for name, value in metrics_of(self.model_extra or {}).items():
+            if not isinstance(value, int | float | None) or isinstance(value, bool):
+                raise ValueError(f"{METRIC}{name} is no number")
+        return self
+
+
+METRIC = "metric_"
+
+
+def metrics_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a task measured, by name, of an `evaluation` event."""
+    return {key.removeprefix(METRIC): value for key, value in content.items() if key.startswith(METRIC)}
+
+
 EVENTS: dict[str, type[Event]] = {
     "training_start": TrainingStart,
     "step": Step,
@@ -247,7 +311,8 @@ EVENTS: dict[str, type[Event]] = {
     "training_stopped": TrainingStopped,
     "batch_skipped": BatchSkipped,
     "output_lost": OutputLost,
+    "evaluation": Evaluation,
 }
 """The class of each event by the value of its `event` field."""
-TableEvent = Literal["eval", "step"]
+TableEvent = Literal["eval", "step", "evaluation"]
 """Events that come in numbers, each with the same figures."""
