@@ -28,6 +28,7 @@ from mypt.log.writer import RunLog
 from mypt.run.verify import verify_bundle
 from mypt.schema.files.events import EVENTS, Eval, timestamp
 from mypt.schema.files.gold import GoldState, Measure, Remeasured
+from mypt.schema.files.imported import ImportedFile, ImportRecord
 from mypt.schema.files.optimizer import GroupRecord, OptimizerRecord
 from mypt.schema.files.state import (
     DataRecord,
@@ -387,6 +388,8 @@ def test_a_save_that_cannot_begin_leaves_no_marker(tmp_path: Path, monkeypatch: 
 
 
 st.register_type_strategy(ParentRecord, built(ParentRecord, name=NAMES))
+st.register_type_strategy(ImportedFile, built(ImportedFile))
+st.register_type_strategy(ImportRecord, built(ImportRecord))
 for record in (
     SourceRecord,
     DataRecord,

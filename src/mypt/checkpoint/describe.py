@@ -109,7 +109,7 @@ class BundleInfo:
             path=str(self.path),
             config=self.config,
             parameters={"total": parameter_count(self.config), "by_part": parameters_by_part(self.config)},
-            tokenizer=self.tokenizer.model_dump(exclude_none=True, exclude={"chars", "tokens"}),
+            tokenizer=self.tokenizer.model_dump(exclude_none=True, exclude={"chars", "tokens", "hf"}),
             training_state=self.state,
             lineage=lineage(self.path, self.state),
             files=list(self.files),

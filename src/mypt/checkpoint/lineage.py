@@ -72,26 +72,37 @@ def lineage(path: Path, state: TrainingState) -> list[Ancestor]:
     for origin in state.forked_from:
         ancestors.append(Ancestor(name=origin.name, step=origin.step, commands=_commands(state, origin.step, begun)))
         begun = origin.step
-    ancestors.append(Ancestor(name=path.name, step=state.step, commands=_commands(state, state.step, begun)))
+    own = Ancestor(name=path.name, step=state.step, commands=_commands(state, state.step, begun))
+    ancestors = [*_imported(state), *ancestors, own]
     parent, seen = state.parent, {str(path.absolute())}
     while parent is not None and parent.path not in seen:
         seen.add(parent.path)
-        ancestor, parent = _look_up(parent)
-        ancestors.insert(0, ancestor)
+        known, parent = _look_up(parent)
+        ancestors = [*known, *ancestors]
     return ancestors
 
 
-def _look_up(parent: ParentRecord) -> tuple[Ancestor, ParentRecord | None]:
-    """A parent, completed from its bundle if that still belongs to the same run, and its own parent."""
+def _imported(state: TrainingState) -> list[Ancestor]:
+    """What the weights of an imported model were made from."""
+    source = state.imported
+    if source is None:
+        return []
+    files = ", ".join(f"{file.name} sha256 {file.sha256[:12]}…" for file in source.files)
+    return [Ancestor(name=source.path, step=0, note=f"imported, {source.kind} {source.model_type}: {files}")]
+
+
+def _look_up(parent: ParentRecord) -> tuple[list[Ancestor], ParentRecord | None]:
+    """A parent, completed from its bundle if that is still of the same run, with its origin, and its own parent."""
     ancestor = Ancestor(name=parent.name, step=parent.step)
     try:
         state = read_state(Path(parent.path))
     except BundleError:
-        return replace(ancestor, note="its bundle is gone or damaged"), None
+        return [replace(ancestor, note="its bundle is gone or damaged")], None
     if state.run_id != parent.run_id:
-        return replace(ancestor, note="its bundle belongs to another run now"), None
+        return [replace(ancestor, note="its bundle belongs to another run now")], None
     note = f"its bundle is at step {state.step} now" if state.step != parent.step else None
-    return replace(ancestor, commands=_commands(state, parent.step), note=note), state.parent
+    own = replace(ancestor, commands=_commands(state, parent.step), note=note)
+    return [*_imported(state), own], state.parent
 
 
 def _commands(state: TrainingState, step: int, begun: int = 0) -> tuple[str, ...]:

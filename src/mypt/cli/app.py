@@ -25,6 +25,7 @@ VERBS = {
     "generate": "verbs.generate",
     "chat": "verbs.chat",
     "export-fp16": "verbs.export",
+    "import": "verbs.import_model",
     "presets": "record.presets",
     "data": "record.data",
     "config": "record.config",

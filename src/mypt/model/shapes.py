@@ -27,6 +27,12 @@ def weight_count(config: GPTConfig) -> int:
     return len(_outside(config)) + config.n_layer * len(_in_block(config))
 
 
+def weight_shape(config: GPTConfig, name: str) -> Shape:
+    """The shape of a weight."""
+    block = _IN_BLOCK.fullmatch(name)
+    return _in_block(config)[block[2]] if block else _outside(config)[name]
+
+
 def misfits(config: GPTConfig, found: Mapping[str, Shape]) -> list[str]:
     """One message for each weight that is missing, unexpected or has the wrong shape; of many missing, the first."""
     outside, within = _outside(config), _in_block(config)

@@ -60,8 +60,11 @@ def tensor_tables(info: BundleInfo) -> list[Table]:
 def state_lines(info: BundleInfo) -> list[str]:
     """The training state, in the lines that docs/inspect.md shows, then what the record holds beyond them."""
     state, progress = info.state, info.state.progress
-    lines = ["=== TRAINING STATE ===", f"Last recorded training step: {state.step}", "Training configuration:"]
-    lines += [f"  {n}: {plain(v)}" for n, v in state.model_dump(mode="json")["training_config"].items()]
+    lines = ["=== TRAINING STATE ===", f"Last recorded training step: {state.step}"]
+    if state.imported is not None:
+        return [*lines, *_imported_lines(info)]
+    settings = state.model_dump(mode="json")["training_config"]
+    lines += ["Training configuration:", *(f"  {n}: {plain(v)}" for n, v in settings.items())]
     if state.optimizer is not None:
         first, *groups = state.optimizer.lines()
         lines += [f"Optimizer: {first}", *(f"  {line}" for line in groups)]
@@ -86,6 +89,17 @@ def state_lines(info: BundleInfo) -> list[str]:
         e = state.environment
         lines.append(f"Made with: mypt {e.mypt}, torch {e.torch}, Python {e.python}, {e.device}, {e.threads} threads")
     return lines
+
+
+def _imported_lines(info: BundleInfo) -> list[str]:
+    """Where the weights of a model come from that was not trained here."""
+    state, source = info.state, info.state.imported
+    assert source is not None
+    lines = [f"Imported from: {source.path} ({source.kind}, {source.model_type})"]
+    lines += [f"  {file.name}: {file.bytes:,} bytes, SHA-256 {file.sha256}" for file in source.files]
+    lines += [f"  {note}" for note in source.notes]
+    made = [f"Made with: mypt {state.environment.mypt}"] if state.environment else []
+    return [*lines, *([f"Saved: {state.saved_at}"] if state.saved_at else []), *made]
 
 
 def _named(value: Any) -> str:

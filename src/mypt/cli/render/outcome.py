@@ -8,6 +8,7 @@ from mypt.checkpoint.layout import command
 
 if TYPE_CHECKING:
     from mypt.run.exchange.fp16 import Export
+    from mypt.run.exchange.imports import Imported
     from mypt.run.reproduce import Verdict
     from mypt.run.train import Outcome
 
@@ -68,6 +69,21 @@ def export_lines(export: "Export") -> list[str]:
     if export.val_loss_before is not None and export.val_loss_after is not None:
         lines.append(f"  val loss: {export.val_loss_before:.6f} before, {export.val_loss_after:.6f} after")
     return lines
+
+
+def import_lines(imported: "Imported") -> list[str]:
+    """What was imported, what of it was not, and what can be done with it."""
+    record, file, path = imported.record, imported.tokenizer, imported.path
+    kind = "unknown: ids alone" if file.token_kind == "ids" else file.token_kind
+    lines = [
+        f"Imported {path.as_posix()}",
+        f"  from: {record.path} ({record.kind}, {record.model_type})",
+        f"  tokenizer: {kind}, {file.vocab_size:,} tokens",
+    ]
+    if file.token_kind == "ids":
+        lines.append("  Nothing says what its ids mean; name a bundle or dataset that does by --tokenizer.")
+    start = command("train", path.with_name("NEW"), "--init-from-model", path.name)
+    return [*lines, *(f"  {note}" for note in record.notes), "Next:", f"  {command('generate', path)}", f"  {start}"]
 
 
 def _rounding_notes(export: "Export") -> list[str]:

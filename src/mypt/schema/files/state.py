@@ -6,6 +6,7 @@ from pydantic import AfterValidator, ConfigDict, Field, SerializerFunctionWrapHa
 
 from mypt.schema.base import Record, is_folder_name, place
 from mypt.schema.files.gold import GoldState, Measure, Remeasured
+from mypt.schema.files.imported import ImportRecord
 from mypt.schema.files.optimizer import REPLACED_SETTINGS, OptimizerRecord
 from mypt.schema.settings.data import Sampling, TokenKind
 from mypt.schema.settings.training import TrainingConfig
@@ -218,6 +219,7 @@ class TrainingState(Record):
         curriculum: phases of a curriculum; `data` is then the data of the validation loss.
         curriculum_description: description of the curriculum as a whole, from the config file.
         parent: bundle that the run started from; None for random weights.
+        imported: where the weights of a model come from that was imported rather than trained; None for others.
         init_seed: random seed of the initial weights; None in older records, which used that of the first session.
         unrecorded_start: why the run cannot be started again from its record; None if it can.
         frozen: names of weights that were frozen by hand, besides those that the settings freeze.
@@ -249,6 +251,7 @@ class TrainingState(Record):
     curriculum: tuple[PhaseRecord, ...] = ()
     curriculum_description: str = ""
     parent: ParentRecord | None = None
+    imported: ImportRecord | None = None
     init_seed: int | None = None
     unrecorded_start: str | None = None
     frozen: tuple[str, ...] = ()

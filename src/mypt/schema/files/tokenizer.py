@@ -6,6 +6,7 @@ from pydantic import field_validator, model_validator
 
 from mypt.schema.base import Record
 from mypt.schema.files.chat import CHAT_TOKENS, TOOL_TOKENS, ChatTemplate
+from mypt.schema.hf_vocabulary import hf_vocabulary
 from mypt.schema.settings.data import TokenKind
 
 GPT2_TOKENS = 50257
@@ -30,12 +31,14 @@ class TokenizerFile(Record):
     """The tokenizer of a bundle or dataset, in field order.
 
     Attributes:
-        token_kind: gpt2, char or bpe; ids where the vocabulary is not known.
+        token_kind: gpt2, char or bpe; ids where the vocabulary is not known; hf for one that came with a model.
         vocab_size: number of token ids, including special tokens.
         chars: for char, the characters; a character's index is its id.
         pattern: for bpe, the regular expression that splits text into words before merging; one of `PATTERNS`.
         tokens: for bpe, the bytes of each token in hexadecimal; a token's index is its id and merge rank. Each single
             byte is among them, so that every text can be encoded.
+        hf: for hf, the text of the tokenizer.json that the package tokenizers runs, as it came.
+        end_of_text: for hf, its special token that ends a document; None if it has none.
         special: special tokens such as `<|user|>`, which `encode` never produces; their ids follow all others.
         chat_template: how conversations are written, where the ids are of some; see `template`.
     """
@@ -45,6 +48,8 @@ class TokenizerFile(Record):
     chars: tuple[str, ...] | None = None
     pattern: str | None = None
     tokens: tuple[str, ...] | None = None
+    hf: str | None = None
+    end_of_text: str | None = None
     special: tuple[str, ...] | None = None
     chat_template: ChatTemplate | None = None
 
@@ -58,9 +63,13 @@ class TokenizerFile(Record):
 
     @model_validator(mode="after")
     def _check_vocabulary(self) -> Self:
-        vocabulary = {"char": self.chars, "bpe": self.tokens}.get(self.token_kind)
-        if self.token_kind in ("char", "bpe") and vocabulary is None:
+        vocabularies = {"char": self.chars, "bpe": self.tokens, "hf": self.hf}
+        if self.token_kind in vocabularies and vocabularies[self.token_kind] is None:
             raise ValueError(f"a {self.token_kind} tokenizer needs its vocabulary")
+        if (self.hf, self.end_of_text) != (None, None) and self.token_kind != "hf":
+            raise ValueError(f"a {self.token_kind} tokenizer has no tokenizer of Hugging Face")
+        if self.hf is not None and self.end_of_text not in (None, *hf_vocabulary(self.hf).special):
+            raise ValueError(f"{self.end_of_text} is no special token, and can end no document")
         if self.token_kind == "ids" and (self.special or not 0 < self.vocab_size <= LARGEST_UNKNOWN):
             raise ValueError(f"ids without a vocabulary have no special tokens, and are 1 to {LARGEST_UNKNOWN}")
         if self.ordinary + len(self.special or ()) != self.vocab_size:
@@ -80,6 +89,8 @@ class TokenizerFile(Record):
             return GPT2_TOKENS
         if self.token_kind == "ids":
             return self.vocab_size
+        if self.hf is not None:
+            return hf_vocabulary(self.hf).size
         return len((self.chars if self.token_kind == "char" else self.tokens) or ())
 
     @property
@@ -89,8 +100,12 @@ class TokenizerFile(Record):
 
     @property
     def special_ids(self) -> dict[str, int]:
-        """The id of each special token, including GPT-2's end-of-text token."""
+        """The id of each special token, with that which ends a document under the name of GPT-2's."""
         ids = {name: self.ordinary + i for i, name in enumerate(self.special or ())}
+        if self.hf is not None:
+            own = hf_vocabulary(self.hf).special
+            ends = {} if self.end_of_text is None else {END_OF_TEXT: own[self.end_of_text]}
+            return {**own, **ends, **ids}
         return {END_OF_TEXT: GPT2_TOKENS - 1, **ids} if self.token_kind == "gpt2" else ids
 
     @property
@@ -115,8 +130,9 @@ class TokenizerFile(Record):
         return self.model_copy(update={"chat_template": known})
 
     def meaning(self) -> dict[str, Any]:
-        """What decides on the text of each id, which the template does not."""
-        return self.model_dump(exclude={"chat_template"})
+        """What decides on the text of each id, which the template does not; of recorded datasets it stays as it was."""
+        later = {"hf", "end_of_text"} if self.hf is None else set()
+        return self.model_dump(exclude={"chat_template", *later})
 
     def extends(self, other: "TokenizerFile") -> bool:
         """True if every id of `other` means the same here; this one may have more special tokens."""

@@ -11,8 +11,9 @@ from mypt.regular import expanded
 from mypt.schema.base import Section, setting
 
 Tokenization = Literal["gpt2", "char", "bpe"]
-TokenKind = Literal[Tokenization, "ids"]
-"""What the ids of data can be: of a tokenizer that can be chosen, or ids alone, whose vocabulary is not known."""
+TokenKind = Literal[Tokenization, "ids", "hf"]
+"""What the ids of data can be: of a tokenizer that can be chosen, ids alone, whose vocabulary is not known, or of a
+tokenizer of Hugging Face, which came with an imported model."""
 Sampling = Literal["epoch", "random"]
 EVAL_SET_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,40}$"
 RESERVED_NAMES = ("val", "train", "duration_s")

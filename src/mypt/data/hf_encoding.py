@@ -1,0 +1,93 @@
+"""Runs a tokenizer.json of Hugging Face, kept as it came, by the package tokenizers."""
+
+import re
+from functools import cached_property
+from typing import Any
+
+from mypt.errors import BundleError, UsageError
+from mypt.schema.hf_vocabulary import hf_vocabulary
+
+SPACE = "\u2581"
+"""Stands for a space in the tokens of Llama."""
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+class HfEncoding:
+    """Text to ids and back.
+
+    Args:
+        text: the tokenizer.json.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.vocabulary = hf_vocabulary(text)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, in which the spelling of a special token is text like any other.
+
+        Raises:
+            UsageError: the package tokenizers is not installed.
+        """
+        ids: list[int] = self._engine.encode(text, add_special_tokens=False).ids
+        return ids
+
+    @cached_property
+    def beginning(self) -> list[int]:
+        """The special tokens that every text begins with, such as Llama's `<s>`; none for most."""
+        special, ids = set(self.vocabulary.special.values()), self._engine.encode("a").ids
+        ordinary = next((place for place, token in enumerate(ids) if token not in special), 0)
+        return list(ids[:ordinary])
+
+    def token_bytes(self, token: int) -> bytes | None:
+        """The bytes of a token; None for an id that none has."""
+        if (added := self.vocabulary.added.get(token)) is not None:
+            return added.encode("utf-8")
+        return self._bytes.get(token)
+
+    @cached_property
+    def _bytes(self) -> dict[int, bytes]:
+        spelled = _letters if self.vocabulary.spelling == "letters" else _marks
+        return {token: spelled(name) for name, token in self.vocabulary.tokens.items()}
+
+    @cached_property
+    def _engine(self) -> Any:
+        try:
+            from tokenizers import Tokenizer
+        except ImportError as error:
+            raise UsageError(
+                "The model's tokenizer is one of Hugging Face, which the package tokenizers runs.",
+                "Install it: pip install 'mypt[hf]'",
+            ) from error
+        try:
+            engine = Tokenizer.from_str(self.text)
+        except Exception as error:  # the package raises no class of its own
+            raise BundleError(
+                f"The package tokenizers cannot read the model's tokenizer: {error}.",
+                "Install its newest version: pip install -U tokenizers",
+            ) from error
+        engine.no_truncation()
+        engine.no_padding()
+        engine.encode_special_tokens = True
+        return engine
+
+
+def _letters(token: str) -> bytes:
+    """The bytes that GPT-2's letters stand for; a letter that stands for none is itself."""
+    return b"".join(_BYTE_OF[c] if c in _BYTE_OF else c.encode("utf-8") for c in token)
+
+
+def _marks(token: str) -> bytes:
+    single = _BYTE.fullmatch(token)
+    return bytes.fromhex(single[1]) if single else token.replace(SPACE, " ").encode("utf-8")
+
+
+def _byte_letters() -> dict[int, str]:
+    """GPT-2's table: a byte that shows is its own letter in Latin-1, each other the next one from U+0100 on."""
+    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(256) if byte not in shown]
+    return {byte: chr(byte) for byte in shown} | {byte: chr(0x100 + i) for i, byte in enumerate(hidden)}
+
+
+BYTE_LETTERS = _byte_letters()
+_BYTE_OF = {letter: bytes([byte]) for byte, letter in BYTE_LETTERS.items()}

@@ -1,0 +1,136 @@
+"""Reads a folder of Hugging Face: config.json, safetensors in one file or several, and the tokenizer."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mypt.exchange.hf.architecture import from_hf
+from mypt.exchange.hf.incoming_weights import own_weights, weights_alone
+from mypt.exchange.hf.vocabulary import Vocabulary, read_vocabulary
+from mypt.exchange.homes import home_of
+from mypt.exchange.incoming import FLOATS, Incoming, not_finite, refused
+from mypt.schema.base import is_folder_name
+from mypt.schema.files.tokenizer import TokenizerFile
+from mypt.schema.json_files import decode_json, read_bounded
+from mypt.schema.settings.config import GPTConfig
+
+CONFIG, TENSORS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+_LARGEST_JSON = 1 << 26
+_PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
+_CONVERT = (
+    "AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW) of transformers writes safetensors; "
+    "do that where you trust the file."
+)
+_TODO = "Import a model of the GPT-2 or Llama family, whole and in safetensors of fp32, bf16 or fp16."
+
+
+class Folder:
+    """A folder of Hugging Face, of which each fault that is met is a reason to refuse it.
+
+    Args:
+        path: of it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.reasons: list[str] = []
+        self.read: list[Path] = []
+
+    def json(self, name: str) -> dict[str, Any] | None:
+        """The content of a JSON file; None if it is not there or cannot be read."""
+        path = self.path / name
+        if not path.is_file():
+            return None
+        try:
+            content = decode_json(read_bounded(path, _LARGEST_JSON))
+        except (OSError, ValueError) as error:
+            self.reasons.append(f"{name} cannot be read: {error}.")
+            return None
+        if not isinstance(content, dict):
+            self.reasons.append(f"{name} is no JSON object.")
+            return None
+        self.read.append(path)
+        return content
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor of the model, in the dtype that it has there."""
+        found: dict[str, Tensor] = {}
+        for path in self._shards():
+            for name, tensor in self._of_file(path):
+                if name in found:
+                    self.reasons.append(f"{name} is in two files.")
+                found[name] = tensor
+        return found
+
+    def _shards(self) -> list[Path]:
+        index = self.json(INDEX) if not (self.path / TENSORS).is_file() else None
+        if index is None:
+            if (self.path / TENSORS).is_file():
+                return [self.path / TENSORS]
+            pickled = sorted({p.name for pattern in _PICKLES for p in self.path.glob(pattern)})
+            what = f"Its weights are Python pickles, which can run code: {', '.join(pickled)}. {_CONVERT}"
+            self.reasons.append(what if pickled else f"There is neither {TENSORS} nor {INDEX}.")
+            return []
+        places = index.get("weight_map")
+        names = sorted({str(name) for name in places.values()}) if isinstance(places, dict) else []
+        if not names or not all(map(is_folder_name, names)):
+            self.reasons.append(f"{INDEX} names no files of tensors.")
+            return []
+        self.reasons += [f"The shard {name} is missing." for name in names if not (self.path / name).is_file()]
+        return [self.path / name for name in names if (self.path / name).is_file()]
+
+    def _of_file(self, path: Path) -> Iterator[tuple[str, Tensor]]:
+        from safetensors import SafetensorError, safe_open
+
+        self.read.append(path)
+        try:
+            with safe_open(path, "pt") as file:
+                for name in file.keys():  # noqa: SIM118 - it is no dictionary
+                    yield name, file.get_tensor(name)
+        except (SafetensorError, OSError, ValueError, AttributeError, KeyError) as error:
+            self.reasons.append(f"{path.name} cannot be read: {error}.")
+
+
+def read_folder(path: Path, tokenizer: TokenizerFile | None = None) -> tuple[Incoming, list[Path]]:
+    """Read the model in a folder, and say which files were read.
+
+    Args:
+        path: of the folder.
+        tokenizer: what the ids mean; None for the tokenizer in the folder.
+
+    Raises:
+        InputError: it cannot be imported, with every reason.
+    """
+    folder = Folder(path)
+    content = folder.json(CONFIG) or {}
+    config, reasons = from_hf(content)
+    folder.reasons += reasons
+    weights = _weights(folder, config)
+    vocabulary = Vocabulary(tokenizer) if tokenizer else read_vocabulary(folder.json, path, config)
+    folder.reasons += vocabulary.reasons
+    if config is None or vocabulary.file is None or folder.reasons:
+        raise refused(path, folder.reasons, _TODO)
+    return Incoming(str(content["model_type"]), config, weights, vocabulary.file, vocabulary.notes), folder.read
+
+
+def _weights(folder: Folder, config: GPTConfig | None) -> dict[str, Tensor]:
+    """The weights in fp32; what is wrong with the tensors is among the folder's reasons."""
+    before = len(folder.reasons)
+    tensors = folder.tensors()
+    whole = len(folder.reasons) == before
+    home = None if config is None else home_of(config, "hf")
+    if home is not None:
+        tensors = weights_alone(tensors, home)
+    folder.reasons += [
+        f"{name} is {tensor.dtype}, and weights are fp32, bf16 or fp16."
+        for name, tensor in tensors.items()
+        if tensor.dtype not in FLOATS
+    ]
+    folder.reasons += not_finite(tensors)
+    if config is None or home is None or not whole:
+        return {}
+    weights, wrong = own_weights(tensors, config, home)
+    folder.reasons += wrong
+    return {name: weight.float() for name, weight in weights.items()}

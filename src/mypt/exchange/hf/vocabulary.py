@@ -1,0 +1,90 @@
+"""The tokenizer in a folder of Hugging Face: GPT-2's own is mypt's, another one is kept as it came."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mypt.data.tokenizer import gpt2_letters
+from mypt.schema.base import explain_validation
+from mypt.schema.files.tokenizer import END_OF_TEXT, GPT2_TOKENS, TokenizerFile
+from mypt.schema.hf_vocabulary import hf_vocabulary
+from mypt.schema.json_files import read_bounded
+from mypt.schema.settings.config import GPTConfig
+
+TOKENIZER, SETTINGS = "tokenizer.json", "tokenizer_config.json"
+_LARGEST = 1 << 25
+"""Bytes of a tokenizer.json, which takes up to twice as many as text within another JSON file."""
+_ENDS = (END_OF_TEXT, "</s>", "<|end_of_text|>", "<|eos|>")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What was found.
+
+    Attributes:
+        file: the tokenizer; None if there is a reason that it cannot be one.
+        reasons: why it cannot be imported.
+        notes: what of it was not kept.
+    """
+
+    file: TokenizerFile | None
+    reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read_vocabulary(json: Callable[[str], dict[str, Any] | None], folder: Path, config: GPTConfig | None) -> Vocabulary:
+    """The tokenizer of a folder.
+
+    Args:
+        json: reads a JSON file of the folder.
+        folder: the folder.
+        config: the architecture, whose rows have to be enough.
+    """
+    content = json(TOKENIZER)
+    if content is None:
+        what = f"There is no {TOKENIZER} that says what its ids mean; name another tokenizer by --tokenizer."
+        return Vocabulary(None, (what,))
+    settings = json(SETTINGS) or {}
+    try:
+        text = read_bounded(folder / TOKENIZER, _LARGEST).decode("utf-8")
+        file = gpt2_of(content) or _kept(text, settings)
+    except ValidationError as error:
+        return Vocabulary(None, tuple(f"{TOKENIZER}: {line}" for line in explain_validation(error)))
+    except ValueError as error:
+        return Vocabulary(None, (f"{TOKENIZER}: {error}.",))
+    reasons = []
+    if config is not None and file.vocab_size > config.vocab_size:
+        reasons.append(f"{TOKENIZER} has {file.vocab_size:,} ids, and the model {config.vocab_size:,} rows.")
+    notes = []
+    if settings.get("chat_template") or (folder / "chat_template.jinja").is_file():
+        notes.append("Its chat template is not kept: mypt writes conversations with a special token for each role.")
+    return Vocabulary(file, tuple(reasons), tuple(notes))
+
+
+def gpt2_of(content: dict[str, Any]) -> TokenizerFile | None:
+    """GPT-2's vocabulary, perhaps with special tokens after it; None if a tokenizer.json has another one."""
+    model, before = content.get("model", {}), content.get("pre_tokenizer") or {}
+    vocabulary = {token: i for token, i in model.get("vocab", {}).items() if i < GPT2_TOKENS}
+    plain = before.get("type") == "ByteLevel" and not before.get("add_prefix_space", True)
+    if not plain or content.get("normalizer") or not before.get("use_regex", True):
+        return None
+    if vocabulary != {**gpt2_letters(), END_OF_TEXT: GPT2_TOKENS - 1} or model.get("ignore_merges"):
+        return None
+    added = {entry["id"]: entry for entry in content.get("added_tokens") or ()}
+    further = sorted(set(added) - {GPT2_TOKENS - 1})
+    if not all(added[i].get("special") for i in added) or further != [GPT2_TOKENS + n for n in range(len(further))]:
+        return None
+    special = tuple(added[i]["content"] for i in further)
+    return TokenizerFile(token_kind="gpt2", vocab_size=GPT2_TOKENS + len(special), special=special or None)
+
+
+def _kept(text: str, settings: dict[str, Any]) -> TokenizerFile:
+    """The tokenizer as it came, with the token that ends a text."""
+    vocabulary = hf_vocabulary(text)
+    stated = settings.get("eos_token")
+    stated = stated.get("content") if isinstance(stated, dict) else stated
+    ends = next((name for name in (stated, *_ENDS) if name in vocabulary.special), None)
+    return TokenizerFile(token_kind="hf", vocab_size=vocabulary.size, hf=text, end_of_text=ends)
