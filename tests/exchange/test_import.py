@@ -17,10 +17,17 @@ from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from mypt.checkpoint.files import read_config, read_state, read_tokenizer
-from mypt.checkpoint.manager import CheckpointManager
+from mypt.checkpoint.manager import CheckpointManager, weights_sha256
 from mypt.checkpoint.tensors import load_tensors
 from mypt.cli.app import app
 from mypt.data.tokenizer import Tokenizer, gpt2_letters
+from mypt.exchange.hf.config import to_hf as hf_config
+from mypt.exchange.hf.tokenizer import tokenizer_config, tokenizer_json
+from mypt.exchange.hf.weights import to_hf
+from mypt.exchange.homes import home_of
+from mypt.model.network import Network
+from mypt.schema.files.tokenizer import END_OF_TEXT
+from mypt.schema.settings.config import GPTConfig
 
 TOLERANCE = 2e-6
 ROWS, T = 320, 24
@@ -41,7 +48,7 @@ def refusal(path: Path, *words: object) -> str:
     return " ".join(result.output.split())
 
 
-def shaken(model: nn.Module) -> nn.Module:
+def shaken(model: Any) -> Any:
     """Every weight drawn anew, norms and biases too: with fresh ones, most mistakes do not show."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -535,3 +542,96 @@ def test_weights_are_in_fp32_whatever_they_came_in(tmp_path: Path) -> None:
 
 
 warnings.filterwarnings("ignore", module="transformers")
+
+
+STYLES: dict[str, dict[str, Any]] = {
+    "gpt2": {"pos_encoding": "learned"},
+    "gpt2 without biases": {"pos_encoding": "learned", "bias": False, "gelu": "exact"},
+    "llama": {"mlp_type": "swiglu", "norm_type": "rmsnorm", "n_kv_head": 2},
+    "llama without biases": {"mlp_type": "swiglu", "norm_type": "rmsnorm", "bias": False, "rope_scale": 2.0},
+    "stablelm": {"mlp_type": "swiglu", "bias": False, "n_kv_head": 1},
+    "starcoder2": {"n_kv_head": 2, "rope_theta": 500.0},
+    "starcoder2 without biases": {"bias": False, "gelu": "exact"},
+    "arcee": {"norm_type": "rmsnorm", "tie_weights": True},
+}
+
+
+def written(folder: Path, model: Network, tokenizer: Tokenizer, *, recorded: bool) -> Path:
+    """What an export to Hugging Face writes."""
+    folder.mkdir()
+    config, home = model.config, home_of(model.config, "hf")
+    save_file(to_hf(model.state_dict(), config, home), folder / "model.safetensors")
+    end = tokenizer.file.special_ids.get(END_OF_TEXT)
+    contents = {
+        "config.json": hf_config(config, home, "fp32", end),
+        "tokenizer.json": tokenizer_json(tokenizer),
+        "tokenizer_config.json": tokenizer_config(tokenizer, config.block_size),
+        **({"mypt.json": {"config": config.model_dump()}} if recorded else {}),
+    }
+    for name, content in contents.items():
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_model_of_mypt_comes_back_as_it_went(tmp_path: Path, style: str, recorded: bool) -> None:
+    defaults: dict[str, Any] = {"pos_encoding": "rope", "bias": True, "norm_eps": 1e-4, "mlp_hidden": 72, "dropout": 0.1}
+    config = GPTConfig(n_embd=32, n_head=4, n_layer=2, block_size=32, vocab_size=ROWS, **defaults | STYLES[style])
+    model = shaken(Network(config))
+    tokenizer = Tokenizer(Tokenizer.train_bpe("the hand and the band\n" * 9, 270).file.with_special().with_template())
+    got = imported(written(tmp_path / "hf", model, tokenizer, recorded=recorded), tmp_path / "out")
+    back = got.load()
+    assert back.tokenizer.file == tokenizer.file
+    with torch.inference_mode():
+        assert torch.equal(back.model.eval()(tokens()), model(tokens()))
+    if recorded:
+        assert back.model.config == config
+        assert all(torch.equal(w, model.state_dict()[name]) for name, w in back.model.state_dict().items())
+
+
+def test_what_was_saved_over_an_export_is_taken_as_it_is_now(tmp_path: Path) -> None:
+    model = shaken(Network(GPTConfig(n_embd=32, n_head=4, n_layer=2, block_size=32, vocab_size=ROWS, bias=True)))
+    folder = written(tmp_path / "hf", model, Tokenizer.char("abc"), recorded=True)
+    saved(llama(), folder)
+    assert read_config(imported(folder, tmp_path / "out").path).pos_encoding == "rope"
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [
+        Tokenizer.char("the <|endoftext|>hand\né\U0001f44b"),
+        Tokenizer.train_bpe("the hand and the band\n" * 9, 270),
+        Tokenizer(Tokenizer.char("hand").file.with_special().with_template()),
+        Tokenizer(Tokenizer.gpt2().file.with_special()),
+    ],
+    ids=["char", "bpe", "char with chat", "gpt2 with special tokens"],
+)
+def test_a_tokenizer_of_mypt_is_known_again(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    rows = tokenizer.vocab_size
+    model = shaken(Network(GPTConfig(n_embd=8, n_head=2, n_layer=1, block_size=8, vocab_size=rows, bias=True)))
+    folder = written(tmp_path / "hf", model, tokenizer, recorded=False)
+    assert read_tokenizer(imported(folder, tmp_path / "out").path).meaning() == tokenizer.file.meaning()
+
+
+def test_two_steps_between_an_import_and_another_one_lose_nothing(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = imported(folder, Path("checkpoints")).path.parent
+    Path("text.txt").write_text("the hand and the band\n" * 400)
+    run("train", "new", "--init-from-model", "got", "--input-file", "text.txt", "--max-iters", 2, "--eval-interval", 2,
+        "--eval-iters", 2, "--out-dir", out, "--batch-size", 4, "--block-size", 16,
+        "--torch-compile", "off")  # fmt: skip
+    trained = CheckpointManager("new", out).load()
+    config, home = trained.model.config, home_of(trained.model.config, "hf")
+    second = Path("second")
+    second.mkdir()
+    save_file(to_hf(trained.model.state_dict(), config, home), second / "model.safetensors")
+    (second / "config.json").write_text(json.dumps(hf_config(config, home, "fp32", None)))
+    (second / "tokenizer.json").write_text(trained.tokenizer.file.hf or "", encoding="utf-8")
+    (second / "tokenizer_config.json").write_text((folder / "tokenizer_config.json").read_text())
+    run("import", second, "--name", "again", "--out-dir", out)
+    again, before = CheckpointManager("again", out).load(), CheckpointManager("got", out).load()
+    assert again.tokenizer.file == trained.tokenizer.file
+    assert weights_sha256(again.model) == weights_sha256(trained.model) != weights_sha256(before.model)

@@ -47,7 +47,7 @@ class HfEncoding:
 
     @cached_property
     def _bytes(self) -> dict[int, bytes]:
-        spelled = _letters if self.vocabulary.spelling == "letters" else _marks
+        spelled = token_of if self.vocabulary.spelling == "letters" else _marks
         return {token: spelled(name) for name, token in self.vocabulary.tokens.items()}
 
     @cached_property
@@ -72,7 +72,7 @@ class HfEncoding:
         return engine
 
 
-def _letters(token: str) -> bytes:
+def token_of(token: str) -> bytes:
     """The bytes that GPT-2's letters stand for; a letter that stands for none is itself."""
     return b"".join(_BYTE_OF[c] if c in _BYTE_OF else c.encode("utf-8") for c in token)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from mypt.errors import InputError
 from mypt.exchange.hf.weights import Pair, from_hf, pairs
 from mypt.exchange.homes import Home
 from mypt.model.shapes import Shape, weight_shape
@@ -41,7 +42,12 @@ def own_weights(tensors: Mapping[str, Tensor], config: GPTConfig, home: Home) ->
         wanted = _shape(pair, config)
         if name in found and tuple(found[name].shape) != wanted:
             reasons.append(f"{name} has shape {tuple(found[name].shape)} instead of {wanted}.")
-    return ({} if reasons else from_hf(found, config, home)), reasons
+    if reasons:
+        return {}, reasons
+    try:
+        return from_hf(found, config, home), []
+    except InputError as error:
+        return {}, [f"{line}." for line in error.details]
 
 
 def _shape(pair: Pair, config: GPTConfig) -> Shape:

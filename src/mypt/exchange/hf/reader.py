@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from torch import Tensor
 
+from mypt.errors import UsageError
 from mypt.exchange.hf.architecture import from_hf
+from mypt.exchange.hf.config import to_hf
 from mypt.exchange.hf.incoming_weights import own_weights, weights_alone
 from mypt.exchange.hf.vocabulary import Vocabulary, read_vocabulary
 from mypt.exchange.homes import home_of
@@ -16,6 +19,7 @@ from mypt.schema.files.tokenizer import TokenizerFile
 from mypt.schema.json_files import decode_json, read_bounded
 from mypt.schema.settings.config import GPTConfig
 
+RECORD = "mypt.json"
 CONFIG, TENSORS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 _LARGEST_JSON = 1 << 26
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -107,12 +111,27 @@ def read_folder(path: Path, tokenizer: TokenizerFile | None = None) -> tuple[Inc
     content = folder.json(CONFIG) or {}
     config, reasons = from_hf(content)
     folder.reasons += reasons
+    config = _recorded(folder, config) or config
     weights = _weights(folder, config)
     vocabulary = Vocabulary(tokenizer) if tokenizer else read_vocabulary(folder.json, path, config)
     folder.reasons += vocabulary.reasons
     if config is None or vocabulary.file is None or folder.reasons:
         raise refused(path, folder.reasons, _TODO)
     return Incoming(str(content["model_type"]), config, weights, vocabulary.file, vocabulary.notes), folder.read
+
+
+def _recorded(folder: Folder, stated: GPTConfig | None) -> GPTConfig | None:
+    """The architecture that an export of mypt records, with what config.json has no words for; None if it is another's.
+
+    A folder in which another model was saved since then has that one's config.json, which the record does not give.
+    """
+    content = (folder.json(RECORD) or {}).get("config")
+    try:
+        config = GPTConfig.model_validate(content)
+        same = from_hf(to_hf(config, home_of(config, "hf"), "fp32", None)) == (stated, [])
+    except (ValidationError, UsageError):
+        return None
+    return config if same else None
 
 
 def _weights(folder: Folder, config: GPTConfig | None) -> dict[str, Tensor]:

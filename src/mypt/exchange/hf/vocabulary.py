@@ -7,9 +7,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mypt.data.tokenizer import gpt2_letters
+from mypt.data.hf_encoding import token_of
+from mypt.data.tokenizer import Tokenizer, gpt2_letters
+from mypt.exchange.hf.tokenizer import chat_jinja, tokenizer_json
 from mypt.schema.base import explain_validation
-from mypt.schema.files.tokenizer import END_OF_TEXT, GPT2_TOKENS, TokenizerFile
+from mypt.schema.files.chat import ChatTemplate
+from mypt.schema.files.tokenizer import END_OF_TEXT, GPT2_PATTERN, GPT2_TOKENS, TokenizerFile
 from mypt.schema.hf_vocabulary import hf_vocabulary
 from mypt.schema.json_files import read_bounded
 from mypt.schema.settings.config import GPTConfig
@@ -17,6 +20,7 @@ from mypt.schema.settings.config import GPTConfig
 TOKENIZER, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 _LARGEST = 1 << 25
 """Bytes of a tokenizer.json, which takes up to twice as many as text within another JSON file."""
+_NO_TEMPLATE = "Its chat template is not kept: mypt writes conversations with a special token for each role."
 _ENDS = (END_OF_TEXT, "</s>", "<|end_of_text|>", "<|eos|>")
 
 
@@ -50,7 +54,7 @@ def read_vocabulary(json: Callable[[str], dict[str, Any] | None], folder: Path, 
     settings = json(SETTINGS) or {}
     try:
         text = read_bounded(folder / TOKENIZER, _LARGEST).decode("utf-8")
-        file = gpt2_of(content) or _kept(text, settings)
+        file = gpt2_of(content) or _own(content) or _kept(text, settings)
     except ValidationError as error:
         return Vocabulary(None, tuple(f"{TOKENIZER}: {line}" for line in explain_validation(error)))
     except ValueError as error:
@@ -58,10 +62,10 @@ def read_vocabulary(json: Callable[[str], dict[str, Any] | None], folder: Path, 
     reasons = []
     if config is not None and file.vocab_size > config.vocab_size:
         reasons.append(f"{TOKENIZER} has {file.vocab_size:,} ids, and the model {config.vocab_size:,} rows.")
-    notes = []
-    if settings.get("chat_template") or (folder / "chat_template.jinja").is_file():
-        notes.append("Its chat template is not kept: mypt writes conversations with a special token for each role.")
-    return Vocabulary(file, tuple(reasons), tuple(notes))
+    told = settings.get("chat_template") or (folder / "chat_template.jinja").is_file()
+    file, kept = _with_template(file, settings)
+    notes = () if kept or not told else (_NO_TEMPLATE,)
+    return Vocabulary(file, tuple(reasons), notes)
 
 
 def gpt2_of(content: dict[str, Any]) -> TokenizerFile | None:
@@ -71,7 +75,7 @@ def gpt2_of(content: dict[str, Any]) -> TokenizerFile | None:
     plain = before.get("type") == "ByteLevel" and not before.get("add_prefix_space", True)
     if not plain or content.get("normalizer") or not before.get("use_regex", True):
         return None
-    if vocabulary != {**gpt2_letters(), END_OF_TEXT: GPT2_TOKENS - 1} or model.get("ignore_merges"):
+    if vocabulary != {**gpt2_letters(), END_OF_TEXT: GPT2_TOKENS - 1}:
         return None
     added = {entry["id"]: entry for entry in content.get("added_tokens") or ()}
     further = sorted(set(added) - {GPT2_TOKENS - 1})
@@ -79,6 +83,35 @@ def gpt2_of(content: dict[str, Any]) -> TokenizerFile | None:
         return None
     special = tuple(added[i]["content"] for i in further)
     return TokenizerFile(token_kind="gpt2", vocab_size=GPT2_TOKENS + len(special), special=special or None)
+
+
+def _own(content: dict[str, Any]) -> TokenizerFile | None:
+    """A vocabulary of mypt's, of characters or byte pairs, if a tokenizer.json is what mypt writes of one."""
+    model, added = content.get("model", {}), content.get("added_tokens") or ()
+    words, special = tuple(model.get("vocab", {})), tuple(entry.get("content") for entry in added) or None
+    size = len(words) + len(added)
+    try:
+        if model.get("type") == "WordLevel":
+            file = TokenizerFile(token_kind="char", vocab_size=size, chars=words, special=special)
+        else:
+            tokens = tuple(token_of(word).hex() for word in words)
+            file = TokenizerFile(
+                token_kind="bpe", vocab_size=size, pattern=GPT2_PATTERN, tokens=tokens, special=special
+            )
+        return file if tokenizer_json(Tokenizer(file)) == content else None
+    except ValidationError:
+        return None
+
+
+def _with_template(file: TokenizerFile, settings: dict[str, Any]) -> tuple[TokenizerFile, bool]:
+    """The tokenizer with its chat template, and whether it has one: that of mypt, which alone is of special tokens."""
+    try:
+        template = ChatTemplate.of_tokens(file.special_ids)
+        if settings.get("chat_template") != chat_jinja(template):
+            return file, False
+        return TokenizerFile.model_validate(dict(file) | {"chat_template": template}), True
+    except ValidationError:
+        return file, False
 
 
 def _kept(text: str, settings: dict[str, Any]) -> TokenizerFile:
