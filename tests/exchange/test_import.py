@@ -90,14 +90,14 @@ def byte_level(folder: Path, rows: int = ROWS) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>"}))
 
 
-def gpt2(**changes: Any) -> nn.Module:
+def gpt2(**changes: Any) -> Any:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     sizes = {"vocab_size": ROWS, "n_positions": 32, "n_embd": 32, "n_layer": 2, "n_head": 4}
     return shaken(GPT2LMHeadModel(GPT2Config(**sizes | changes)))
 
 
-def llama(**changes: Any) -> nn.Module:
+def llama(**changes: Any) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     sizes = {
@@ -576,8 +576,10 @@ def written(folder: Path, model: Network, tokenizer: Tokenizer, *, recorded: boo
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("recorded", [True, False])
 def test_a_model_of_mypt_comes_back_as_it_went(tmp_path: Path, style: str, recorded: bool) -> None:
-    defaults: dict[str, Any] = {"pos_encoding": "rope", "bias": True, "norm_eps": 1e-4, "mlp_hidden": 72, "dropout": 0.1}
-    config = GPTConfig(n_embd=32, n_head=4, n_layer=2, block_size=32, vocab_size=ROWS, **defaults | STYLES[style])
+    defaults: dict[str, Any] = {"pos_encoding": "rope", "bias": True, "norm_eps": 1e-4, "mlp_hidden": 72}
+    config = GPTConfig(
+        n_embd=32, n_head=4, n_layer=2, block_size=32, vocab_size=ROWS, dropout=0.1, **defaults | STYLES[style]
+    )
     model = shaken(Network(config))
     tokenizer = Tokenizer(Tokenizer.train_bpe("the hand and the band\n" * 9, 270).file.with_special().with_template())
     got = imported(written(tmp_path / "hf", model, tokenizer, recorded=recorded), tmp_path / "out")
@@ -635,3 +637,26 @@ def test_two_steps_between_an_import_and_another_one_lose_nothing(
     again, before = CheckpointManager("again", out).load(), CheckpointManager("got", out).load()
     assert again.tokenizer.file == trained.tokenizer.file
     assert weights_sha256(again.model) == weights_sha256(trained.model) != weights_sha256(before.model)
+
+
+def test_a_vocabulary_without_room_for_a_marker_can_be_trained_on_shards_that_have_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = imported(saved(llama(vocab_size=262), tmp_path / "hf"), Path("checkpoints")).path.parent
+    assert read_tokenizer(out / "got").vocab_size == 262
+    Path("t.jsonl").write_text("".join(json.dumps({"text": f"the hand {i} and the band"}) + "\n" for i in range(200)))
+    told = run("prepare", "t.jsonl", "--tokenizer-of", "got", "--out", "plain", "--workers", 1)
+    assert "for new models" not in told
+    how = ("--init-from-model", "got", "--max-iters", 1, "--eval-iters", 1, "--batch-size", 2, "--block-size", 16,
+           "--torch-compile", "off")  # fmt: skip
+    run("train", "new", "--dataset-dir", "plain", *how)
+    assert read_tokenizer(out / "new") == read_tokenizer(out / "got")
+    Path("c.jsonl").write_text("".join(
+        json.dumps({"messages": [{"role": "user", "content": f"q {i}"}, {"role": "assistant", "content": "a"}]}) + "\n"
+        for i in range(200)
+    ))  # fmt: skip
+    told = run("prepare", "c.jsonl", "--chat", "--tokenizer-of", "got", "--out", "chat", "--workers", 1)
+    assert "for new models" in " ".join(told.split())
+    refused = CliRunner().invoke(app, ["train", "talk", "--dataset-dir", "chat", *map(str, how)])
+    assert refused.exit_code == 2

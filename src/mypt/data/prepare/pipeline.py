@@ -143,12 +143,13 @@ def _block_size(config: PrepareConfig) -> int | None:
 
 
 def _no_room(config: PrepareConfig) -> list[str]:
-    """A line on a model that cannot go on with shards of its own vocabulary, for want of the special tokens."""
+    """A line on a model that cannot go on with shards of its own vocabulary, for want of special tokens in them."""
     if config.tokenizer_of is None or _is_dataset(expanded(config.tokenizer_of)):
         return []
     bundle = bundle_path(config.tokenizer_of)
-    needed, rows = read_tokenizer(bundle).with_special().vocab_size, read_config(bundle).vocab_size
-    if needed <= rows:
+    own, rows = read_tokenizer(bundle), read_config(bundle).vocab_size
+    needed = own.with_special().vocab_size
+    if needed <= rows or (not config.chat and END_OF_TEXT in own.special_ids):
         return []
     return [
         f"These shards are for new models: {config.tokenizer_of} knows {rows:,} tokens, and with the special tokens of "

@@ -11,6 +11,7 @@ from mypt.data.tokenizer import Tokenizer
 from mypt.errors import ConfigError, InputError
 from mypt.regular import expanded
 from mypt.schema.files.state import PhaseRecord
+from mypt.schema.files.tokenizer import END_OF_TEXT
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.data import DataConfig
 from mypt.schema.settings.run import RunSettings
@@ -114,7 +115,7 @@ def _open_shards(
     given, planned = settings.data, settings.data.phases
     folder = given.dataset_dir or planned[0].dataset_dir
     folders = list(dict.fromkeys([folder, *(p.dataset_dir for p in planned)]))
-    tokenizer = _tokenizer_of(folders, base)
+    tokenizer = _tokenizer_of(folders, base, config.vocab_size)
     _check_kind(settings, tokenizer.kind, folder)
     config = fitting_vocab_size(tokenizer, config, settings, fixed=base is not None)
     options = loader_options(given, settings.training)
@@ -153,15 +154,18 @@ def _check_kind(settings: RunSettings, kind: str, source: str) -> None:
         )
 
 
-def _tokenizer_of(folders: Sequence[str], base: Tokenizer | None) -> Tokenizer:
+def _tokenizer_of(folders: Sequence[str], base: Tokenizer | None, rows: int) -> Tokenizer:
     """What the ids of all folders mean: the tokenizer, of theirs and the base model's, with the most special tokens.
 
-    It talks as the last of them that has conversations.
+    A base model without rows for all of those goes on with its own where the data has none of them, as the vocabularies
+    of imported models have no room to spare; the loader checks each id. It talks as the last that has conversations.
     """
-    known = [*([base.file] if base else []), *(open_shards(folder).tokenizer for folder in folders)]
+    own = [base.file] if base else []
+    known = [*own, *(open_shards(folder).tokenizer for folder in folders)]
     chosen = known[0]  # which the loader refuses where the ids of a folder mean something else
     for file in known[1:]:
-        chosen = file if file.extends(chosen) else chosen
+        spare = own and file.vocab_size > rows and file.template is None and END_OF_TEXT in chosen.special_ids
+        chosen = file if file.extends(chosen) and not spare else chosen
     talking = [template for file in known if (template := file.template)]
     stored = {"chat_template": talking[-1]} if talking and chosen.template != talking[-1] else {}
     return Tokenizer(chosen.model_copy(update=stored))
