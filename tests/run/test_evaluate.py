@@ -22,8 +22,12 @@ from mypt.data.documents import Document
 from mypt.data.shards import read_dataset_tokenizer
 from mypt.data.text import read_text
 from mypt.data.tokens import Part, Tokens
+from mypt.errors import InputError
 from mypt.log.reader import SkippedLines, read_events
 from mypt.log.writer import RunLog
+from mypt.run.exchange import harness, tasks
+from mypt.run.exchange.harness import TaskCall
+from mypt.run.exchange.tasks import write_folder
 from mypt.schema.files.events import OutputLost, timestamp
 from mypt.schema.files.state import TrainingState
 from mypt.schema.files.tokenizer import END_OF_TEXT
@@ -201,7 +205,7 @@ def test_what_the_vocabulary_does_not_know_is_told_by_count_and_place(mypt: Mypt
     ("call", "code", "said"),
     [
         ((), 2, "nothing to measure on"),
-        (("--input-file", "input.txt", "--dataset-dir", "data"), 2, "both given"),
+        (("--input-file", "input.txt", "--dataset-dir", "data"), 2, "are given; give one of them"),
         (("--input-file", "missing.txt"), 2, "does not exist"),
         (("--dataset-dir", "missing"), 2, "does not exist"),
         (("--input-file", "input.txt", "--split", "test"), 2, "split"),
@@ -341,6 +345,104 @@ def test_a_bundle_without_a_log_is_measured_and_not_recorded(mypt: Mypt, trained
         assert "Not recorded: the bundle has no log here." in shown
         assert json.loads(mypt("evaluate", name, "--input-file", "input.txt", "--json").stdout)["log"] is None
     assert not log_path("m1").exists() and trained.is_dir()
+
+
+TASK = """
+task: local_text
+dataset_path: json
+dataset_kwargs: {data_files: {test: d.jsonl}}
+output_type: loglikelihood_rolling
+test_split: test
+doc_to_text: ""
+doc_to_target: "{{text}}"
+metric_list: [{metric: bits_per_byte}, {metric: byte_perplexity}]
+metadata: {version: 1.0}
+"""
+STYLES: dict[str, dict[str, Any]] = {
+    "gpt2": {"pos_encoding": "learned", "mlp_type": "gelu", "norm_type": "layernorm", "bias": True},
+    "char": {"pos_encoding": "rope", "mlp_type": "swiglu", "norm_type": "rmsnorm"},
+    "bpe": {"pos_encoding": "rope", "mlp_type": "gelu", "norm_type": "layernorm"},
+}
+
+
+@pytest.fixture
+def task(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A task on texts of several windows, of one, and of less than one, with its data beside it."""
+    pytest.importorskip("lm_eval", reason="lm_eval is not installed")
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("HF_HOME", str(folder / "hf"))
+    texts = [t.strip() for t in (tiny_text()[:300], tiny_text()[300:309], "à 日本", tiny_text()[400:415])]
+    (folder / "d.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts), encoding="utf-8")
+    (folder / "t.yaml").write_text(TASK, encoding="utf-8")
+    return folder / "t.yaml"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", STYLES)
+def test_lm_eval_finds_the_same_bits_per_byte(mypt: Mypt, task: Path, kind: str) -> None:
+    bundle(kind, TOKENIZERS[kind](), **STYLES[kind])
+    own = evaluated(mypt, kind, "--input-file", "d.jsonl")
+    loaded = CheckpointManager(kind).load()
+    write_folder(loaded, Path())
+    (result,) = harness.run(TaskCall(".", [str(task)], 8, loaded.tokenizer.start_ids()[0], "cpu"))
+    assert abs(result.metrics["bits_per_byte"] - own["bpb"]) < 1e-4
+    assert (result.name, result.samples) == ("local_text", 4)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tasks_are_run_in_a_process_of_their_own_recorded_and_shown(mypt: Mypt, task: Path, trained: Path) -> None:
+    with pytest.raises(InputError, match="characters that the vocabulary of the model does not know"):
+        write_folder(CheckpointManager("m1").load(), Path())
+        harness.run(TaskCall(".", [str(task)], 16, 0, "cpu"))
+    Path("d.jsonl").write_text("".join(json.dumps({"text": "la diritta via"}) + "\n" for _ in range(4)))
+    done = mypt("evaluate", "m1", "--tasks", f"{task}")
+    assert not done.stderr and "on local_text (4 samples)" in done.stdout and trained.is_dir()
+    event = lines("m1")[-1]
+    assert (event["kind"], event["source"], event["samples"], event["loss"]) == ("task", "local_text", 4, None)
+    figure = f"{event['metric_bits_per_byte']:.4f}"
+    for call in (("inspect", "m1"), ("logs", "summarize", "m1"), ("logs", "tail", "m1")):
+        assert figure in mypt(*call).stdout
+    told = mypt("evaluate", "m1", "--tasks", "missing.yaml", ok=False)
+    assert told.exit_code == 2 and "The file missing.yaml of a task does not exist." in flat(told.stderr)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "said"),
+    [
+        ("arc_eazy", None, "There is no task 'arc_eazy'; did you mean arc_easy?"),
+        (
+            "arc_easy",
+            ConnectionError("no route"),
+            "are not on this machine, and the network does not give them: no route.",
+        ),
+        ("t.yaml", ValueError("no test split\nmore"), "The task t.yaml cannot be loaded: no test split."),
+    ],
+)
+def test_a_task_that_cannot_be_had_is_told_in_a_sentence(name: str, error: Exception | None, said: str) -> None:
+    class Manager:
+        all_tasks = ("arc_easy",)
+
+        def load(self, _: list[str]) -> None:
+            assert error is not None
+            raise error
+
+    with pytest.raises(InputError) as told:
+        harness._check(Manager(), name)
+    assert said in told.value.what
+
+
+def test_tasks_without_lm_eval_and_for_a_model_without_a_home_are_refused(
+    mypt: Mypt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle("m", Tokenizer.char("abc"), token_conv=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks, "find_spec", lambda _: None)
+        told = mypt("evaluate", "m", "--tasks", "arc_easy", ok=False)
+    assert told.exit_code == 2 and "pip install 'mypt[eval]'" in told.stderr
+    monkeypatch.setattr(tasks, "find_spec", lambda name: name)
+    told = mypt("evaluate", "m", "--tasks", "arc_easy", ok=False)
+    assert told.exit_code == 2 and "token_conv" in told.stderr and "--input-file" in told.stderr
 
 
 def test_lines_of_several_writers_stay_whole(folder: Path) -> None:

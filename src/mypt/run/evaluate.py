@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mypt.checkpoint.atomic import read_consistently
 from mypt.checkpoint.layout import MODEL_FILE
@@ -15,7 +15,8 @@ from mypt.log.locate import check_appendable, own_log
 from mypt.log.replay import has_run
 from mypt.log.writer import RunLog
 from mypt.model.network import Network
-from mypt.schema.files.events import Evaluation, timestamp
+from mypt.run.exchange.tasks import check_tasks, run_tasks
+from mypt.schema.files.events import METRIC, Evaluation, timestamp
 from mypt.schema.settings.evaluation import EvaluateConfig
 from mypt.train.device.devices import resolve_device
 from mypt.train.evaluation.rolling import measure_documents
@@ -63,8 +64,14 @@ def evaluate(
         DivergedError: the loss is not finite.
         StorageError: the log cannot be written.
     """
-    subject = _load(CheckpointManager.find(name, out_dir).path, resolve_device(device))
-    found = Evaluated(evaluations=[_on_text(subject, config, progress)])
+    path, device = CheckpointManager.find(name, out_dir).path, resolve_device(device)
+    if config.task_names:
+        check_tasks(config.task_names)
+    subject = _load(path, device)
+    if config.task_names:
+        found = Evaluated(evaluations=_on_tasks(subject, config.task_names, device))
+    else:
+        found = Evaluated(evaluations=[_on_text(subject, config, progress)])
     return replace(found, log=_record(subject, found.evaluations))
 
 
@@ -81,19 +88,44 @@ def _load(path: Path, device: str) -> Subject:
 def _on_text(subject: Subject, config: EvaluateConfig, progress: Callable[[str], None]) -> Evaluation:
     began, loaded = time.perf_counter(), subject.loaded
     corpus = _corpus(loaded, config)
-    (prefix,) = loaded.tokenizer.prompt_ids("", loaded.state.start_token)
     of = f" of {corpus.tokens:,}" if corpus.tokens else ""
     found = measure_documents(
-        loaded.model, corpus.documents, prefix, lambda done: progress(f"Evaluating: {done:,}{of} tokens")
+        loaded.model, corpus.documents, _prefix(loaded), lambda done: progress(f"Evaluating: {done:,}{of} tokens")
     )
     return Evaluation(
-        iter=loaded.state.step, timestamp=timestamp(), duration_s=time.perf_counter() - began, bundle=subject.path.name,
-        weights_sha256=weights_sha256(loaded.model), model_sha256=subject.model_sha256,
+        **_named(subject, time.perf_counter() - began),
         kind="text" if config.dataset_dir is None else "shards", source=corpus.name,
         split=None if config.dataset_dir is None else config.split, sha256=corpus.sha256, loss=found.loss, se=found.se,
         bpb=found.bpb, perplexity=found.perplexity, tokens=found.tokens, text_bytes=found.text_bytes,
         windows=found.windows, documents=found.documents,
     )  # fmt: skip
+
+
+def _on_tasks(subject: Subject, tasks: list[str], device: str) -> list[Evaluation]:
+    began = time.perf_counter()
+    results = run_tasks(subject.loaded, tasks, _prefix(subject.loaded), device)
+    named = _named(subject, time.perf_counter() - began)
+    return [
+        Evaluation(
+            **named, kind="task", source=result.name, sha256=result.sha256, samples=result.samples,
+            **{METRIC + name: value for name, value in result.metrics.items()},
+        )
+        for result in results
+    ]  # fmt: skip
+
+
+def _named(subject: Subject, seconds: float) -> dict[str, Any]:
+    """What an event says of the weights that were measured."""
+    return {
+        "iter": subject.loaded.state.step, "timestamp": timestamp(), "duration_s": seconds, "bundle": subject.path.name,
+        "weights_sha256": weights_sha256(subject.loaded.model), "model_sha256": subject.model_sha256,
+    }  # fmt: skip
+
+
+def _prefix(loaded: Loaded[Network]) -> int:
+    """The token that a document begins after."""
+    (prefix,) = loaded.tokenizer.prompt_ids("", loaded.state.start_token)
+    return prefix
 
 
 def _corpus(loaded: Loaded[Network], config: EvaluateConfig) -> Corpus:

@@ -14,6 +14,7 @@ from mypt.schema.files.events import Evaluation, metrics_of
 def heading(found: Evaluation) -> str:
     """Which weights on what."""
     split = f" ({found.split})" if found.split else ""
+    split += f" ({found.samples:,} samples)" if found.samples is not None else ""
     return f"{found.bundle}, step {found.iter:,}, on {found.source}{split}"
 
 
@@ -34,6 +35,18 @@ def figures_table(found: Evaluation) -> Table:
             ("text", f"{units.size(found.text_bytes or 0)} in {documents}"),
         ],
     )
+
+
+def task_table(found: Evaluation) -> Table:
+    """The metrics of a task, with their standard errors."""
+    metrics = found.metrics()
+    rows = [
+        (name, _number(value), _number(metrics.get(f"{name}_stderr")))
+        for name, value in metrics.items()
+        if not name.endswith("_stderr")
+    ]
+    figures = ("value", "standard error")
+    return columns_table(None, ("metric", *figures), rows, right=figures, whole=figures)
 
 
 def evaluations_table(events: Sequence[Mapping[str, Any]]) -> Table:

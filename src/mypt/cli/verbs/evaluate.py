@@ -37,11 +37,11 @@ def evaluate(
     if as_json:
         echo_json(to_json_text(found, indent=True))
         return
-    from mypt.cli.render.evaluation import figures_table, heading
+    from mypt.cli.render.evaluation import figures_table, heading, task_table
 
     out = console(ctx)
     for evaluation in found.evaluations:
         say(out, heading(evaluation))
-        out.print(figures_table(evaluation))
+        out.print(task_table(evaluation) if evaluation.kind == "task" else figures_table(evaluation))
     said = f"Recorded in {display_path(found.log)}." if found.log else "Not recorded: the bundle has no log here."
     say(out, said)

@@ -27,10 +27,23 @@ class EvaluateConfig(Section):
         "text", "Field or column that has the text, where an input has rows.", on_resume="harmless"
     )
 
+    tasks: str | None = setting(
+        None, "Tasks of lm-evaluation-harness to run instead: names such as arc_easy, or paths of their YAML files, "
+        "separated by commas; needs the extra eval of mypt.",
+        on_resume="harmless",
+    )  # fmt: skip
+
+    @property
+    def task_names(self) -> list[str]:
+        """The tasks, one by one."""
+        return [name.strip() for name in (self.tasks or "").split(",") if name.strip()]
+
     @model_validator(mode="after")
     def _check_source(self) -> Self:
-        if not self.input_file and self.dataset_dir is None:
-            raise ValueError("nothing to measure on: give input_file or dataset_dir")
-        if self.input_file and self.dataset_dir is not None:
-            raise ValueError("input_file and dataset_dir are both given; give one of them")
+        sources = {"input_file": self.input_file, "dataset_dir": self.dataset_dir, "tasks": self.task_names}
+        given = [name for name, value in sources.items() if value]
+        if not given:
+            raise ValueError(f"nothing to measure on: give one of {', '.join(sources)}")
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are given; give one of them")
         return self
