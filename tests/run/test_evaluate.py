@@ -23,6 +23,7 @@ from mypt.data.shards import read_dataset_tokenizer
 from mypt.data.text import read_text
 from mypt.data.tokens import Part, Tokens
 from mypt.errors import InputError
+from mypt.exchange.hf.tokenizer import tokenizer_json
 from mypt.log.reader import SkippedLines, read_events
 from mypt.log.writer import RunLog
 from mypt.run.exchange import harness, tasks
@@ -30,7 +31,7 @@ from mypt.run.exchange.harness import TaskCall
 from mypt.run.exchange.tasks import write_folder
 from mypt.schema.files.events import OutputLost, timestamp
 from mypt.schema.files.state import TrainingState
-from mypt.schema.files.tokenizer import END_OF_TEXT
+from mypt.schema.files.tokenizer import END_OF_TEXT, TokenizerFile
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.evaluation.rolling import measure_documents, windows_of
 from tests.conftest import SHORT, Mypt, flat, stopping_at, tiny_text
@@ -140,11 +141,30 @@ TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
     "char": lambda: Tokenizer.char("".join(TEXTS.values())),
     "gpt2": Tokenizer.gpt2,
     "bpe": lambda: Tokenizer.train_bpe(TEXTS["plain"], 300),
+    "hf": lambda: of_hugging_face(),
+    "hf with a beginning": lambda: of_hugging_face(BEGINNING),
+}
+BEGINNING = {
+    "type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+    "special_tokens": {"<s>": {"id": "<s>", "ids": [300], "tokens": ["<s>"]}},
 }
 
 
+def of_hugging_face(beginning: dict[str, Any] | None = None) -> Tokenizer:
+    """A tokenizer that came with a model, which may begin each text with a token of its own."""
+    pytest.importorskip("tokenizers", reason="tokenizers is not installed")
+    own = Tokenizer.train_bpe(TEXTS["plain"], 300)
+    assert own.vocab_size == 300
+    special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    added = [{"id": 300, "content": "<s>", **special}]
+    content = tokenizer_json(own) | {"added_tokens": added, "post_processor": beginning}
+    return Tokenizer(TokenizerFile(token_kind="hf", vocab_size=301, hf=json.dumps(content)))
+
+
 @pytest.mark.parametrize("form", TEXTS)
-@pytest.mark.parametrize("kind", ["char", "gpt2", "bpe"])
+@pytest.mark.parametrize("kind", TOKENIZERS)
 def test_any_tokenizer_measures_the_whole_text_in_bits_per_byte(mypt: Mypt, kind: str, form: str) -> None:
     Path("t.txt").write_text(TEXTS[form], encoding="utf-8", newline="")
     tokenizer = TOKENIZERS[kind]()
@@ -362,6 +382,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "gpt2": {"pos_encoding": "learned", "mlp_type": "gelu", "norm_type": "layernorm", "bias": True},
     "char": {"pos_encoding": "rope", "mlp_type": "swiglu", "norm_type": "rmsnorm"},
     "bpe": {"pos_encoding": "rope", "mlp_type": "gelu", "norm_type": "layernorm"},
+    "hf": {"pos_encoding": "rope", "mlp_type": "swiglu", "norm_type": "layernorm"},
 }
 
 

@@ -124,8 +124,7 @@ def _named(subject: Subject, seconds: float) -> dict[str, Any]:
 
 def _prefix(loaded: Loaded[Network]) -> int:
     """The token that a document begins after."""
-    (prefix,) = loaded.tokenizer.prompt_ids("", loaded.state.start_token)
-    return prefix
+    return loaded.tokenizer.prompt_ids("", loaded.state.start_token)[-1]
 
 
 def _corpus(loaded: Loaded[Network], config: EvaluateConfig) -> Corpus:

@@ -81,11 +81,11 @@ def write_folder(loaded: Loaded[Network], folder: Path) -> None:
         raise UsageError(error.what, "Measure it on a text with --input-file, which any model can be.") from error
     end = loaded.tokenizer.file.special_ids.get(END_OF_TEXT)
     files = {
-        "config.json": to_hf_config(config, home, "fp32", end),
-        "tokenizer.json": tokenizer_json(loaded.tokenizer),
-        "tokenizer_config.json": tokenizer_config(loaded.tokenizer, config.block_size),
+        "config.json": json.dumps(to_hf_config(config, home, "fp32", end)),
+        "tokenizer.json": loaded.tokenizer.file.hf or json.dumps(tokenizer_json(loaded.tokenizer)),
+        "tokenizer_config.json": json.dumps(tokenizer_config(loaded.tokenizer, config.block_size)),
     }
     for name, content in files.items():
-        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+        (folder / name).write_text(content, encoding="utf-8")
     weights = to_hf({n: w.cpu() for n, w in loaded.model.state_dict().items()}, config, home)
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
