@@ -137,18 +137,18 @@ TEXTS = {
     "plain": tiny_text()[:900] + "\n",
     "documents": f"one of them{END_OF_TEXT}\nwith à and é\n{END_OF_TEXT}{END_OF_TEXT}the third 日本\n",
 }
+BEGINNING: dict[str, Any] = {
+    "type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+    "special_tokens": {"<s>": {"id": "<s>", "ids": [300], "tokens": ["<s>"]}},
+}
 TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
     "char": lambda: Tokenizer.char("".join(TEXTS.values())),
     "gpt2": Tokenizer.gpt2,
     "bpe": lambda: Tokenizer.train_bpe(TEXTS["plain"], 300),
     "hf": lambda: of_hugging_face(),
     "hf with a beginning": lambda: of_hugging_face(BEGINNING),
-}
-BEGINNING = {
-    "type": "TemplateProcessing",
-    "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-    "special_tokens": {"<s>": {"id": "<s>", "ids": [300], "tokens": ["<s>"]}},
 }
 
 
