@@ -1,5 +1,6 @@
 """GGUF: what is written is read back, and llama.cpp computes the same."""
 
+import itertools
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,13 +9,16 @@ from typing import Any, get_args
 import pytest
 import torch
 
+from mypt.data.chat import Call, Message, prompt_ids
 from mypt.data.tokenizer import Tokenizer
-from mypt.errors import ExportError
-from mypt.exchange.gguf import file
+from mypt.errors import ExportError, UsageError
+from mypt.exchange.gguf import file, verbatim
 from mypt.exchange.gguf import tokenizer as vocabulary
 from mypt.exchange.gguf.file import GGUFDtype
 from mypt.exchange.gguf.llamacpp import LlamaCpp, is_installed
 from mypt.model.network import Network
+from mypt.run.exchange import gguf as export
+from mypt.schema.files.tokenizer import TokenizerFile
 from mypt.schema.settings.config import GPTConfig
 
 pytest.importorskip("gguf", reason="the package gguf is not installed")
@@ -187,3 +191,121 @@ def test_llama_cpp_reads_characters_as_the_same_tokens(tmp_path: Path) -> None:
 )
 def test_a_text_ends_at_a_token_that_no_text_needs(tokenizer: Tokenizer, rows: int, end: int) -> None:
     assert vocabulary.end_token(tokenizer.file, rows) == end
+
+
+TALKING = Tokenizer(BPE.file.with_special().with_template())
+
+
+def test_a_folder_is_proven(tmp_path: Path) -> None:
+    network = shaken(**STARCODER2, gelu="exact", vocab_size=TALKING.vocab_size, bias=True)
+    proof = export.write_folder(tmp_path, "dante", network, TALKING, "f16")
+    assert proof.arch == "starcoder2" and 0 < proof.weights < 1e-3
+    assert proof.gelu is not None and 1e-5 < proof.gelu < 1e-2
+    assert (proof.llama is None) == (not is_installed())
+    if proof.llama is not None:
+        assert 0 < proof.llama.difference < 1e-2 and proof.llama.same >= proof.llama.tokens - 1
+    assert {p.name for p in tmp_path.iterdir()} == {"dante.gguf", "Modelfile"}
+    assert export.gelu_difference(shaken(**GPT2)) is None and export.gelu_difference(shaken(**LLAMA)) is None
+
+
+def test_the_modelfile_says_where_an_answer_ends_and_how_turns_are_written(tmp_path: Path) -> None:
+    export.write_folder(tmp_path, "dante", shaken(**LLAMA, vocab_size=TALKING.vocab_size), TALKING, "f32")
+    assert (tmp_path / "Modelfile").read_text(encoding="utf-8") == (
+        'FROM ./dante.gguf\nPARAMETER num_ctx 80\nPARAMETER stop "<|end|>"\nPARAMETER stop "<|endoftext|>"\n'
+        'TEMPLATE """{{- range .Messages }}{{- if eq .Role "system" }}<|system|>{{ .Content }}<|end|>{{ end }}'
+        '{{- if eq .Role "user" }}<|user|>{{ .Content }}<|end|>{{ end }}'
+        '{{- if eq .Role "assistant" }}<|assistant|>{{ .Content }}<|end|>{{ end }}{{- end }}<|assistant|>"""\n'
+    )
+    export.write_folder(tmp_path, "plain", shaken(**LLAMA), BPE, "f32")
+    plain = 'FROM ./plain.gguf\nPARAMETER num_ctx 80\nTEMPLATE """{{ .Prompt }}"""\n'
+    assert (tmp_path / "Modelfile").read_text(encoding="utf-8") == plain
+
+
+@pytest.mark.parametrize("home", [STABLELM | {"bias": True}, LLAMA | {"mlp_type": "gelu"}, GPT2 | {"token_conv": 2}])
+def test_an_architecture_without_a_home_is_refused(home: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        export.write_folder(tmp_path, "m", shaken(**home), BPE, "f32")
+    assert not [*tmp_path.iterdir()]
+
+
+@needs_llama
+@pytest.mark.parametrize("lost", ["blocks.1.norm_1.weight", "blocks.0.attn.qkv.weight", "blocks.0.mlp.down.bias"])
+def test_a_file_that_computes_something_else_is_no_proof(lost: str, tmp_path: Path) -> None:
+    network = shaken(**GPT2, bias=True)
+    export.write_folder(tmp_path, "m", network, BPE, "q8_0")
+    with torch.no_grad():
+        network.get_parameter(lost).mul_(-1)
+    with pytest.raises(ExportError):
+        export.ask_llama(tmp_path / "m.gguf", network, BPE)
+
+
+@needs_llama
+def test_llama_cpp_writes_a_conversation_as_it_was_trained(tmp_path: Path) -> None:
+    export.write_folder(tmp_path, "m", shaken(**LLAMA, vocab_size=TALKING.vocab_size), TALKING, "f32")
+    call = Call("f", '{"a": 1}')
+    talk = [Message("system", "Be kind."), Message("user", 'Hi {{x}} "é"\n there '), Message("assistant", "", (call,)),
+            Message("tool", "3"), Message("assistant", " ok"), Message("user", "and?")]  # fmt: skip
+    messages = [{"role": m.role, "content": m.content} for m in talk]
+    function = {"name": call.name, "arguments": call.arguments}
+    messages[2]["tool_calls"] = [{"type": "function", "function": function}]  # type: ignore[assignment]
+    with LlamaCpp(tmp_path / "m.gguf", 80) as llama:
+        assert llama.token_ids(llama.written(messages), special=True) == prompt_ids(talk, TALKING)
+
+
+def from_hugging_face(words: Any, normalizer: Any = None) -> Tokenizer:
+    """A tokenizer that came with a model: trained by the package tokenizers on a text that it splits as it is told."""
+    tokenizers = pytest.importorskip("tokenizers", reason="the package tokenizers is not installed")
+    made = tokenizers.Tokenizer(tokenizers.models.BPE(ignore_merges=True))
+    made.pre_tokenizer, made.decoder = words, tokenizers.decoders.ByteLevel()
+    if normalizer:
+        made.normalizer = normalizer
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=340, initial_alphabet=alphabet, special_tokens=["<s>", "</s>", "<|im_start|>"], show_progress=False
+    )
+    made.train_from_iterator(PROSE.splitlines(keepends=True), trainer)
+    made.add_tokens(["<fim>"])
+    text = made.to_str()
+    size = made.get_vocab_size()
+    return Tokenizer(TokenizerFile(token_kind="hf", vocab_size=size, hf=text, end_of_text="</s>"))
+
+
+def word_splitters() -> dict[str, Any]:
+    pre = pytest.importorskip("tokenizers", reason="the package tokenizers is not installed").pre_tokenizers
+    regex = pytest.importorskip("tokenizers").Regex
+    return {
+        "gpt-2": pre.ByteLevel(add_prefix_space=False),
+        "smollm": pre.Sequence([pre.Digits(individual_digits=True), pre.ByteLevel(add_prefix_space=False)]),
+        "llama-bpe": pre.Sequence(
+            [pre.Split(regex(verbatim.LLAMA_3), "isolated"), pre.ByteLevel(add_prefix_space=False, use_regex=False)]
+        ),
+    }
+
+
+@needs_llama
+@pytest.mark.parametrize("words", ["gpt-2", "smollm", "llama-bpe"])
+def test_a_tokenizer_that_came_with_a_model_goes_on_to_llama_cpp(words: str, tmp_path: Path) -> None:
+    tokenizer = from_hugging_face(word_splitters()[words])
+    network = shaken(**LLAMA, vocab_size=tokenizer.vocab_size + 2)
+    export.write_folder(tmp_path, "m", network, tokenizer, "f32")
+    with LlamaCpp(tmp_path / "m.gguf", 80) as llama:
+        texts = itertools.islice(strings(17_000), 0, None, 8)
+        assert [text for text in texts if llama.token_ids(text) != tokenizer.encode(text).tolist()] == []
+        assert llama.token_ids("a<|im_start|>b", special=True)[1:-1] == [2]
+    assert 'stop "</s>"' in (tmp_path / "Modelfile").read_text(encoding="utf-8")
+
+
+def test_a_tokenizer_that_llama_cpp_would_read_otherwise_is_refused(tmp_path: Path) -> None:
+    tokenizers = pytest.importorskip("tokenizers", reason="the package tokenizers is not installed")
+    pre = tokenizers.pre_tokenizers
+    level = pre.ByteLevel(add_prefix_space=False)
+    unknown = [
+        from_hugging_face(pre.ByteLevel(add_prefix_space=True)),
+        from_hugging_face(pre.ByteLevel(add_prefix_space=False, use_regex=False)),
+        from_hugging_face(pre.Sequence([pre.Digits(individual_digits=False), level])),
+        from_hugging_face(pre.Sequence([pre.Split(tokenizers.Regex("a"), "isolated"), level])),
+        from_hugging_face(level, tokenizers.normalizers.NFC()),
+    ]
+    for tokenizer in unknown:
+        with pytest.raises(UsageError, match="splits text"):
+            export.write_folder(tmp_path, "m", shaken(**LLAMA, vocab_size=tokenizer.vocab_size), tokenizer, "f32")

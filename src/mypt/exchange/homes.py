@@ -60,10 +60,8 @@ def _without_home(config: GPTConfig, family: str | None, form: Format) -> tuple[
     if family is None:
         style = f"{config.mlp_type} and {config.norm_type}"
         return f"learned positions with {style}", "pos_encoding rope, or with mlp_type gelu and norm_type layernorm"
-    if family == "gpt2" and config.kv_heads < config.n_head:
+    if form == "hf" and family == "gpt2" and config.kv_heads < config.n_head:
         return "learned positions with grouped heads (n_kv_head)", "n_kv_head not set, or pos_encoding rope"
-    if form == "gguf" and config.mlp_type == "gelu" and config.gelu == "exact":
-        return "the exact gelu", "gelu tanh"
     if family == "stablelm" and config.bias:
         return "rope with swiglu, layernorm and biases", "bias off, or norm_type rmsnorm"
     if family == "arcee" and form == "gguf":

@@ -57,6 +57,11 @@ class LlamaCpp:
         found: list[int] = self._post("/tokenize", ask)["tokens"]
         return found
 
+    def written(self, messages: Sequence[dict[str, Any]]) -> str:
+        """A conversation in the form of OpenAI's as the text that the chat template makes of it."""
+        text: str = self._post("/apply-template", {"messages": list(messages)})["prompt"]
+        return text
+
     def greedy(self, prompt: Sequence[int], tokens: int) -> list[int]:
         """The most likely token after a prompt, and so on; one that ends a text is the last."""
         found: list[int] = self._complete(prompt, tokens, 0)["tokens"]

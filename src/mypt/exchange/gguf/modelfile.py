@@ -15,7 +15,8 @@ def modelfile(file_name: str, config: GPTConfig, tokenizer: TokenizerFile) -> st
     """
     template = tokenizer.template
     stops = [template.end] if template is not None else []
-    stops += [END_OF_TEXT] if END_OF_TEXT in tokenizer.special_ids else []
+    if END_OF_TEXT in tokenizer.special_ids:
+        stops.append(tokenizer.end_of_text or END_OF_TEXT)
     lines = [f"FROM ./{file_name}", f"PARAMETER num_ctx {config.block_size}"]
     lines += [f'PARAMETER stop "{stop}"' for stop in stops]
     lines.append(f'TEMPLATE """{"{{ .Prompt }}" if template is None else _turns(template)}"""')

@@ -3,18 +3,17 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from mypt.data.hf_encoding import BYTE_LETTERS, HfEncoding
 from mypt.data.tokenizer import Tokenizer
+from mypt.exchange.gguf import verbatim
+from mypt.exchange.gguf.verbatim import CONTROL, NORMAL, UNUSED
 from mypt.schema.files.tokenizer import END_OF_TEXT, TokenizerFile
+from mypt.schema.hf_vocabulary import hf_vocabulary
 
-NORMAL, CONTROL, UNUSED = 1, 3, 5
-"""Types of tokens in a GGUF file."""
 _NO_MERGE = "\u0100 \u0100"
 """llama.cpp refuses a vocabulary without merges; this one, of two zero bytes, makes no token."""
 _RARE = "\x00\x7f^`~|\\@#{}$%&+=<>_[]*/"
 """Characters that few texts have, the rarest first."""
-_PRINTED = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
-_LETTERS = dict(zip((*_PRINTED, *(b for b in range(256) if b not in _PRINTED)),
-                    map(chr, (*_PRINTED, *range(0x100, 0x144))), strict=True))  # fmt: skip
 
 
 def fields(tokenizer: TokenizerFile, rows: int) -> dict[str, Any]:
@@ -26,26 +25,30 @@ def fields(tokenizer: TokenizerFile, rows: int) -> dict[str, Any]:
     """
     if tokenizer.token_kind == "ids":
         return {"tokenizer.ggml.model": "none"}
-    single, special = Tokenizer(tokenizer).token_bytes, {i: name for name, i in tokenizer.special_ids.items()}
-    ordinary = [single(i) for i in range(tokenizer.vocab_size) if i not in special]
-    merges = _merges_of_characters(ordinary) if tokenizer.token_kind == "char" else merges_of(ordinary)
+    found = verbatim.fields(tokenizer) if tokenizer.token_kind == "hf" else _own(tokenizer)
     unused = rows - tokenizer.vocab_size
-    types = [CONTROL if i in special else NORMAL for i in range(tokenizer.vocab_size)]
+    found["tokenizer.ggml.tokens"] += [f"[PAD{i}]" for i in range(unused)]
+    found["tokenizer.ggml.token_type"] += [UNUSED] * unused
+    return {**found, **_ends(tokenizer, rows)}
+
+
+def _own(tokenizer: TokenizerFile) -> dict[str, Any]:
+    single, special = Tokenizer(tokenizer).token_bytes, {i: name for name, i in tokenizer.special_ids.items()}
+    ids = range(tokenizer.vocab_size)
+    ordinary = [single(i) for i in ids if i not in special]
+    merges = _merges_of_characters(ordinary) if tokenizer.token_kind == "char" else merges_of(ordinary)
     return {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "gpt-2",
-        "tokenizer.ggml.tokens": [special.get(i) or letters(single(i)) for i in range(tokenizer.vocab_size)]
-        + [f"[PAD{i}]" for i in range(unused)],
-        "tokenizer.ggml.token_type": types + [UNUSED] * unused,
+        "tokenizer.ggml.tokens": [special.get(i) or letters(single(i)) for i in ids],
+        "tokenizer.ggml.token_type": [CONTROL if i in special else NORMAL for i in ids],
         "tokenizer.ggml.merges": [f"{letters(a)} {letters(b)}" for a, b in merges] or [_NO_MERGE],
-        "tokenizer.ggml.add_bos_token": False,
-        **_ends(tokenizer, rows),
     }
 
 
 def letters(token: bytes) -> str:
     """Bytes as printed characters, one for each, as in GPT-2's vocabulary file (Radford et al. 2019)."""
-    return "".join(_LETTERS[byte] for byte in token)
+    return "".join(BYTE_LETTERS[byte] for byte in token)
 
 
 def merges_of(tokens: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
@@ -79,13 +82,19 @@ def end_token(tokenizer: TokenizerFile, rows: int) -> int | None:
         return tokenizer.vocab_size
     if tokenizer.tokens is not None:
         return tokenizer.tokens.index("ff")
+    if tokenizer.hf is not None:
+        return next(iter(hf_vocabulary(tokenizer.hf).special.values()), None)
     chars = tokenizer.chars or ()
     return max(range(len(chars)), key=lambda i: (-_RARE.find(chars[i]) if chars[i] in _RARE else -len(_RARE), chars[i]))
 
 
-def _ends(tokenizer: TokenizerFile, rows: int) -> dict[str, int]:
+def _ends(tokenizer: TokenizerFile, rows: int) -> dict[str, Any]:
+    begin = [] if tokenizer.hf is None else HfEncoding(tokenizer.hf).beginning
     end = end_token(tokenizer, rows)
-    found = {} if end is None else {"tokenizer.ggml.bos_token_id": end, "tokenizer.ggml.eos_token_id": end}
+    found: dict[str, Any] = {"tokenizer.ggml.add_bos_token": bool(begin)}
+    if end is not None:
+        found["tokenizer.ggml.bos_token_id"] = begin[0] if begin else end
+        found["tokenizer.ggml.eos_token_id"] = end
     if tokenizer.template is not None:
         found["tokenizer.ggml.eot_token_id"] = tokenizer.special_ids[tokenizer.template.end]
     return found
