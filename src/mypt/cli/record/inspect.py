@@ -47,7 +47,14 @@ def inspect(
     if as_json:
         echo_json(json.dumps(info.as_dict(), indent=2, ensure_ascii=False))
         return
-    from mypt.cli.render.bundle import inspect_tables, lineage_tree, next_commands, state_lines, tensor_tables
+    from mypt.cli.render.bundle import (
+        inspect_tables,
+        lineage_tree,
+        loss_lines,
+        next_commands,
+        state_lines,
+        tensor_tables,
+    )
 
     out = console(ctx)
     say(out, info.path.as_posix())
@@ -59,7 +66,7 @@ def inspect(
         out.print(evaluations_table(info.evaluations))
     say(out, *state_lines(info))
     out.print(lineage_tree(lineage(info.path, info.state), info.state.progress.gold.step))
-    say(out, *next_commands(info.path, info.state.optimizer_file is not None))
+    say(out, *loss_lines(info.path), *next_commands(info.path, info.state.optimizer_file is not None))
 
 
 def _show_all(ctx: typer.Context, out_dir: Path, sort: SortKey, as_json: bool) -> None:

@@ -13,12 +13,14 @@ from rich.tree import Tree
 from mypt import units
 from mypt.checkpoint.changes import changed_between, sessions_of
 from mypt.checkpoint.describe import BundleInfo, TensorInfo
-from mypt.checkpoint.layout import command, display_path, log_of
+from mypt.checkpoint.layout import base_name, command, display_path, log_of
 from mypt.checkpoint.lineage import Ancestor
 from mypt.checkpoint.overview import BundleSummary
 from mypt.cli.console import styled
+from mypt.cli.render.outcome import better_gold_lines
 from mypt.cli.render.tables import columns_table, course, data_size, pairs_table, plain, rows_table
 from mypt.model.cost import parameters_by_part
+from mypt.run.exchange.choice import better_gold_of, losses_of_run
 
 
 def checks_table(checks: Sequence[tuple[str, str, bool | None, str]]) -> Table:
@@ -100,6 +102,19 @@ def _imported_lines(info: BundleInfo) -> list[str]:
     lines += [f"  {note}" for note in source.notes]
     made = [f"Made with: mypt {state.environment.mypt}"] if state.environment else []
     return [*lines, *([f"Saved: {state.saved_at}"] if state.saved_at else []), *made]
+
+
+def loss_lines(bundle: Path) -> list[str]:
+    """The val loss of each bundle of the run, and which of them to deploy; none where there is but one."""
+    losses = losses_of_run(bundle)
+    if len(losses) < 2:
+        return []
+    lines = ["Bundles of this run:"]
+    for of in losses:
+        loss = "no val loss" if of.val_loss is None else f"val loss {of.val_loss:.4f} {of.note}".rstrip()
+        lines.append(f"  {of.path.name}: step {of.step:,}, {loss}")
+    better = better_gold_of(bundle.with_name(base_name(bundle.name)))
+    return [*lines, *(better_gold_lines(better) if better else [])]
 
 
 def _named(value: Any) -> str:

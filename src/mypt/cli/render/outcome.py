@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from mypt import units
 from mypt.checkpoint.family import Family
 from mypt.checkpoint.layout import command
+from mypt.run.exchange.choice import BetterGold, better_gold_of, losses_of_run
 
 if TYPE_CHECKING:
     from mypt.run.exchange.fp16 import Export
@@ -38,7 +39,26 @@ def training_lines(name: str, outcome: "Outcome", dry_run: bool) -> list[str]:
     if gold.step is not None and path.exists():
         where = f"{path.as_posix()} (step {gold.step}, val_loss={gold.val_loss:.4f})"
         lines.append(f"  🏆 Best (GOLD) checkpoint: {where}")
-    return lines
+    better = better_gold_of(outcome.path)
+    return [*lines, *_loss_lines(outcome), *(better_gold_lines(better) if better else [])]
+
+
+def better_gold_lines(better: BetterGold) -> list[str]:
+    """That gold is the bundle to deploy, and how it is made light."""
+    return [
+        f"  ⚠️  {better}.",
+        f"      Deploy {better.path.as_posix()} instead; make it light with: {command('export-fp16', better.path)}",
+    ]
+
+
+def _loss_lines(outcome: "Outcome") -> list[str]:
+    """The val loss of each bundle that a complete run has left."""
+    losses = [(loss.path, loss.step, loss.val_loss) for loss in losses_of_run(outcome.path)]
+    if outcome.export is not None:
+        exported = outcome.export
+        losses = [(p, s, exported.val_loss_after if p == exported.path else loss) for p, s, loss in losses]
+    told = [f"{path.name} {loss:.4f} (step {step})" for path, step, loss in losses if loss is not None]
+    return [f"  Val losses: {', '.join(told)}"] if told else []
 
 
 def reproduction_lines(verdict: "Verdict") -> list[str]:
