@@ -57,10 +57,12 @@ def _option(name: str, heading: str, section: type[Section]) -> TyperOption:
     help_text = f"{field.description}" + (f" [dim]({'; '.join(notes)})[/dim]" if notes else "")
     if is_flag:
         spelling, metavar = f"{spelling}/--no-{spelling[2:]}", None
+    elif choices:
+        metavar = "|".join(choices)
     elif several:
         metavar = "TEXT" if field.default == () else "NAME=PATH"
     else:
-        metavar = "|".join(choices) or _metavar(kinds)
+        metavar = _metavar(kinds)
     declared = typer.Option(
         None, spelling, *extra["names"], help=help_text, metavar=metavar, rich_help_panel=heading, show_default=False,
         expose_value=False, callback=_keep_given,

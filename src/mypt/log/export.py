@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from typing import Any
 from mypt.checkpoint.atomic import replacing_file, storage_errors
 from mypt.errors import InputError, UsageError
 from mypt.log.replay import Branch, Replay
+from mypt.mirror.points import point_of
+from mypt.mirror.tensorboard import EventFiles, check_unused
 from mypt.schema.files.events import EVENTS, TableEvent, eval_sets
 
 BATCH = 50_000
@@ -109,14 +110,15 @@ def write_tensorboard(table: EventTable, target: Path) -> int:
     Raises:
         UsageError: tensorboard is not installed, or the folder holds event files, which the new curves would blur.
     """
-    with _needed("TensorBoard's files need tensorboard", "'mypt[tensorboard]'"):
-        from tensorboard.summary import Writer  # type: ignore[import-untyped]
-    if any(target.glob("events.out.tfevents.*")):
-        raise UsageError(f"{target} already holds TensorBoard's event files.", "Give another folder, or remove them.")
+    check_unused(target)
     with storage_errors(target, "--tensorboard"):
-        writer = Writer(str(target))
-        written = _counted(table.rows(), lambda rows: _add_scalars(writer, rows))
-        writer.close()
+        with _needed("TensorBoard's files need tensorboard", "'mypt[tensorboard]'"):
+            files = EventFiles(target)
+        written = 0
+        for row in table.rows():
+            files.add_point(point_of({**row, "event": table.event}))
+            written += 1
+        files.close()
     return written
 
 
@@ -127,35 +129,6 @@ def _needed(what: str, extra: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise UsageError(f"{what}, which is not installed.", f"Call `pip install {extra}`, or use --csv.") from error
-
-
-def _add_scalars(writer: Any, rows: Iterable[dict[str, Any]]) -> None:
-    for row in rows:
-        at = _seconds(row["timestamp"])
-        for name, value in row.items():
-            if isinstance(value, int | float) and not isinstance(value, bool) and name != "iter":
-                of = f"evaluation/{row['source']}/{name}" if "source" in row else curve_name(name)
-                writer.add_scalar(of, value, row["iter"], wall_time=at)
-
-
-def _seconds(timestamp: str) -> float | None:
-    """Seconds since 1970; None, which is the present to TensorBoard, where a log tells no time."""
-    try:
-        return datetime.fromisoformat(timestamp).timestamp()
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def curve_name(column: str) -> str:
-    """The name of a column among TensorBoard's curves, grouped: `val_loss` is loss/val, `val_bpb` is bpb/val."""
-    for group in ("loss", "se", "bpb"):
-        if column.endswith(f"_{group}"):
-            return f"{group}/{column.removesuffix(f'_{group}')}"
-    if column == "loss":
-        return "loss/step"
-    if eval_sets([column]):
-        return f"loss/{column.removeprefix('eval_')}"
-    return f"run/{column}"
 
 
 def _arrow(pyarrow: Any, types: frozenset[type]) -> Any:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from mypt.checkpoint.atomic import storage_errors
 from mypt.log.replay import Branch, Replay
@@ -23,13 +24,18 @@ class RunLog:
         self.run_id = run_id
         self.attempt = attempt
 
-    def append(self, event: Event) -> None:
+    def append(self, event: Event) -> dict[str, Any]:
         """Write one event as one line, flushed to the disk, after closing a line that a crash left torn.
+
+        Returns:
+            What the line holds.
 
         Raises:
             StorageError: the disk refused.
         """
-        self.write([json_line({**event.model_dump(), "run_id": self.run_id, "attempt": self.attempt})])
+        content = {**event.model_dump(), "run_id": self.run_id, "attempt": self.attempt}
+        self.write([json_line(content)])
+        return content
 
     def write(self, lines: Iterable[str]) -> None:
         """Write whole lines, flushed to the disk once; raises as `append`."""

@@ -20,7 +20,7 @@ from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.run import RunSettings
 from mypt.train.device.devices import keep_freed_memory
 from mypt.train.loop import FitResult, Trainer
-from mypt.train.observer import Guarded, Observer
+from mypt.train.observer import Mirrored, Observer
 from mypt.train.plan import Plan
 from mypt.train.planning import check_room, plan_run
 from mypt.train.stop import StopNow, stop_on_signals
@@ -81,8 +81,9 @@ def train(call: Call, observer: Observer) -> Outcome:
         StorageError: the disk refused.
     """
     keep_freed_memory()
-    manager, observer = _manager(call), Guarded(observer)
+    manager = _manager(call)
     with ExitStack() as held:
+        observer = held.enter_context(Mirrored(observer, call.settings.output.mirror, call.name))
         if not call.dry_run:
             held.enter_context(locked(manager.path, observer.notice))
         recorded = manager.exists() and not call.fresh

@@ -319,4 +319,4 @@ class Trainer:
 
     def _log(self, event: Event) -> None:
         if self.log is not None:
-            self.log.append(event)
+            self.observer.logged(self.log.append(event))

@@ -1,13 +1,17 @@
 """What a run reports while it goes on. The command line draws it; scripts may ignore or print it."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import TracebackType
+from typing import Any, Self
 
 from mypt.checkpoint.changes import MEANINGS, Change
 from mypt.errors import OutputError
 from mypt.log.messages import eval_lines, gold_line
+from mypt.mirror.live import CLOSE_S, Mirrors
 from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint
+from mypt.schema.settings.output import Mirror
 from mypt.train.plan import Plan
 from mypt.visible import visible
 
@@ -46,6 +50,9 @@ class Observer:
 
     def evaluated(self, event: Eval, max_iters: int, eta_seconds: float) -> None:
         """An evaluation is done and logged."""
+
+    def logged(self, event: Mapping[str, Any]) -> None:
+        """An event is in the log, as its line has it."""
 
     def lost(self) -> str | None:
         """Why nothing can be shown any more; None while it can."""
@@ -109,6 +116,10 @@ class Guarded(Observer):
         """Pass on."""
         self._tell(self.observer.evaluated, event, max_iters, eta_seconds)
 
+    def logged(self, event: Mapping[str, Any]) -> None:
+        """Pass on."""
+        self._tell(self.observer.logged, event)
+
     def lost(self) -> str | None:
         """The first failure."""
         return self._lost or self.observer.lost()
@@ -120,6 +131,35 @@ class Guarded(Observer):
             if not _is_of_output(error):
                 raise
             self._lost = self._lost or getattr(error, "strerror", None) or str(error)
+
+
+class Mirrored(Guarded):
+    """Sends every event to trackers too, which end with the block that this is a context of.
+
+    Args:
+        observer: hears every report.
+        kinds: the trackers.
+        name: of the model.
+
+    Raises:
+        UsageError: a tracker is not installed.
+    """
+
+    def __init__(self, observer: Observer, kinds: Sequence[Mirror], name: str) -> None:
+        super().__init__(observer)
+        self._mirrors = Mirrors(kinds, name, self.notice)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+        wanted_at_once = kind is not None and not issubclass(kind, Exception)
+        self._mirrors.close(within=0.0 if wanted_at_once else CLOSE_S)
+
+    def logged(self, event: Mapping[str, Any]) -> None:
+        """Pass on, to the trackers too."""
+        super().logged(event)
+        self._mirrors.send(event)
 
 
 def _is_of_output(error: Exception) -> bool:

@@ -1,10 +1,10 @@
-"""`mypt logs summarize|show|tail|plot|export`."""
+"""`mypt logs summarize|show|tail|plot|export|mirror`."""
 
 import signal
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -16,7 +16,7 @@ from mypt.log.locate import LOG_FOLDER, all_logs, find_log
 from mypt.schema.base import to_json_text
 from mypt.schema.files.events import EVENTS, TableEvent
 from mypt.schema.files.log_line import json_line
-from mypt.schema.settings.output import DEFAULT_OUT_DIR
+from mypt.schema.settings.output import DEFAULT_OUT_DIR, Mirror
 from mypt.signals import Interrupted
 
 _LAST_EVALS = 5
@@ -134,6 +134,29 @@ def plot(
     say(shown, *(f"{run.label}: {sentence}" for run in runs for sentence in run.missing))
     if out is not None:
         say(shown, f"Saved {out}.")
+
+
+@app.command(cls=Verb, epilog="Example: mypt logs mirror dante --to tensorboard")
+def mirror(
+    ctx: typer.Context,
+    log: LogName,
+    to: Annotated[Mirror, typer.Option("--to", help="The tracker to send it to.", metavar="|".join(get_args(Mirror)))],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for the tracker's files; by default where it keeps those of live runs."),
+    ] = None,
+    out_dir: OutDir = DEFAULT_OUT_DIR,
+) -> None:
+    """Send what a log holds to a tracker, as `mypt train --mirror` sends it while training."""
+    from mypt.log.replay import Replay
+    from mypt.mirror.afterwards import mirror_events
+
+    place = find_log(log, out_dir)
+    replay = Replay(place.path, place.run_id, upto=place.upto)
+    name = place.bundle.name if place.bundle else place.path.stem
+    with busy(f"Sending to {to}"):
+        sent = mirror_events(replay.live(), to, name, out)
+    say(work_console(ctx), f"Sent {sent:,} events to {to}.")
 
 
 @app.command(cls=Verb, epilog="Example: mypt logs export dante --csv dante.csv")

@@ -1,13 +1,15 @@
 """Output paths."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
 from mypt.schema.base import Section, place, setting
 
 DEFAULT_OUT_DIR = Path("checkpoints")
+Mirror = Literal["tensorboard", "trackio", "wandb"]
+"""Trackers that can show a run."""
 Place = Annotated[Path, AfterValidator(place)]
 
 
@@ -17,5 +19,9 @@ class OutputConfig(Section):
     out_dir: Place = setting(DEFAULT_OUT_DIR, "Folder for all bundles.", on_resume="harmless")
     log_file: Place | None = setting(
         None, "Log of the run, one JSON event per line; defaults to logs/train/NAME_eval.jsonl.",
+        on_resume="harmless",
+    )  # fmt: skip
+    mirror: tuple[Mirror, ...] = setting(
+        (), "Also send every event of the log to this tracker while training; can be given again.",
         on_resume="harmless",
     )  # fmt: skip

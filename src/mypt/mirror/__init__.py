@@ -1,0 +1,1 @@
+"""Trackers that show what the log of a run holds: while it trains, and from the log afterwards."""
