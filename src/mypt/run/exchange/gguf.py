@@ -47,12 +47,14 @@ class GGUFProof:
         weights: the largest difference of a weight that was read back.
         gelu: the largest difference of a logit that GELU's other form makes; None where it is the same one.
         llama: what llama.cpp computed; None where it is not installed.
+        notes: a sentence on each thing that llama.cpp will do otherwise with this file.
     """
 
     arch: str
     weights: float
     gelu: float | None
     llama: LlamaProof | None
+    notes: tuple[str, ...] = ()
 
 
 def write_folder(folder: Path, name: str, model: Network, tokenizer: Tokenizer, dtype: GGUFDtype) -> GGUFProof:
