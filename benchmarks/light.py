@@ -29,6 +29,17 @@ def show(name: str):
     Console().print(table)
 app()
 """
+HELP = """
+import typer, rich
+from pydantic import BaseModel
+class Setting(BaseModel):
+    number: int
+app = typer.Typer(pretty_exceptions_enable=False)
+@app.command()
+def show(name: str, other: str = typer.Option("a", help="What else.")):
+    pass
+app()
+"""
 MYPT = "from mypt.cli.app import main; main()"
 RUN = ["--preset", "tiny", "--max-iters", "100", "--eval-interval", "50"]
 
@@ -44,12 +55,14 @@ def main() -> None:
         calls = {
             IMPORTS: (IMPORTS,),
             "the smallest typer command that prints a rich table": (SMALLEST, "a"),
+            "the help of a typer command beside one pydantic model": (HELP, "--help"),
             "mypt inspect a": (MYPT, "inspect", "a"),
             "mypt compare a b": (MYPT, "compare", "a", "b"),
             "mypt logs summarize a": (MYPT, "logs", "summarize", "a"),
             "mypt inspect": (MYPT, "inspect"),
             f"mypt inspect, {BUNDLES} bundles": (MYPT, "inspect", "--out-dir", "many"),
             "mypt presets": (MYPT, "presets"),
+            "mypt compare --help": (MYPT, "compare", "--help"),
             "mypt --help": (MYPT, "--help"),
         }
         times: dict[str, list[float]] = {name: [] for name in calls}

@@ -134,6 +134,13 @@ def test_a_call_loads_the_module_of_its_own_verb_alone(bundle_folder: Path) -> N
     assert loaded_by(["inspekt"], verbs, bundle_folder, 2) == "LOADED []"
 
 
+@pytest.mark.parametrize("call", [["--help"], ["train", "--help"]], ids=" ".join)
+def test_help_is_made_of_settings_and_loads_no_description_of_a_file(call: list[str], bundle_folder: Path) -> None:
+    rooms = ("checkpoint.files", "data", "exchange", "log", "mirror", "model", "run", "schema.files", "train")
+    read = {name for name in MODULES if name.startswith(tuple(f"mypt.{room}" for room in rooms))}
+    assert loaded_by(call, read, bundle_folder) == "LOADED []"
+
+
 def test_the_table_of_verbs_is_that_of_their_modules() -> None:
     assert {f"mypt.cli.{module}" for module in VERBS.values()} == {
         name for name in MODULES if name.startswith(VERB_MODULES)

@@ -26,7 +26,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util.tensor_util import make_ndarray  # type: ignore[import-untyped]
 
 from mypt.checkpoint.lock import locked
-from mypt.cli.render.curves import Axis, terminal_plot
+from mypt.cli.render.curves import terminal_plot
 from mypt.cli.render.events import CRASHED, Follower, events_table
 from mypt.cli.render.summary import sparkline, summary_page
 from mypt.errors import InputError
@@ -41,6 +41,7 @@ from mypt.log.writer import RunLog
 from mypt.schema.base import to_json_text
 from mypt.schema.files.events import EVENTS, Eval, GoldCheckpoint
 from mypt.schema.files.log_line import Event
+from mypt.schema.settings.output import Axis
 from tests.conftest import Mypt, flat
 from tests.strategies import WORDS, built
 from tests.test_structure import HEAVY, run_python

@@ -3,11 +3,14 @@
 import re
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mypt.checkpoint.atomic import recover
 from mypt.errors import ConflictError, UsageError, did_you_mean
-from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
+
+if TYPE_CHECKING:
+    from mypt.schema.files.state import TrainingState
 
 MODEL_FILE = "model.pt"
 OPTIMIZER_FILE = "optimizer.pt"
@@ -18,6 +21,8 @@ MANIFEST_FILE = "manifest.json"
 
 LARGEST_BYTES = {CONFIG_FILE: 1 << 20, MANIFEST_FILE: 1 << 20, TOKENIZER_FILE: 1 << 26, STATE_FILE: 1 << 24}
 """What the JSON files of a bundle never come near: a vocabulary of a million tokens, thousands of sessions."""
+
+LOG_FOLDER = Path("logs") / "train"
 
 GOLD, FP16 = "_gold", "_fp16"
 """What follows the name of a run in the names of its gold and of its fp16 bundle."""
@@ -122,10 +127,10 @@ def _may_be_bundle(folder: Path) -> bool:
 
 def log_path(name: str) -> Path:
     """Default path of a run's log."""
-    return Path("logs") / "train" / f"{name}_eval.jsonl"
+    return LOG_FOLDER / f"{name}_eval.jsonl"
 
 
-def log_of(bundle: Path, state: TrainingState) -> Path | None:
+def log_of(bundle: Path, state: "TrainingState") -> Path | None:
     """Path of the log that a training state points to; None if the run has no log."""
     return bundle.absolute().parent.parent / state.log_file if state.log_file else None
 

@@ -10,8 +10,7 @@ from mypt.checkpoint.layout import CONFIG_FILE, bundle_names
 from mypt.checkpoint.manifest import check_file, read_manifest
 from mypt.errors import BundleError
 from mypt.model.cost import parameter_count
-
-SortKey = Literal["name", "parameters", "step", "val", "bpb", "tokens", "saved"]
+from mypt.schema.settings.output import SortKey
 
 
 @dataclass(kw_only=True)

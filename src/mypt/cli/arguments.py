@@ -6,8 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from mypt.checkpoint.layout import bundle_names
-from mypt.cli.render.curves import Axis
-from mypt.schema.settings.output import DEFAULT_OUT_DIR, OutputConfig
+from mypt.schema.settings.output import DEFAULT_OUT_DIR, Axis, OutputConfig
 
 
 def names_that_begin(incomplete: str) -> list[str]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mypt.checkpoint.files import read_state
 from mypt.checkpoint.layout import bundle_path, command
 from mypt.cli.console import say, work_console
 from mypt.errors import MyptError
@@ -46,6 +45,8 @@ def run_and_show(call: "Call", ctx: typer.Context) -> None:
 
 def _what_is_saved(call: "Call") -> str:
     """The sentence that ends the message on a run that was interrupted."""
+    from mypt.checkpoint.files import read_state
+
     try:
         path = bundle_path(call.name, call.settings.output.out_dir)
         return f"Step {read_state(path).step} is saved; go on with `{command('resume', path)}`."

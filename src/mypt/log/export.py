@@ -14,7 +14,8 @@ from mypt.errors import InputError, UsageError
 from mypt.log.replay import Branch, Replay
 from mypt.mirror.points import point_of
 from mypt.mirror.tensorboard import EventFiles, check_unused
-from mypt.schema.files.events import EVENTS, TableEvent, eval_sets
+from mypt.schema.files.events import EVENTS, eval_sets
+from mypt.schema.settings.output import TableEvent
 
 BATCH = 50_000
 """Rows of a parquet file that are in memory at a time."""

@@ -6,14 +6,13 @@ from pathlib import Path
 
 from mypt.checkpoint.family import record_of
 from mypt.checkpoint.files import read_state
-from mypt.checkpoint.layout import CONFIG_FILE, bundle_path, log_of, log_path
+from mypt.checkpoint.layout import CONFIG_FILE, LOG_FOLDER, bundle_path, log_of, log_path
 from mypt.checkpoint.lineage import recorded_name, role_of
 from mypt.errors import BundleError, ConflictError, InputError, did_you_mean
 from mypt.log.reader import reading
 from mypt.log.replay import Branch, has_run
 from mypt.schema.files.state import TrainingState
 
-LOG_FOLDER = log_path("x").parent
 _END = log_path("").name
 _BEGINNING = b'{"event"'
 

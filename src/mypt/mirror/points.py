@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, get_args
 
-from mypt.schema.files.events import TableEvent, eval_sets
+from mypt.schema.files.events import eval_sets
+from mypt.schema.settings.output import TableEvent
 
 _OF_EVERY_EVENT = {"event", "iter", "timestamp", "run_id", "attempt", "nonfinite"}
 

@@ -6,14 +6,12 @@ from typing import Annotated, get_args
 
 import typer
 
-from mypt.checkpoint.lineage import lineage
-from mypt.checkpoint.overview import Overview, SortKey, overview
 from mypt.cli.arguments import AsJson, ModelName, OutDir, chosen_name, name_argument
 from mypt.cli.console import console, echo_json, say
 from mypt.cli.verb import Verb
 from mypt.errors import UsageError
 from mypt.schema.base import to_json_text
-from mypt.schema.settings.output import DEFAULT_OUT_DIR
+from mypt.schema.settings.output import DEFAULT_OUT_DIR, SortKey
 
 app = typer.Typer(add_completion=False)
 
@@ -42,6 +40,7 @@ def inspect(
         _show_all(ctx, out_dir, sort, as_json)
         return
     from mypt.checkpoint.describe import read_bundle
+    from mypt.checkpoint.lineage import lineage
 
     info = read_bundle(chosen_name(name, model_name), out_dir)
     if as_json:
@@ -70,6 +69,8 @@ def inspect(
 
 
 def _show_all(ctx: typer.Context, out_dir: Path, sort: SortKey, as_json: bool) -> None:
+    from mypt.checkpoint.overview import Overview, overview
+
     rows = overview(out_dir, sort)
     if as_json:
         echo_json(to_json_text(Overview(bundles=rows), indent=True))

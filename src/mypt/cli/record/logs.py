@@ -8,15 +8,13 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from mypt.checkpoint.layout import LOG_FOLDER
 from mypt.cli.arguments import LogName, OutDir, Over, log_argument
 from mypt.cli.console import busy, console, echo, echo_json, say, work_console
 from mypt.cli.verb import Verb, group
 from mypt.errors import InputError, UsageError, did_you_mean
-from mypt.log.locate import LOG_FOLDER, all_logs, find_log
 from mypt.schema.base import to_json_text
-from mypt.schema.files.events import EVENTS, TableEvent
-from mypt.schema.files.log_line import json_line
-from mypt.schema.settings.output import DEFAULT_OUT_DIR, Mirror
+from mypt.schema.settings.output import DEFAULT_OUT_DIR, Mirror, TableEvent
 from mypt.signals import Interrupted
 
 _LAST_EVALS = 5
@@ -35,6 +33,7 @@ def summarize(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a log instead of pages.")] = False,
 ) -> None:
     """Show how runs went: losses, time, gold, and what deserves a look."""
+    from mypt.log.locate import all_logs, find_log
     from mypt.log.summary import summarize as read
 
     places = [find_log(word, out_dir) for word in logs or map(str, all_logs())]
@@ -66,8 +65,11 @@ def show(
     out_dir: OutDir = DEFAULT_OUT_DIR,
 ) -> None:
     """Show the events of a run."""
+    from mypt.log.locate import find_log
     from mypt.log.reader import read_events
     from mypt.log.replay import Replay
+    from mypt.schema.files.events import EVENTS
+    from mypt.schema.files.log_line import json_line
 
     for name in event or ():
         if name not in EVENTS:
@@ -94,6 +96,7 @@ def tail(
 ) -> None:
     """Print the last evaluations of a run as it printed them, and follow it while it goes on."""
     from mypt.cli.render.events import Follower
+    from mypt.log.locate import find_log
 
     place = find_log(log, out_dir)
     follower = Follower(place, _LAST_EVALS)
@@ -148,6 +151,7 @@ def mirror(
     out_dir: OutDir = DEFAULT_OUT_DIR,
 ) -> None:
     """Send what a log holds to a tracker, as `mypt train --mirror` sends it while training."""
+    from mypt.log.locate import find_log
     from mypt.log.replay import Replay
     from mypt.mirror.afterwards import mirror_events
 
@@ -183,6 +187,7 @@ def export(
 ) -> None:
     """Write evaluations or steps of a run, one row each, over a file that is there, or as TensorBoard's curves."""
     from mypt.log.export import event_table, write_csv, write_parquet, write_tensorboard
+    from mypt.log.locate import find_log
 
     if not (csv or parquet or tensorboard):
         raise UsageError("There is nothing to write.", "Give --csv FILE, --parquet FILE or --tensorboard FOLDER.")

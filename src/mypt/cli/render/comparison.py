@@ -8,11 +8,12 @@ from rich.table import Table
 from mypt import units
 from mypt.checkpoint.atomic import storage_errors
 from mypt.checkpoint.changes import ValueFrom
-from mypt.cli.render.curves import Axis, save_plot
+from mypt.cli.render.curves import save_plot
 from mypt.cli.render.evaluation import named
 from mypt.cli.render.tables import columns_table, course
 from mypt.log.compare import Comparison, Difference, SharedEvaluation
 from mypt.schema.base import to_json_text
+from mypt.schema.settings.output import Axis
 from mypt.visible import visible
 
 

@@ -5,17 +5,16 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from mypt import units
 from mypt.checkpoint.atomic import replacing_file, storage_errors
 from mypt.errors import UsageError
+from mypt.schema.settings.output import Axis
 from mypt.visible import visible
 
 if TYPE_CHECKING:
     from mypt.log.run_record import CurvePoint, RunRecord, StepPoint
-
-Axis = Literal["tokens", "steps", "time"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Told apart by colour-blind readers too (Okabe and Ito 2008)."""

@@ -9,7 +9,6 @@ from mypt.cli.arguments import ConfigFile, DryRun, IgnoreUnknown, ModelName, Run
 from mypt.cli.options import given_settings
 from mypt.cli.training import run_and_show
 from mypt.cli.verb import verb_with_settings
-from mypt.run.settings import settings_of_call
 from mypt.schema.settings.run import SECTIONS
 
 app = typer.Typer(add_completion=False)
@@ -32,6 +31,8 @@ def resume(
 
     Settings that are not given stay as recorded. Those of the architecture are refused if they differ.
     """
+    from mypt.run.settings import settings_of_call
+
     chosen = chosen_name(name, model_name)
     source = chosen + GOLD if rewind else chosen
     settings = settings_of_call(source, given_settings(ctx), config_file, ignore_unknown=ignore_unknown)

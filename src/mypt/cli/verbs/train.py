@@ -9,7 +9,6 @@ from mypt.cli.arguments import ConfigFile, DryRun, IgnoreUnknown, ModelName, Run
 from mypt.cli.options import given_settings
 from mypt.cli.training import run_and_show
 from mypt.cli.verb import verb_with_settings
-from mypt.run.settings import settings_of_call
 from mypt.schema.settings.run import SECTIONS
 
 app = typer.Typer(add_completion=False)
@@ -37,6 +36,8 @@ def train(
 
     The command line wins over the config file, that over the preset, and that over the defaults.
     """
+    from mypt.run.settings import settings_of_call
+
     chosen = check_name(chosen_name(name, model_name))
     given = given_settings(ctx)
     settings = settings_of_call(chosen, given, config_file, preset, fresh=fresh, ignore_unknown=ignore_unknown)

@@ -314,5 +314,3 @@ EVENTS: dict[str, type[Event]] = {
     "evaluation": Evaluation,
 }
 """The class of each event by the value of its `event` field."""
-TableEvent = Literal["eval", "step", "evaluation"]
-"""Events that come in numbers, each with the same figures."""

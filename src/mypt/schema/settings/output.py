@@ -1,4 +1,4 @@
-"""Output paths."""
+"""Where bundles and logs are written, and what verbs that show them can be asked for."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +10,12 @@ from mypt.schema.base import Section, place, setting
 DEFAULT_OUT_DIR = Path("checkpoints")
 Mirror = Literal["tensorboard", "trackio", "wandb"]
 """Trackers that can show a run."""
+Axis = Literal["tokens", "steps", "time"]
+"""What curves can be drawn over."""
+SortKey = Literal["name", "parameters", "step", "val", "bpb", "tokens", "saved"]
+"""What all bundles of a folder can be sorted by."""
+TableEvent = Literal["eval", "step", "evaluation"]
+"""Events that come in numbers, each with the same figures."""
 Place = Annotated[Path, AfterValidator(place)]
 
 
