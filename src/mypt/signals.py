@@ -1,6 +1,7 @@
 """The signals that ask a process to end: which they are, and who hears them."""
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ STOP_SIGNALS: tuple[signal.Signals, ...] = tuple(getattr(signal, name) for name 
 """What terminals, queues and limits send before they kill: those of them that this system has."""
 
 Handler = Callable[[int, FrameType | None], None]
+AGAIN_S = 0.01
+"""After which a signal comes once more: long enough to be out of most finalizers, and too short to be noticed."""
 _own: list[Handler] = []
 """Handlers of mypt that are in force, the latest last."""
 
@@ -57,6 +60,32 @@ def hearing(handler: Handler) -> Iterator[dict[int, Any]]:
 
 
 @contextmanager
+def interruptible() -> Iterator[None]:
+    """Let a signal interrupt the block wherever it is.
+
+    What a handler raises in the finalizer of an object, or in another call that nobody waits for, Python prints and
+    drops. There the signal comes once more, shortly afterwards.
+    """
+    shown, repeats = sys.unraisablehook, list[threading.Timer]()
+
+    def dropped(lost: "sys.UnraisableHookArgs") -> None:
+        if isinstance(lost.exc_value, Interrupted):
+            repeats.append(threading.Timer(AGAIN_S, _send, [lost.exc_value.signum]))
+            repeats[-1].start()
+        else:
+            shown(lost)
+
+    with hearing(interrupt):
+        sys.unraisablehook = dropped
+        try:
+            yield
+        finally:
+            sys.unraisablehook = shown
+            for repeat in repeats:
+                repeat.join()
+
+
+@contextmanager
 def held_back() -> Iterator[None]:
     """Let no signal interrupt the block; the first that came meanwhile is heard at its end."""
     waiting: list[int] = []
@@ -64,6 +93,14 @@ def held_back() -> Iterator[None]:
         yield
     if waiting:
         signal.raise_signal(waiting[0])
+
+
+def _send(signum: int) -> None:
+    """Send a signal to the main thread, as the system does: what it waits for is interrupted too."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signum)
+    else:
+        signal.raise_signal(signum)
 
 
 def _may_be_taken(signum: signal.Signals) -> bool:

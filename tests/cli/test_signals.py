@@ -7,14 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mypt.schema.files.dataset import UNFINISHED
+from mypt.checkpoint import manifest
+from mypt.schema.files.dataset import METADATA_FILE
 from mypt.signals import STOP_SIGNALS
 from tests.conftest import TINY, Mypt, flat
 
@@ -44,12 +46,16 @@ AT = {
     "logs tail": (["logs", "tail", "open"], "mypt.log.tail.time.sleep"),
     "logs export": (["logs", "export", "done", "--csv", "old.csv"], "mypt.log.export.EventTable.rows"),
     "logs plot": (["logs", "plot", "done", "--out", "new.svg"], "mypt.cli.render.curves._write"),
+    "prepare, planning": (["prepare", "texts.jsonl", "--out", "d"], "mypt.data.prepare.pipeline.make_plan"),
+    "prepare, claiming the folder": (["prepare", "texts.jsonl", "--out", "d"], "mypt.data.prepare.pipeline.claim"),
     "prepare, a unit": (["prepare", "texts.jsonl", "--out", "d", "--workers", "1"], "mypt.data.prepare.workers._run"),
+    "prepare, joining": (["prepare", "texts.jsonl", "--out", "d"], "mypt.data.prepare.pipeline._metadata"),
+    "prepare, writing": (["prepare", "texts.jsonl", "--out", "d"], "mypt.data.prepare.pipeline.DatasetMetadata"),
     "data inspect": (["data", "inspect", "made"], "mypt.data.shards.read_dataset_file"),
     "config check": (["config", "check", "c.json"], "mypt.schema.resolve._read_config_file"),
 }  # fmt: skip
 """Calls, and a function of mypt in which each of them is when the signal comes."""
-KEPT = {"prepare, a unit": "What is finished is kept", "resume": "Step 4 is saved", "train": "Nothing was saved yet."}
+KEPT = {"prepare": "What is finished is kept", "resume": "Step 4 is saved", "train": "Nothing was saved yet."}
 
 
 @pytest.fixture
@@ -103,7 +109,8 @@ def test_a_signal_ends_a_verb_where_it_is_and_leaves_nothing(
     kept = next((sentence for verb, sentence in KEPT.items() if at.startswith(verb)), "")
     assert kept in said
     after = files(ready)
-    assert {p: b for p, b in after.items() if p.parent.name != "d" and UNFINISHED not in p.parts} == before
+    assert {p: b for p, b in after.items() if p.relative_to(ready).parts[0] != "d"} == before
+    assert not (ready / "d" / METADATA_FILE).exists()
     if at != "logs tail":
         mypt(*call)  # nothing is in the way of the next call
 
@@ -113,6 +120,51 @@ def test_ctrl_c_is_how_following_a_log_ends(ready: Path, mypt: Mypt, monkeypatch
     interrupted(monkeypatch, "mypt.log.tail.time.sleep", signal.SIGINT)
     result = mypt("logs", "tail", "open")
     assert "step 4/4" in result.output and not result.stderr
+
+
+def finalized(signum: int) -> None:
+    """Let a signal come in the finalizer of an object, where Python drops what its handler raises."""
+
+    class Leaving:
+        def __del__(self) -> None:
+            signal.raise_signal(signum)
+
+    Leaving()
+
+
+def called_back(signum: int) -> None:
+    """Let a signal come where the last reference to an object goes, in a call that nobody waits for."""
+
+    class Watched:
+        pass
+
+    watched = Watched()
+    watching = weakref.ref(watched, lambda _: signal.raise_signal(signum))
+    del watched
+    assert watching() is None
+
+
+@pytest.mark.parametrize("comes", [finalized, called_back])
+@pytest.mark.parametrize("signum", STOP_SIGNALS)
+def test_a_signal_is_heard_where_python_drops_what_a_handler_raises(
+    comes: Callable[[int], None], signum: signal.Signals, ready: Path, mypt: Mypt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ready.is_dir()
+    real = manifest.file_hash
+    going_on: list[str] = []
+
+    def entered(path: Path) -> Any:
+        if not going_on:
+            comes(signum)
+            going_on.append("the first signal was dropped")
+            time.sleep(5)
+        return real(path)
+
+    monkeypatch.setattr(manifest, "file_hash", entered)
+    began = time.monotonic()
+    result = mypt("verify", "done", ok=False)
+    assert going_on and time.monotonic() - began < 5
+    assert result.exit_code == 128 + signum and flat(result.stderr) == f"Interrupted by {signum.name}."
 
 
 HANG = """
@@ -144,20 +196,26 @@ def test_a_process_that_is_sent_a_signal_is_gone_within_two_seconds(signum: sign
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups of this kind")
 @pytest.mark.parametrize("group", [False, True])
-def test_the_workers_of_prepare_end_with_it(group: bool, ready: Path) -> None:
-    """A signal reaches the process alone, as of a queue, or all of its group, as from `timeout` or a terminal."""
+@pytest.mark.parametrize(("signum", "phase"), [(signal.SIGTERM, "d/tokenizer.json"), (signal.SIGHUP, "d/**/*.bin*")])
+def test_the_workers_of_prepare_end_with_it(signum: signal.Signals, phase: str, group: bool, ready: Path) -> None:
+    """A signal reaches the process alone, as of a queue, or all of its group, as from `timeout` or a terminal.
+
+    It comes when the workers are started, or when they write; there is more to do than is done until then.
+    """
     for n in range(8):
-        (ready / f"{n}.jsonl").write_text(json.dumps({"text": "some words " * 500}) + "\n" * 500)
+        texts = [json.dumps({"text": f"text {n} {row} " + "some words " * 100}) for row in range(2000)]
+        (ready / f"{n}.jsonl").write_text("\n".join(texts))
     call = ["prepare", *(f"{n}.jsonl" for n in range(8)), "--out", "d", "--workers", "2", "--tokenization", "gpt2"]
     asked = [sys.executable, "-m", "mypt", *call]
     with subprocess.Popen(asked, stderr=subprocess.PIPE, text=True, cwd=ready, start_new_session=True) as process:
-        while len([*ready.glob("d/**/*.bin*")]) < 2:
+        while not any(ready.glob(phase)):
             assert process.poll() is None
             time.sleep(0.02)
         sent = time.monotonic()
-        (os.killpg if group else os.kill)(process.pid, signal.SIGTERM)
+        (os.killpg if group else os.kill)(process.pid, signum)
         _, said = process.communicate(timeout=60)
-        assert time.monotonic() - sent < 2
-    assert process.returncode == 128 + signal.SIGTERM and "the same call goes on from there" in said
+        assert time.monotonic() - sent < 5  # all of it takes longer, even where nothing else runs
+    kept = f"Interrupted by {signum.name}. What is finished is kept; the same call goes on from there.\n"
+    assert (process.returncode, said) == (128 + signum, kept)
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)

@@ -13,7 +13,7 @@ from mypt.cli.console import complain, error_console, say
 from mypt.cli.options import options_of, parameters_of
 from mypt.errors import MyptError, OutputError, UsageError
 from mypt.schema.base import Section
-from mypt.signals import Interrupted, hearing, interrupt
+from mypt.signals import Interrupted, interruptible
 from mypt.visible import visible
 
 FAILURE = 1
@@ -66,7 +66,7 @@ class Verb(TyperCommand):
 
         Signals that ask to end interrupt it wherever it is, unless it hears them itself.
         """
-        with hearing(interrupt), _errors_told(ctx.meta[_DEBUG]):
+        with interruptible(), _errors_told(ctx.meta[_DEBUG]):
             if "out_dir" in ctx.params:
                 say(error_console(), *recover_all(ctx.params["out_dir"]))
             return super().invoke(ctx)
