@@ -71,8 +71,8 @@ def test_what_is_written_is_read_back(arch: str, settings: dict[str, Any], tmp_p
     limits: dict[GGUFDtype, float] = {"f32": 0.0, "f16": 1e-3, "bf16": 8e-3, "q8_0": 1e-2}
     for dtype, limit in limits.items():
         path, weights = tmp_path / f"{dtype}.gguf", network.state_dict()
-        file.write(path, weights, network.config, BPE.file, arch, dtype)
-        difference = file.read_back(path, weights, network.config, BPE.file, arch, dtype)
+        file.write(path, file.Content(weights, network.config, BPE.file, arch, dtype))
+        difference = file.read_back(path, file.Content(weights, network.config, BPE.file, arch, dtype))
         assert difference == 0 if limit == 0 else 0 < difference < limit
 
 
@@ -81,16 +81,16 @@ def test_a_changed_weight_or_setting_is_seen_when_read_back(arch: str, tmp_path:
     network, path = shaken(**HOMES[arch]), tmp_path / "m.gguf"
     weights, config = network.state_dict(), network.config
     for dtype in get_args(GGUFDtype):
-        file.write(path, weights, config, BPE.file, arch, dtype)
+        file.write(path, file.Content(weights, config, BPE.file, arch, dtype))
         for name in weights:
             changed = {k: w.clone() for k, w in weights.items()}
             changed[name].view(-1)[-1] += 0.1
             with pytest.raises(ExportError):
-                file.read_back(path, changed, config, BPE.file, arch, dtype)
+                file.read_back(path, file.Content(changed, config, BPE.file, arch, dtype))
     for change in ({"n_head": 2}, {"norm_eps": 1e-4}, {"block_size": 81}):
         other = config.model_copy(update=change)
         with pytest.raises(ExportError):
-            file.read_back(path, weights, other, BPE.file, arch, "q8_0")
+            file.read_back(path, file.Content(weights, other, BPE.file, arch, "q8_0"))
 
 
 @pytest.mark.parametrize(("dtype", "value"), [("f16", 1e5), ("q8_0", 1e8), ("f16", float("nan"))])
@@ -99,7 +99,7 @@ def test_a_weight_that_a_dtype_cannot_hold_is_refused(dtype: GGUFDtype, value: f
     with torch.no_grad():
         network.get_parameter("blocks.1.mlp.up.weight")[3, 5] = value
     with pytest.raises(ExportError, match=r"blk\.1\.ffn_up\.weight"):
-        file.write(tmp_path / "m.gguf", network.state_dict(), network.config, BPE.file, "llama", dtype)
+        file.write(tmp_path / "m.gguf", file.Content(network.state_dict(), network.config, BPE.file, "llama", dtype))
 
 
 needs_llama = pytest.mark.skipif(not is_installed(), reason="the package xllamacpp is not installed")
@@ -113,7 +113,7 @@ def test_llama_cpp_computes_the_same(arch: str, settings: dict[str, Any], tmp_pa
     limits: dict[GGUFDtype, float] = {"f32": by_table, "f16": 3.4e-3, "bf16": 2.5e-2, "q8_0": 9.6e-2}
     for dtype, limit in limits.items():
         path = tmp_path / f"{dtype}.gguf"
-        file.write(path, network.state_dict(), network.config, BPE.file, arch, dtype)
+        file.write(path, file.Content(network.state_dict(), network.config, BPE.file, arch, dtype))
         with LlamaCpp(path, network.config.block_size) as llama:
             difference, behind = compared(llama, network)
         assert difference <= limit, dtype
@@ -156,7 +156,7 @@ def strings(count: int) -> Iterator[str]:
 def test_llama_cpp_reads_texts_as_the_same_tokens(tokenizer: Tokenizer, tmp_path: Path) -> None:
     tokenizer = Tokenizer(tokenizer.file.with_special())
     network = shaken(**LLAMA, n_embd=4, n_head=1, n_layer=1, vocab_size=tokenizer.vocab_size)
-    file.write(tmp_path / "m.gguf", network.state_dict(), network.config, tokenizer.file, "llama")
+    file.write(tmp_path / "m.gguf", file.Content(network.state_dict(), network.config, tokenizer.file, "llama"))
     with LlamaCpp(tmp_path / "m.gguf", 80) as llama:
         texts = list(strings(21_000))
         differing = [text for text in texts if llama.token_ids(text) != tokenizer.encode(text).tolist()]
@@ -170,7 +170,7 @@ def test_llama_cpp_reads_characters_as_the_same_tokens(tmp_path: Path) -> None:
     for alphabet in ("abc \n", "a", "aé€🙂ⅷ日本 \r\n\t'1", "".join(map(chr, range(1, 0x250)))):
         tokenizer = Tokenizer.char(alphabet)
         network = shaken(**LLAMA, n_embd=4, n_head=1, n_layer=1, vocab_size=tokenizer.vocab_size)
-        file.write(tmp_path / "m.gguf", network.state_dict(), network.config, tokenizer.file, "llama")
+        file.write(tmp_path / "m.gguf", file.Content(network.state_dict(), network.config, tokenizer.file, "llama"))
         draw = random.Random(3)
         with LlamaCpp(tmp_path / "m.gguf", 80) as llama:
             for _ in range(200):

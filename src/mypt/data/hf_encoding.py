@@ -4,6 +4,7 @@ import re
 from functools import cached_property
 from typing import Any
 
+from mypt.data.byte_pairs import token_of
 from mypt.errors import BundleError, UsageError
 from mypt.schema.hf_vocabulary import hf_vocabulary
 
@@ -72,22 +73,6 @@ class HfEncoding:
         return engine
 
 
-def token_of(token: str) -> bytes:
-    """The bytes that GPT-2's letters stand for; a letter that stands for none is itself."""
-    return b"".join(_BYTE_OF[c] if c in _BYTE_OF else c.encode("utf-8") for c in token)
-
-
 def _marks(token: str) -> bytes:
     single = _BYTE.fullmatch(token)
     return bytes.fromhex(single[1]) if single else token.replace(SPACE, " ").encode("utf-8")
-
-
-def _byte_letters() -> dict[int, str]:
-    """GPT-2's table: a byte that shows is its own letter in Latin-1, each other the next one from U+0100 on."""
-    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    hidden = [byte for byte in range(256) if byte not in shown]
-    return {byte: chr(byte) for byte in shown} | {byte: chr(0x100 + i) for i, byte in enumerate(hidden)}
-
-
-BYTE_LETTERS = _byte_letters()
-_BYTE_OF = {letter: bytes([byte]) for byte, letter in BYTE_LETTERS.items()}

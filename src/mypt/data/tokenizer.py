@@ -11,7 +11,8 @@ import numpy.typing as npt
 import tiktoken
 from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 
-from mypt.data.hf_encoding import BYTE_LETTERS, HfEncoding
+from mypt.data.byte_pairs import letters_of
+from mypt.data.hf_encoding import HfEncoding
 from mypt.errors import BundleError, InputError
 from mypt.schema.files.tokenizer import (
     END_OF_TEXT,
@@ -269,4 +270,4 @@ def _gpt2_ranks() -> dict[bytes, int]:
 
 def gpt2_letters() -> dict[str, int]:
     """The id of each ordinary token of GPT-2, spelled with a letter for each byte, as files of others spell it."""
-    return {"".join(map(BYTE_LETTERS.__getitem__, token)): rank for token, rank in _gpt2_ranks().items()}
+    return {letters_of(token): rank for token, rank in _gpt2_ranks().items()}

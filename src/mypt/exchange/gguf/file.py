@@ -1,6 +1,7 @@
 """A GGUF file: written by the package `gguf`, and read back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,20 +26,11 @@ _HALF_STEP = {"F32": 0.0, "F16": 2.0**-11, "BF16": 2.0**-8}
 """Half the distance of two neighbours, relative to them: what rounding may change."""
 
 
-def write(
-    path: Path,
-    weights: Mapping[str, Tensor],
-    config: GPTConfig,
-    vocabulary: TokenizerFile,
-    arch: str,
-    dtype: GGUFDtype = "f32",
-    name: str = "mypt",
-    chat_template: str | None = None,
-) -> None:
-    """Write a model as a GGUF file.
+@dataclass(frozen=True)
+class Content:
+    """What a GGUF file holds.
 
-    Args:
-        path: the file.
+    Attributes:
         weights: of a network, in fp32.
         config: of the network.
         vocabulary: goes with the weights.
@@ -46,21 +38,49 @@ def write(
         dtype: of matrices; vectors and the table of positions stay in fp32, as llama.cpp wants them.
         name: of the model.
         chat_template: how conversations are written, in Jinja.
+    """
+
+    weights: Mapping[str, Tensor]
+    config: GPTConfig
+    vocabulary: TokenizerFile
+    arch: str
+    dtype: GGUFDtype = "f32"
+    name: str = "mypt"
+    chat_template: str | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """Each field but the architecture, which the writer of a file is told by itself."""
+        return {
+            "general.name": self.name,
+            "general.file_type": _FILE_TYPE[self.dtype],
+            "general.quantization_version": 2,
+            **tensors.fields(self.config, self.arch),
+            **tokenizer.fields(self.vocabulary, self.config.vocab_size),
+            **({} if self.chat_template is None else {"tokenizer.chat_template": self.chat_template}),
+        }
+
+    def tensors(self) -> Iterator[tuple[str, Tensor, "GGMLQuantizationType"]]:
+        """The name, the values in fp32, and the dtype of each tensor."""
+        for name, tensor in tensors.tensors(self.weights, self.config, self.arch):
+            yield name, tensor, _kind(name, tensor, self.dtype)
+
+
+def write(path: Path, content: Content) -> None:
+    """Write a model as a GGUF file.
 
     Raises:
         ExportError: the dtype cannot hold a weight.
         UsageError: the package `gguf` is missing.
     """
     gguf = _package()
-    writer = gguf.GGUFWriter(path, arch)
+    writer = gguf.GGUFWriter(path, content.arch)
     try:
-        for key, value in _fields(config, vocabulary, arch, dtype, name, chat_template).items():
+        for key, value in content.fields().items():
             _add_field(writer, key, value)
-        for tensor_name, tensor in tensors.tensors(weights, config, arch):
-            kind = _kind(tensor_name, tensor, dtype)
-            _check_range(tensor_name, tensor, kind)
+        for name, tensor, kind in content.tensors():
+            _check_range(name, tensor, kind)
             values = gguf.quants.quantize(np.ascontiguousarray(tensor.numpy()), kind)
-            writer.add_tensor(tensor_name, values, raw_dtype=kind)
+            writer.add_tensor(name, values, raw_dtype=kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -68,17 +88,8 @@ def write(
         writer.close()
 
 
-def read_back(
-    path: Path,
-    weights: Mapping[str, Tensor],
-    config: GPTConfig,
-    vocabulary: TokenizerFile,
-    arch: str,
-    dtype: GGUFDtype = "f32",
-    name: str = "mypt",
-    chat_template: str | None = None,
-) -> float:
-    """Compare a file with the model that it was written from.
+def read_back(path: Path, content: Content) -> float:
+    """Compare a file with what was to be written.
 
     Returns:
         The largest difference of a weight; 0 for f32.
@@ -86,18 +97,16 @@ def read_back(
     Raises:
         ExportError: a field or a tensor is missing, surplus, or differs by more than the rounding of its dtype.
     """
-    gguf = _package()
-    reader = gguf.GGUFReader(path)
-    wanted = _fields(config, vocabulary, arch, dtype, name, chat_template)
+    reader, wanted = _package().GGUFReader(path), content.fields()
     found = {key: field.contents() for key, field in reader.fields.items() if not key.startswith("GGUF.")}
     found.pop("general.architecture")
     wrong = [key for key in wanted.keys() | found.keys() if _differ(wanted.get(key), found.get(key))]
     there, largest = {tensor.name: tensor for tensor in reader.tensors}, 0.0
-    for tensor_name, tensor in tensors.tensors(weights, config, arch):
-        read = there.pop(tensor_name, None)
-        difference = None if read is None else _difference(tensor.numpy(), read, _kind(tensor_name, tensor, dtype))
+    for name, tensor, kind in content.tensors():
+        read = there.pop(name, None)
+        difference = None if read is None else _difference(tensor.numpy(), read, kind)
         if difference is None:
-            wrong.append(tensor_name)
+            wrong.append(name)
         else:
             largest = max(largest, difference)
     if wrong := sorted([*wrong, *there]):
@@ -107,14 +116,6 @@ def read_back(
             "Export again, on another disk.",
         )
     return largest
-
-
-def _fields(
-    config: GPTConfig, vocabulary: TokenizerFile, arch: str, dtype: GGUFDtype, name: str, chat_template: str | None
-) -> dict[str, Any]:
-    general = {"general.name": name, "general.file_type": _FILE_TYPE[dtype], "general.quantization_version": 2}
-    chat = {} if chat_template is None else {"tokenizer.chat_template": chat_template}
-    return general | tensors.fields(config, arch) | tokenizer.fields(vocabulary, config.vocab_size) | chat
 
 
 def _add_field(writer: "GGUFWriter", key: str, value: Any) -> None:

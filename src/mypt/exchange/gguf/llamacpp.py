@@ -3,6 +3,7 @@
 import http.client
 import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,11 +14,7 @@ from mypt.errors import ExportError
 
 def is_installed() -> bool:
     """Whether llama.cpp can be asked."""
-    try:
-        import xllamacpp  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    return find_spec("xllamacpp") is not None
 
 
 class LlamaCpp:

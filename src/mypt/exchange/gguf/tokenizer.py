@@ -1,9 +1,10 @@
 """A tokenizer as llama.cpp reads it: tokens, their types, and the merges of byte pairs."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
-from mypt.data.hf_encoding import BYTE_LETTERS, HfEncoding
+from mypt.data.byte_pairs import letters_of, merges_of
+from mypt.data.hf_encoding import HfEncoding
 from mypt.data.tokenizer import Tokenizer
 from mypt.exchange.gguf import verbatim
 from mypt.exchange.gguf.verbatim import CONTROL, NORMAL, UNUSED
@@ -40,27 +41,10 @@ def _own(tokenizer: TokenizerFile) -> dict[str, Any]:
     return {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "gpt-2",
-        "tokenizer.ggml.tokens": [special.get(i) or letters(single(i)) for i in ids],
+        "tokenizer.ggml.tokens": [special.get(i) or letters_of(single(i)) for i in ids],
         "tokenizer.ggml.token_type": [CONTROL if i in special else NORMAL for i in ids],
-        "tokenizer.ggml.merges": [f"{letters(a)} {letters(b)}" for a, b in merges] or [_NO_MERGE],
+        "tokenizer.ggml.merges": [f"{letters_of(a)} {letters_of(b)}" for a, b in merges] or [_NO_MERGE],
     }
-
-
-def letters(token: bytes) -> str:
-    """Bytes as printed characters, one for each, as in GPT-2's vocabulary file (Radford et al. 2019)."""
-    return "".join(BYTE_LETTERS[byte] for byte in token)
-
-
-def merges_of(tokens: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """The merges of a vocabulary in the order of rank: each way to make a token of two others.
-
-    mypt merges the pair whose bytes have the lowest rank, whichever way they are split.
-    """
-    known = set(tokens := list(tokens))
-    for token in tokens:
-        for cut in range(1, len(token)):
-            if token[:cut] in known and token[cut:] in known:
-                yield token[:cut], token[cut:]
 
 
 def _merges_of_characters(characters: Iterable[bytes]) -> list[tuple[bytes, bytes]]:

@@ -91,7 +91,8 @@ class Folder:
         self.read.append(path)
         try:
             with safe_open(path, "pt") as file:
-                for name in file.keys():  # noqa: SIM118 - it is no dictionary
+                names = file.keys()
+                for name in names:
                     yield name, file.get_tensor(name)
         except (SafetensorError, OSError, ValueError, AttributeError, KeyError) as error:
             self.reasons.append(f"{path.name} cannot be read: {error}.")

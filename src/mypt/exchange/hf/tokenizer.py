@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
+from mypt.data.byte_pairs import letters_of, merges_of
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import UsageError
-from mypt.exchange.gguf.tokenizer import letters, merges_of
 from mypt.schema.files.chat import ChatTemplate
 from mypt.schema.files.tokenizer import END_OF_TEXT
 
@@ -73,7 +73,7 @@ def _quoted(text: str) -> str:
 
 def _bpe(tokenizer: Tokenizer) -> dict[str, Any]:
     ranked = [tokenizer.token_bytes(i) for i in range(tokenizer.file.ordinary)]
-    words = [letters(token) for token in ranked]
+    words = [letters_of(token) for token in ranked]
     if tokenizer.kind == "gpt2":
         words[-1] = END_OF_TEXT  # a token that no merge makes
         ranked = ranked[:-1]
@@ -82,7 +82,7 @@ def _bpe(tokenizer: Tokenizer) -> dict[str, Any]:
         "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": "", "end_of_word_suffix": "",
         "fuse_unk": False, "byte_fallback": False, "ignore_merges": True,
         "vocab": {word: i for i, word in enumerate(words)},
-        "merges": [[letters(a), letters(b)] for a, b in merges_of(ranked)],
+        "merges": [[letters_of(a), letters_of(b)] for a, b in merges_of(ranked)],
     }  # fmt: skip
     return {"pre_tokenizer": level, "decoder": level, "model": model}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mypt.data.hf_encoding import token_of
+from mypt.data.byte_pairs import token_of
 from mypt.data.tokenizer import Tokenizer, gpt2_letters
 from mypt.exchange.hf.tokenizer import chat_jinja, tokenizer_json
 from mypt.schema.base import explain_validation

@@ -66,11 +66,11 @@ def write_folder(folder: Path, name: str, model: Network, tokenizer: Tokenizer, 
     """
     config, template = model.config, tokenizer.file.template
     arch = home_of(config, "gguf").family
-    path, weights = folder / f"{name}.gguf", model.state_dict()
-    chat = None if template is None else chat_jinja(template)
-    file.write(path, weights, config, tokenizer.file, arch, dtype, name, chat)
+    path, chat = folder / f"{name}.gguf", None if template is None else chat_jinja(template)
+    content = file.Content(model.state_dict(), config, tokenizer.file, arch, dtype, name, chat)
+    file.write(path, content)
     (folder / MODELFILE).write_text(modelfile(path.name, config, tokenizer.file), encoding="utf-8", newline="\n")
-    difference = file.read_back(path, weights, config, tokenizer.file, arch, dtype, name, chat)
+    difference = file.read_back(path, content)
     return GGUFProof(
         arch, difference, gelu_difference(model), ask_llama(path, model, tokenizer) if is_installed() else None
     )
