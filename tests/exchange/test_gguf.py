@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -226,6 +227,15 @@ def test_an_architecture_without_a_home_is_refused(home: dict[str, Any], tmp_pat
     with pytest.raises(UsageError):
         export.write_folder(tmp_path, "m", shaken(**home), BPE, "f32")
     assert not [*tmp_path.iterdir()]
+
+
+@needs_llama
+def test_llama_cpp_answers_after_a_wait_for_a_slow_model(tmp_path: Path) -> None:
+    export.write_folder(tmp_path, "m", shaken(**LLAMA), BPE, "f32")
+    with LlamaCpp(tmp_path / "m.gguf", 80) as llama:
+        before = llama.greedy([5, 250, 7], 4)
+        time.sleep(7)  # llama.cpp's server closes a connection after 5 s
+        assert llama.greedy([5, 250, 7], 4) == before
 
 
 @needs_llama

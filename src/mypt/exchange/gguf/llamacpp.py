@@ -3,6 +3,7 @@
 import http.client
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -37,7 +38,7 @@ class LlamaCpp:
             self._server = llama.Server(settings)
         except RuntimeError as error:
             raise ExportError(f"llama.cpp does not load {path}: {error}.", "Please report this as a bug.") from error
-        self._connection = http.client.HTTPConnection(urlsplit(self._server.listening_address).netloc)
+        self._place = urlsplit(self._server.listening_address).netloc
 
     def __enter__(self) -> Self:
         return self
@@ -45,7 +46,6 @@ class LlamaCpp:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._connection.close()
         del self._server
 
     def token_ids(self, text: str, special: bool = False) -> list[int]:
@@ -76,8 +76,10 @@ class LlamaCpp:
 
     def _post(self, path: str, ask: dict[str, Any]) -> dict[str, Any]:
         body = json.dumps(ask).encode()
-        self._connection.request("POST", path, body, {"Content-Type": "application/json"})
-        answer: dict[str, Any] = json.loads(self._connection.getresponse().read())
+        # A connection for each question: the server closes one that waits for seconds while mypt computes.
+        with closing(http.client.HTTPConnection(self._place)) as connection:
+            connection.request("POST", path, body, {"Content-Type": "application/json"})
+            answer: dict[str, Any] = json.loads(connection.getresponse().read())
         if "error" in answer:
             raise ExportError(f"llama.cpp answers: {answer['error']['message']}.", "Please report this as a bug.")
         return answer
