@@ -1,6 +1,7 @@
 """GGUF: what is written is read back, and llama.cpp computes the same."""
 
 import itertools
+import json
 import random
 import time
 from collections.abc import Iterator
@@ -194,6 +195,14 @@ def test_a_text_ends_at_a_token_that_no_text_needs(tokenizer: Tokenizer, rows: i
     assert vocabulary.end_token(tokenizer.file, rows) == end
 
 
+def test_an_imported_vocabulary_without_special_tokens_ends_texts_at_a_byte_that_none_has() -> None:
+    content = json.loads(from_hugging_face(word_splitters()["gpt-2"]).file.hf or "")
+    plain = json.dumps(content | {"added_tokens": [t | {"special": False} for t in content["added_tokens"]]})
+    file = TokenizerFile(token_kind="hf", vocab_size=len(content["model"]["vocab"]) + 1, hf=plain)
+    end = vocabulary.end_token(file, file.vocab_size)
+    assert end is not None and Tokenizer(file).token_bytes(end) == b"\xff"
+
+
 TALKING = Tokenizer(BPE.file.with_special().with_template())
 
 
@@ -247,6 +256,39 @@ def test_a_file_that_computes_something_else_is_no_proof(lost: str, tmp_path: Pa
         network.get_parameter(lost).mul_(-1)
     with pytest.raises(ExportError):
         export.ask_llama(tmp_path / "m.gguf", network, BPE)
+
+
+def ends_at(llama: LlamaCpp, token: int) -> bool:
+    """Whether a token that is chosen for certain is the last of an answer."""
+    chosen = {"prompt": [1], "n_predict": 3, "logit_bias": [[token, 1e4]], "temperature": 0.0}
+    return bool(llama._post("/completion", chosen)["stop_type"] == "eos")
+
+
+@needs_llama
+@pytest.mark.parametrize("imported", [False, True])
+def test_llama_cpp_ends_an_answer_at_the_ends_alone(imported: bool, tmp_path: Path) -> None:
+    tokenizer = TALKING
+    if imported:
+        file = from_hugging_face(word_splitters()["gpt-2"]).file
+        tokenizer = Tokenizer(file.with_special().with_template())
+    proof = export.write_folder(tmp_path, "m", shaken(**LLAMA, vocab_size=tokenizer.vocab_size), tokenizer, "f32")
+    with LlamaCpp(tmp_path / "m.gguf", 80) as llama:
+        ends = {name for name, token in tokenizer.file.special_ids.items() if ends_at(llama, token)}
+    assert ends == {"<|endoftext|>", "<|end|>"} | ({"</s>"} if imported else set())
+    assert len(proof.notes) == 1 and "<|call|> is <|tool_call|> in the file" in proof.notes[0]
+
+
+@needs_llama
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_character_that_ends_texts_in_llama_cpp_is_told(rows: int, tmp_path: Path) -> None:
+    tokenizer = Tokenizer.char("to be, or not to be: $5\n")
+    network = shaken(**LLAMA, vocab_size=tokenizer.vocab_size + rows)
+    proof = export.write_folder(tmp_path, "m", network, tokenizer, "f32")
+    with LlamaCpp(tmp_path / "m.gguf", 80) as llama:
+        ends = [tokenizer.decode([i]) for i in range(tokenizer.vocab_size) if ends_at(llama, i)]
+    assert ends == ["$"][rows:]
+    assert len(proof.notes) == len(ends) and all("the character '$'" in note for note in proof.notes)
+    assert all(f"--vocab-size {tokenizer.vocab_size + 1}" in note for note in proof.notes)
 
 
 @needs_llama

@@ -8,11 +8,14 @@ from mypt.data.hf_encoding import HfEncoding
 from mypt.data.tokenizer import Tokenizer
 from mypt.exchange.gguf import verbatim
 from mypt.exchange.gguf.verbatim import CONTROL, NORMAL, UNUSED
+from mypt.schema.files.chat import ChatTemplate
 from mypt.schema.files.tokenizer import END_OF_TEXT, TokenizerFile
 from mypt.schema.hf_vocabulary import hf_vocabulary
 
 _NO_MERGE = "\u0100 \u0100"
 """llama.cpp refuses a vocabulary without merges; this one, of two zero bytes, makes no token."""
+RENAMED = {"<|call|>": "<|tool_call|>"}
+"""Special tokens that llama.cpp takes for ends of an answer by their names, and the names that they get instead."""
 _RARE = "\x00\x7f^`~|\\@#{}$%&+=<>_[]*/"
 """Characters that few texts have, the rarest first."""
 
@@ -27,10 +30,33 @@ def fields(tokenizer: TokenizerFile, rows: int) -> dict[str, Any]:
     if tokenizer.token_kind == "ids":
         return {"tokenizer.ggml.model": "none"}
     found = verbatim.fields(tokenizer) if tokenizer.token_kind == "hf" else _own(tokenizer)
+    for name in tokenizer.special_ids.keys() & RENAMED.keys():
+        found["tokenizer.ggml.tokens"][tokenizer.special_ids[name]] = RENAMED[name]
     unused = rows - tokenizer.vocab_size
     found["tokenizer.ggml.tokens"] += [f"[PAD{i}]" for i in range(unused)]
     found["tokenizer.ggml.token_type"] += [UNUSED] * unused
     return {**found, **_ends(tokenizer, rows)}
+
+
+def notes(tokenizer: TokenizerFile, rows: int) -> tuple[str, ...]:
+    """A sentence on each thing that llama.cpp makes of a tokenizer otherwise than mypt."""
+    found, end = [], end_token(tokenizer, rows)
+    if tokenizer.chars is not None and end is not None and end < len(tokenizer.chars):
+        found.append(
+            f"llama.cpp ends each text at a token, and the vocabulary has none to spare, so here it is the character "
+            f"{tokenizer.chars[end]!r}; a model that is trained with --vocab-size {rows + 1} has one."
+        )
+    for name in tokenizer.special_ids.keys() & RENAMED.keys():
+        found.append(f"{name} is {RENAMED[name]} in the file, as by its own name llama.cpp ends an answer there.")
+    return tuple(found)
+
+
+def chat_template(tokenizer: TokenizerFile) -> ChatTemplate | None:
+    """The chat template by the names that the special tokens have in the file."""
+    template = tokenizer.template
+    if template is None or template.call is None:
+        return template
+    return template.model_copy(update={"call": RENAMED.get(template.call, template.call)})
 
 
 def _own(tokenizer: TokenizerFile) -> dict[str, Any]:
@@ -67,7 +93,8 @@ def end_token(tokenizer: TokenizerFile, rows: int) -> int | None:
     if tokenizer.tokens is not None:
         return tokenizer.tokens.index("ff")
     if tokenizer.hf is not None:
-        return next(iter(hf_vocabulary(tokenizer.hf).special.values()), None)
+        own = hf_vocabulary(tokenizer.hf)
+        return next(iter(own.special.values()), own.tokens.get(letters_of(b"\xff")))
     chars = tokenizer.chars or ()
     return max(range(len(chars)), key=lambda i: (-_RARE.find(chars[i]) if chars[i] in _RARE else -len(_RARE), chars[i]))
 

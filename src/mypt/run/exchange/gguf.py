@@ -12,6 +12,7 @@ from mypt.exchange.gguf import file
 from mypt.exchange.gguf.file import GGUFDtype
 from mypt.exchange.gguf.llamacpp import LlamaCpp, is_installed
 from mypt.exchange.gguf.modelfile import modelfile
+from mypt.exchange.gguf.tokenizer import chat_template, notes
 from mypt.exchange.hf.tokenizer import chat_jinja
 from mypt.exchange.homes import home_of
 from mypt.model.network import Network
@@ -54,7 +55,7 @@ class GGUFProof:
     weights: float
     gelu: float | None
     llama: LlamaProof | None
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
 
 
 def write_folder(folder: Path, name: str, model: Network, tokenizer: Tokenizer, dtype: GGUFDtype) -> GGUFProof:
@@ -64,16 +65,15 @@ def write_folder(folder: Path, name: str, model: Network, tokenizer: Tokenizer, 
         UsageError: the architecture has no home in GGUF, or the package `gguf` is missing.
         ExportError: the dtype cannot hold a weight, or what was written is not the model.
     """
-    config, template = model.config, tokenizer.file.template
+    config, template = model.config, chat_template(tokenizer.file)
     arch = home_of(config, "gguf").family
     path, chat = folder / f"{name}.gguf", None if template is None else chat_jinja(template)
     content = file.Content(model.state_dict(), config, tokenizer.file, arch, dtype, name, chat)
     file.write(path, content)
     (folder / MODELFILE).write_text(modelfile(path.name, config, tokenizer.file), encoding="utf-8", newline="\n")
     difference = file.read_back(path, content)
-    return GGUFProof(
-        arch, difference, gelu_difference(model), ask_llama(path, model, tokenizer) if is_installed() else None
-    )
+    llama = ask_llama(path, model, tokenizer) if is_installed() else None
+    return GGUFProof(arch, difference, gelu_difference(model), llama, notes(tokenizer.file, config.vocab_size))
 
 
 @torch.no_grad()
