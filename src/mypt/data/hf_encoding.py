@@ -29,14 +29,14 @@ class HfEncoding:
 
         Raises:
             UsageError: the package tokenizers is not installed.
+            BundleError: it cannot run this tokenizer.
         """
-        ids: list[int] = self._engine.encode(text, add_special_tokens=False).ids
-        return ids
+        return self._run(text, add_special_tokens=False)
 
     @cached_property
     def beginning(self) -> list[int]:
         """The special tokens that every text begins with, such as Llama's `<s>`; none for most."""
-        special, ids = set(self.vocabulary.special.values()), self._engine.encode("a").ids
+        special, ids = set(self.vocabulary.special.values()), self._run("a")
         ordinary = next((place for place, token in enumerate(ids) if token not in special), 0)
         return list(ids[:ordinary])
 
@@ -50,6 +50,17 @@ class HfEncoding:
     def _bytes(self) -> dict[int, bytes]:
         spelled = token_of if self.vocabulary.spelling == "letters" else _marks
         return {token: spelled(name) for name, token in self.vocabulary.tokens.items()}
+
+    def _run(self, text: str, **how: Any) -> list[int]:
+        engine = self._engine
+        try:
+            ids: list[int] = engine.encode(text, **how).ids
+        except Exception as error:  # the package raises no class of its own
+            raise BundleError(
+                f"The package tokenizers cannot encode a text with the model's tokenizer: {error}.",
+                "Import the model again with a tokenizer.json that works.",
+            ) from error
+        return ids
 
     @cached_property
     def _engine(self) -> Any:

@@ -160,7 +160,8 @@ class Tokenizer:
         """Id of a newline; None if the vocabulary has none."""
         if self.kind == "char":
             return self._ids.get("\n")
-        return int(self.encode("\n")[-1]) if self.kind in ("gpt2", "bpe", "hf") else None
+        ids = self.encode("\n").tolist() if self.kind in ("gpt2", "bpe", "hf") else []
+        return ids[-1] if ids else None
 
     def prompt_ids(self, prompt: str, start_token: int | None = None) -> list[int]:
         """Ids of a text that is to be continued; of an empty one, the token that the model has seen, if recorded."""

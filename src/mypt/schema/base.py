@@ -110,13 +110,15 @@ def explain_validation(error: ValidationError, given: Mapping[str, str] | None =
             message = "must be auto, cpu, mps, cuda or cuda:N"
         if item["type"] == "extra_forbidden":
             message = "is not a setting"
-        value = f"{field} {_shown(item['input'])}: " if field else ""
+        value = f"{field} {_shown(item['input'], item['type'])}: " if field else ""
         lines.setdefault((field, "" if field else message), f"{source}{value}{message}.")
     return list(lines.values())
 
 
-def _shown(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
+def _shown(value: object, fault: str) -> str:
+    """A value as it was given, a text that should not be one in quotes."""
+    plain = isinstance(value, str) and not fault.endswith("_type")
+    text = str(value) if plain else json.dumps(value, default=str)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 

@@ -29,6 +29,8 @@ def weights_alone(tensors: Mapping[str, Tensor], home: Home) -> dict[str, Tensor
 
 def own_weights(tensors: Mapping[str, Tensor], config: GPTConfig, home: Home) -> tuple[dict[str, Tensor], list[str]]:
     """The weights by mypt's names, and a reason for each tensor that is missing, surplus, or of another shape."""
+    if config.n_layer > len(tensors):
+        return {}, [f"It has {len(tensors):,} tensors, too few for the {config.n_layer:,} layers of config.json."]
     found, reasons = dict(tensors), []
     if config.tie_weights and _HEAD in found:
         head = found.pop(_HEAD)

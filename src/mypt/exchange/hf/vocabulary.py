@@ -1,6 +1,7 @@
 """The tokenizer in a folder of Hugging Face: GPT-2's own is mypt's, another one is kept as it came."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from mypt.data.byte_pairs import token_of
+from mypt.data.hf_encoding import HfEncoding
 from mypt.data.tokenizer import Tokenizer, gpt2_letters
+from mypt.errors import BundleError, UsageError
 from mypt.exchange.hf.tokenizer import chat_jinja, tokenizer_json
 from mypt.schema.base import explain_validation
 from mypt.schema.files.chat import ChatTemplate
 from mypt.schema.files.tokenizer import END_OF_TEXT, GPT2_PATTERN, GPT2_TOKENS, TokenizerFile
-from mypt.schema.hf_vocabulary import hf_vocabulary
+from mypt.schema.hf_vocabulary import HfTokenizer, hf_vocabulary
 from mypt.schema.json_files import read_bounded
 from mypt.schema.settings.config import GPTConfig
 
@@ -53,13 +56,14 @@ def read_vocabulary(json: Callable[[str], dict[str, Any] | None], folder: Path, 
         return Vocabulary(None, (what,))
     settings = json(SETTINGS) or {}
     try:
+        HfTokenizer.model_validate(content)
         text = read_bounded(folder / TOKENIZER, _LARGEST).decode("utf-8")
         file = gpt2_of(content) or _own(content) or _kept(text, settings)
     except ValidationError as error:
         return Vocabulary(None, tuple(f"{TOKENIZER}: {line}" for line in explain_validation(error)))
     except ValueError as error:
         return Vocabulary(None, (f"{TOKENIZER}: {error}.",))
-    reasons = []
+    reasons = _unusable(file)
     if config is not None and file.vocab_size > config.vocab_size:
         reasons.append(f"{TOKENIZER} has {file.vocab_size:,} ids, and the model {config.vocab_size:,} rows.")
     told = settings.get("chat_template") or (folder / "chat_template.jinja").is_file()
@@ -68,14 +72,25 @@ def read_vocabulary(json: Callable[[str], dict[str, Any] | None], folder: Path, 
     return Vocabulary(file, tuple(reasons), notes)
 
 
+def _unusable(file: TokenizerFile) -> list[str]:
+    """Why the package that runs a kept tokenizer cannot; nothing is known of that where it is not installed."""
+    with suppress(UsageError):
+        try:
+            if file.hf is not None:
+                HfEncoding(file.hf).encode("a text")
+        except BundleError as error:
+            return [f"{TOKENIZER}: {error.what}"]
+    return []
+
+
 def gpt2_of(content: dict[str, Any]) -> TokenizerFile | None:
     """GPT-2's vocabulary, perhaps with special tokens after it; None if a tokenizer.json has another one."""
-    model, before = content.get("model", {}), content.get("pre_tokenizer") or {}
-    vocabulary = {token: i for token, i in model.get("vocab", {}).items() if i < GPT2_TOKENS}
+    before = content.get("pre_tokenizer") or {}
+    vocabulary = {token: i for token, i in _words(content).items() if i < GPT2_TOKENS}
     plain = before.get("type") == "ByteLevel" and not before.get("add_prefix_space", True)
     if not plain or content.get("normalizer") or not before.get("use_regex", True):
         return None
-    if vocabulary != {**gpt2_letters(), END_OF_TEXT: GPT2_TOKENS - 1}:
+    if len(vocabulary) != GPT2_TOKENS or vocabulary != {**gpt2_letters(), END_OF_TEXT: GPT2_TOKENS - 1}:
         return None
     added = {entry["id"]: entry for entry in content.get("added_tokens") or ()}
     further = sorted(set(added) - {GPT2_TOKENS - 1})
@@ -85,10 +100,16 @@ def gpt2_of(content: dict[str, Any]) -> TokenizerFile | None:
     return TokenizerFile(token_kind="gpt2", vocab_size=GPT2_TOKENS + len(special), special=special or None)
 
 
+def _words(content: dict[str, Any]) -> dict[str, int]:
+    """The tokens of the model; none where it is of a kind that has no ids of its own."""
+    words = content["model"].get("vocab")
+    return words if isinstance(words, dict) and all(type(i) is int for i in words.values()) else {}
+
+
 def _own(content: dict[str, Any]) -> TokenizerFile | None:
     """A vocabulary of mypt's, of characters or byte pairs, if a tokenizer.json is what mypt writes of one."""
     model, added = content.get("model", {}), content.get("added_tokens") or ()
-    words, special = tuple(model.get("vocab", {})), tuple(entry.get("content") for entry in added) or None
+    words, special = tuple(_words(content)), tuple(entry.get("content") for entry in added) or None
     size = len(words) + len(added)
     try:
         if model.get("type") == "WordLevel":
@@ -119,5 +140,5 @@ def _kept(text: str, settings: dict[str, Any]) -> TokenizerFile:
     vocabulary = hf_vocabulary(text)
     stated = settings.get("eos_token")
     stated = stated.get("content") if isinstance(stated, dict) else stated
-    ends = next((name for name in (stated, *_ENDS) if name in vocabulary.special), None)
+    ends = next((name for name in (str(stated), *_ENDS) if name in vocabulary.special), None)
     return TokenizerFile(token_kind="hf", vocab_size=vocabulary.size, hf=text, end_of_text=ends)

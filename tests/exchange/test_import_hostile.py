@@ -1,0 +1,115 @@
+"""What a folder of a model can hold that no program wrote: each fault is a reason, at once."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mypt.exchange.hf.architecture import from_hf
+from mypt.schema.hf_config import HF_CONFIGS
+from tests.exchange.test_import import gpt2, llama, refusal, run, saved
+
+VALUES: list[Any] = [
+    "768", "x", "", 0, -1, 1.5, 1e300, 10**12, 2**63, None, True, False, [], [1], {}, {"a": 1}, {"a": {"b": 1}},
+    {"rope_type": []}, {"type": "linear", "factor": "x"}, float("nan"), float("inf"), "a" * 5000,
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    place = tmp_path_factory.mktemp("models")
+    return {
+        "gpt2": saved(gpt2(n_embd=8, n_head=2), place / "gpt2"),
+        "llama": saved(llama(hidden_size=8, num_attention_heads=2), place / "llama"),
+    }
+
+
+@pytest.mark.parametrize("family", HF_CONFIGS)
+def test_any_value_in_a_config_is_an_architecture_or_a_reason(family: str) -> None:
+    fields = {str(field.validation_alias or name) for name, field in HF_CONFIGS[family].model_fields.items()}
+    assert len(fields) > 15
+    plain = {"model_type": family, "partial_rotary_factor": 1.0, "sliding_window": None}
+    plain |= {"hidden_act": "gelu"} if family == "arcee" else {}
+    config, reasons = from_hf(plain)
+    assert config is not None and not reasons
+    wrong = 0
+    for name in fields:
+        for value in VALUES:
+            config, reasons = from_hf(plain | {name: value})
+            assert config is not None or reasons
+            assert sum(map(len, reasons)) < 700
+            wrong += bool(reasons)
+    assert wrong > 5 * len(fields)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"hidden_size": "768"}, 'hidden_size "768": must be a valid integer'),
+        ({"num_attention_heads": None}, "num_attention_heads null: must be a valid integer"),
+        ({"rope_parameters": "x"}, "rope_parameters"),
+        ({"rope_parameters": None, "rope_scaling": {"type": "linear"}}, "rope_scale null"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "scaled by yarn"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "differ from layer to layer"),
+        ({"sliding_window": "x"}, 'sliding_window "x"'),
+        ({"partial_rotary_factor": "half"}, 'partial_rotary_factor "half"'),
+        ({"rope_theta": [1]}, "rope_theta [1]"),
+        ({"model_type": "mistral", "max_position_embeddings": 8192}, "sliding window of 4,096"),
+    ],
+    ids=str,
+)
+def test_a_value_that_no_program_wrote_is_told_by_its_name(changes: dict[str, Any], reason: str) -> None:
+    config, reasons = from_hf({"model_type": "llama"} | changes)
+    assert reason in " ".join(reasons)
+    assert config is None or len(reasons) == 1
+
+
+@pytest.mark.parametrize(("family", "field"), [("gpt2", "n_layer"), ("llama", "num_hidden_layers")])
+def test_layers_that_no_tensors_can_fill_are_not_counted_one_by_one(
+    tmp_path: Path, folders: dict[str, Path], family: str, field: str
+) -> None:
+    folder = copy(folders[family], tmp_path, "config.json", lambda c: c | {field: 10**12})
+    assert "too few for the 1,000,000,000,000 layers" in refusal(folder)
+
+
+TOKENIZERS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "no object": (lambda c: [c], "tokenizer.json is no JSON object"),
+    "no model": (lambda c: c | {"model": [1]}, "model [1]: must be a valid dictionary"),
+    "unigram": (lambda c: c | {"model": {"type": "Unigram", "vocab": [["a", -1.0]]}}, "its model is Unigram"),
+    "vocabulary of a text": (lambda c: c | {"model": c["model"] | {"vocab": "x"}}, "and mypt turns the tokens of BPE"),
+    "ids of text": (lambda c: c | {"model": c["model"] | {"vocab": {"a": "b"}}}, "its ids are no numbers"),
+    "added tokens": (lambda c: c | {"added_tokens": 3}, "added_tokens 3: must be a valid list"),
+    "added token": (lambda c: c | {"added_tokens": [{"id": "x"}]}, "added_tokens"),
+    "decoder": (lambda c: c | {"decoder": {"type": "Sequence", "decoders": 3}}, "its decoder is none"),
+    "splitting": (lambda c: c | {"pre_tokenizer": "x"}, "pre_tokenizer"),
+    "merges of nothing": (lambda c: c | {"model": c["model"] | {"merges": [["x", "yz"]]}}, "cannot read the model's"),
+    "unknown without a token": (
+        lambda c: c | {"model": c["model"] | {"vocab": {"a": 0}, "merges": [], "unk_token": "?"}},
+        "cannot encode a text",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_a_tokenizer_that_cannot_work_is_refused(tmp_path: Path, folders: dict[str, Path], name: str) -> None:
+    change, reason = TOKENIZERS[name]
+    assert reason in refusal(copy(folders["llama"], tmp_path, "tokenizer.json", change))
+
+
+@pytest.mark.parametrize("settings", [[], {"eos_token": []}, {"eos_token": {"content": {}}}, {"chat_template": 3}])
+def test_settings_of_a_tokenizer_may_be_anything(tmp_path: Path, folders: dict[str, Path], settings: Any) -> None:
+    folder = copy(folders["llama"], tmp_path, "tokenizer_config.json", lambda _: settings)
+    if isinstance(settings, list):
+        assert "tokenizer_config.json is no JSON object" in refusal(folder)
+    else:
+        run("import", folder, "--name", "x", "--out-dir", tmp_path / "out")
+
+
+def copy(folder: Path, place: Path, name: str, change: Callable[[Any], Any]) -> Path:
+    """The folder with a JSON file changed."""
+    made = shutil.copytree(folder, place / "model")
+    (made / name).write_text(json.dumps(change(json.loads((made / name).read_text()))))
+    return made
