@@ -20,7 +20,8 @@ _GPT2: dict[str, Any] = {
 
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(
-        "Character-level, 0.4M parameters: ten seconds on a laptop.",
+        "Character-level, 0.4M parameters: ten seconds on a laptop. Exporting it to Hugging Face needs --with-code, "
+        "and GGUF has no home for it.",
         {
             "tokenization": "char", "batch_size": 16, "block_size": 64, "n_embd": 128, "n_head": 4, "n_layer": 2,
             "dropout": 0.0, "pos_encoding": "rope", "mlp_type": "swiglu", "token_conv": 4, "optimizer": "muon",
@@ -29,10 +30,10 @@ PRESETS: dict[str, Preset] = {
         },
     ),
     "small": Preset(
-        "Character-level, 11M parameters: an hour on a laptop, minutes on a GPU.",
+        "Character-level, 11M parameters: an hour or more on a laptop, minutes on a GPU.",
         {
             "tokenization": "char", "batch_size": 64, "block_size": 256, "n_embd": 384, "n_head": 6, "n_layer": 6,
-            "dropout": 0.2, "pos_encoding": "rope", "mlp_type": "swiglu", "token_conv": 4, "optimizer": "muon",
+            "dropout": 0.2, "pos_encoding": "rope", "mlp_type": "swiglu", "norm_type": "rmsnorm", "optimizer": "muon",
             "max_iters": 1500, "eval_interval": 150, "eval_iters": 20, "learning_rate": 0.01, "warmup_iters": 50,
             "lr_schedule": "linear",
         },
