@@ -187,8 +187,8 @@ def test_a_shell_is_offered_verbs_options_and_names(
 
 
 WITH_TORCH = (
-    r"mypt\.(api|exchange\.(hf\.(incoming_weights|reader|tokenizer|vocabulary|weights)|gguf\.(file|tensors|tokenizer))"
-    r"|exchange\.(gpt2|incoming|llmc|nanogpt)|checkpoint\.(manager|tensors)"
+    r"mypt\.(api|exchange\.hf\.(code|folder|incoming_weights|reader|remote|tokenizer|vocabulary|weights)"
+    r"|exchange\.gguf\.(file|tensors|tokenizer)|exchange\.(gpt2|incoming|llmc|nanogpt)|checkpoint\.(manager|tensors)"
     r"|data\.(?!prepare$).+|model\.(?!(cost|shapes)$).*|run\.(?!settings$).+"
     r"|cli\.render\.progress|train\.(?!gold$|observer$|optim\.schedule$|stop$).+|__main__)"
 )

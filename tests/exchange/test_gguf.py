@@ -17,12 +17,12 @@ from mypt.data.tokenizer import Tokenizer
 from mypt.errors import ExportError, UsageError
 from mypt.exchange.gguf import file, verbatim
 from mypt.exchange.gguf import tokenizer as vocabulary
-from mypt.exchange.gguf.file import GGUFDtype
 from mypt.exchange.gguf.llamacpp import LlamaCpp, is_installed
 from mypt.model.network import Network
 from mypt.run.exchange import gguf as export
 from mypt.schema.files.tokenizer import TokenizerFile
 from mypt.schema.settings.config import GPTConfig
+from mypt.schema.settings.export import GGUFDtype
 
 pytest.importorskip("gguf", reason="the package gguf is not installed")
 

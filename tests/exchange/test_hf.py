@@ -2,15 +2,12 @@
 
 import itertools
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from mypt.errors import InputError, UsageError
-from mypt.exchange.hf.config import to_hf as config_of
 from mypt.exchange.hf.weights import from_hf, to_hf
 from mypt.exchange.homes import home_of
 from mypt.model.network import Network
@@ -61,26 +58,6 @@ def shaken(config: GPTConfig) -> Network:
 
 def short(config: GPTConfig) -> str:
     return json.dumps(config.model_dump(exclude_defaults=True))[:150]
-
-
-@pytest.mark.parametrize("config", WITH_HOME, ids=short)
-def test_transformers_computes_the_same(config: GPTConfig, tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
-    model, home = shaken(config), home_of(config, "hf")
-    tensors = to_hf(model.state_dict(), config, home)
-    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
-    (tmp_path / "config.json").write_text(json.dumps(config_of(config, home, "fp32", None)))
-    theirs, report = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
-    assert type(theirs).__name__ == home.hf_class and not any(report.values())
-    theirs.eval()
-    tokens = torch.randint(0, 61, (2, 80), generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        assert (theirs(tokens).logits - model(tokens)).abs().max() < 1e-5
-        row = tokens[:1, :10]
-        for _ in range(60):
-            row = torch.cat([row, model(row)[:, -1:].argmax(-1)], 1)
-    made = theirs.generate(tokens[:1, :10], attention_mask=torch.ones(1, 10), max_new_tokens=60, do_sample=False)
-    assert made.tolist() == row.tolist()
 
 
 @pytest.mark.parametrize("config", WITH_HOME, ids=short)

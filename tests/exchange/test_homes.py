@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from mypt.errors import UsageError
-from mypt.exchange.homes import Format, home_of
+from mypt.exchange.homes import home_of
 from mypt.schema.resolve import resolve_settings
 from mypt.schema.settings.presets import PRESETS
 

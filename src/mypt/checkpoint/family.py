@@ -13,6 +13,7 @@ from mypt.checkpoint.layout import (
     STATE_FILE,
     command,
     folder_reference,
+    is_export,
     log_reference,
 )
 from mypt.checkpoint.lineage import recorded_name
@@ -107,7 +108,7 @@ class Family:
 
 def is_bundle(path: Path) -> bool:
     """Whether a folder is a bundle, be it a damaged one."""
-    return any((path / name).is_file() for name in (CONFIG_FILE, STATE_FILE, MANIFEST_FILE))
+    return not is_export(path) and any((path / name).is_file() for name in (CONFIG_FILE, STATE_FILE, MANIFEST_FILE))
 
 
 def check_bundle(path: Path) -> None:

@@ -18,9 +18,17 @@ CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
 STATE_FILE = "training_state.json"
 MANIFEST_FILE = "manifest.json"
+EXPORT_FILE = "mypt.json"
+"""The record in a folder that was exported for other programs, which is no bundle."""
 
-LARGEST_BYTES = {CONFIG_FILE: 1 << 20, MANIFEST_FILE: 1 << 20, TOKENIZER_FILE: 1 << 26, STATE_FILE: 1 << 24}
-"""What the JSON files of a bundle never come near: a vocabulary of a million tokens, thousands of sessions."""
+LARGEST_BYTES = {
+    CONFIG_FILE: 1 << 20,
+    MANIFEST_FILE: 1 << 20,
+    EXPORT_FILE: 1 << 20,
+    TOKENIZER_FILE: 1 << 26,
+    STATE_FILE: 1 << 24,
+}
+"""What JSON files never come near: a vocabulary of a million tokens, thousands of sessions."""
 
 LOG_FOLDER = Path("logs") / "train"
 
@@ -94,6 +102,11 @@ def bundle_path(name: str, out_dir: Path = DEFAULT_OUT_DIR) -> Path:
         UsageError: there is no such bundle; the message lists the existing ones.
     """
     as_path = Path(name)
+    if (exported := export_path(name, out_dir)) is not None:
+        raise UsageError(
+            f"{exported} was exported for other programs, and is no bundle.",
+            f"Name the bundle that it was made of, or make one: mypt import {exported} --name NEW",
+        )
     if (as_path / CONFIG_FILE).is_file() and as_path.name != name:
         return as_path
     path = as_path if as_path.parent == out_dir else out_dir / name
@@ -117,10 +130,20 @@ def bundle_names(out_dir: Path) -> list[str]:
     return sorted(p.name for p in out_dir.iterdir() if p.name[0] != "." and _may_be_bundle(p))
 
 
+def is_export(folder: Path) -> bool:
+    """Whether a folder was exported for other programs."""
+    return (folder / EXPORT_FILE).is_file()
+
+
+def export_path(name: str, out_dir: Path = DEFAULT_OUT_DIR) -> Path | None:
+    """The folder of an export, given by name or path; None if there is none of this name."""
+    return next((path for path in (Path(name), out_dir / name) if is_export(path)), None)
+
+
 def _may_be_bundle(folder: Path) -> bool:
     """Whether a folder is a bundle, or may not be looked into, which whoever reads it will tell."""
     try:
-        return (folder / CONFIG_FILE).is_file()
+        return (folder / CONFIG_FILE).is_file() and not is_export(folder)
     except OSError:
         return True
 

@@ -1,12 +1,11 @@
 """Where an architecture has a home among the models that other programs know; told from its config alone."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from mypt.errors import UsageError
 from mypt.schema.settings.config import GPTConfig
+from mypt.schema.settings.export import Format
 
-Format = Literal["hf", "gguf"]
 _FORMATS: dict[Format, str] = {"hf": "Hugging Face", "gguf": "GGUF"}
 _STYLES = {
     ("learned", "gelu", "layernorm"): "gpt2",
@@ -51,6 +50,14 @@ def home_of(config: GPTConfig, form: Format) -> Home:
         raise UsageError(f"No model of {_FORMATS[form]} has {part}.", f"{code} with {instead} next time.")
     assert family is not None
     return Home(family, _CLASSES[family])
+
+
+def home_or_code(config: GPTConfig) -> Home | None:
+    """The home of a config in Hugging Face; None where mypt's own class has to compute it."""
+    try:
+        return home_of(config, "hf")
+    except UsageError:
+        return None
 
 
 def _without_home(config: GPTConfig, family: str | None, form: Format) -> tuple[str, str] | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any
@@ -47,11 +47,11 @@ class Check:
     found: str
 
 
-class _FaultError(Exception):
+class FaultError(Exception):
     """A check does not hold."""
 
 
-class _UncheckedError(Exception):
+class UncheckedError(Exception):
     """A check cannot be made, and that is no fault."""
 
 
@@ -84,9 +84,7 @@ class _Bundle:
         """Make sure that every file is as it was saved."""
         for name, saved in read_manifest(self.path).files.items():
             if name.endswith(".pt") and saved.bytes > (most := largest_file(name, self.config)):
-                raise _FaultError(
-                    f"{name} has {saved.bytes:,} bytes, and a model of {CONFIG_FILE} has at most {most:,}"
-                )
+                raise FaultError(f"{name} has {saved.bytes:,} bytes, and a model of {CONFIG_FILE} has at most {most:,}")
             check_file(self.path / name)
         self.hashed = True
 
@@ -137,24 +135,35 @@ def verify_bundle(path: Path, data: DataChecks | None = None, *, alone: bool = F
 
     def run_all(path: Path) -> list[Check]:
         bundle = _Bundle(path, data or DataChecks())
-        return [_run(bundle, name, check) for name, check in checks.items() if not (alone and name in ELSEWHERE)]
+        return [
+            run_check(path.name, name, partial(check, bundle))
+            for name, check in checks.items()
+            if not (alone and name in ELSEWHERE)
+        ]
 
     return read_consistently(run_all, path)
 
 
-def _run(bundle: _Bundle, name: str, check: Callable[[_Bundle], str]) -> Check:
+def run_check(of: str, name: str, check: Callable[[], str]) -> Check:
+    """What a check finds, be it a fault or why it cannot be made.
+
+    Args:
+        of: name of what is checked.
+        name: of the check.
+        check: gives what was found; raises a `FaultError`, an `UncheckedError`, or an error of reading.
+    """
     ok: bool | None = False
     try:
-        ok, found = True, check(bundle)
-    except _UncheckedError as reason:
+        ok, found = True, check()
+    except UncheckedError as reason:
         ok, found = None, str(reason)
     except MyptError as error:
-        ok, found = False, error.what.removesuffix(".")
-    except _FaultError as fault:
+        ok, found = False, " ".join([error.what, *error.details]).removesuffix(".")
+    except FaultError as fault:
         ok, found = False, str(fault)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         ok, found = False, f"it cannot be made sense of: {type(error).__name__}: {error}"
-    return Check(bundle.path.name, name, ok, found)
+    return Check(of, name, ok, found)
 
 
 def _files(bundle: _Bundle) -> str:
@@ -162,7 +171,7 @@ def _files(bundle: _Bundle) -> str:
     files = read_manifest(bundle.path).files
     unknown = sorted({p.name for p in bundle.path.iterdir()} - files.keys() - {MANIFEST_FILE})
     if unknown:
-        raise _FaultError(f"{', '.join(unknown)} did not come with the bundle")
+        raise FaultError(f"{', '.join(unknown)} did not come with the bundle")
     return f"{len(files)} files, {sum(f.bytes for f in files.values()):,} bytes, as they were saved"
 
 
@@ -176,7 +185,7 @@ def _weights(bundle: _Bundle) -> str:
     wrong = misfits(bundle.config, {name: header.shape for name, header in headers.items()})
     wrong += [f"{name} is {h.dtype} instead of {dtype}" for name, h in headers.items() if h.dtype != dtype]
     if wrong:
-        raise _FaultError("; ".join(sorted(wrong)[:5]))
+        raise FaultError("; ".join(sorted(wrong)[:5]))
     return f"{len(headers)} tensors in {dtype}"
 
 
@@ -186,22 +195,22 @@ def _finite(bundle: _Bundle) -> str:
         tensors |= named_tensors(bundle.optimizer, "optimizer")
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
-            raise _FaultError(f"{name} holds {tensor[~torch.isfinite(tensor)].flatten()[0].item()}")
+            raise FaultError(f"{name} holds {tensor[~torch.isfinite(tensor)].flatten()[0].item()}")
     return f"{sum(t.numel() for t in tensors.values()):,} values"
 
 
 def _tokenizer(bundle: _Bundle) -> str:
     tokenizer, config, data = bundle.tokenizer, bundle.config, bundle.state.data
     if tokenizer.vocab_size > config.vocab_size:
-        raise _FaultError(f"{tokenizer.vocab_size} tokens, but the weights know {config.vocab_size}")
+        raise FaultError(f"{tokenizer.vocab_size} tokens, but the weights know {config.vocab_size}")
     if data is not None and data.tokenization != tokenizer.token_kind:
-        raise _FaultError(f"it is {tokenizer.token_kind}, but the data were {data.tokenization}")
+        raise FaultError(f"it is {tokenizer.token_kind}, but the data were {data.tokenization}")
     return f"{tokenizer.token_kind}, {tokenizer.vocab_size} of {config.vocab_size} rows used"
 
 
 def _optimizer(bundle: _Bundle) -> str:
     if bundle.state.optimizer_file is None:
-        raise _UncheckedError("an export has none")
+        raise UncheckedError("an export has none")
     model, states = bundle.network(), bundle.optimizer["optimizer"]
     if bundle.state.optimizer is not None:  # torch's classes look at the device, and take none without memory
         model.to_empty(device="cpu")
@@ -210,9 +219,9 @@ def _optimizer(bundle: _Bundle) -> str:
     try:
         optimizer.load_state_dict(states)
     except (KeyError, TypeError, ValueError) as error:
-        raise _FaultError(str(error)) from error
+        raise FaultError(str(error)) from error
     if isinstance(optimizer, torch.optim.Optimizer) and (wrong := moment_misfits(optimizer)):
-        raise _FaultError("; ".join(wrong[:5]))
+        raise FaultError("; ".join(wrong[:5]))
     return f"{len(states['state'])} states"
 
 
@@ -220,23 +229,23 @@ def _log(bundle: _Bundle) -> str:
     state = bundle.state
     log = log_of(bundle.path, state)
     if log is None or state.run_id is None:
-        raise _UncheckedError("the run kept no log")
+        raise UncheckedError("the run kept no log")
     if not log.is_file():
-        raise _UncheckedError(f"{log} is not here")
+        raise UncheckedError(f"{log} is not here")
     try:
         losses, since = _logged_losses(log, state)
     except InputError as error:
-        raise _UncheckedError(error.what.rstrip(".")) from error
+        raise UncheckedError(error.what.rstrip(".")) from error
     if not losses or state.progress.last_val_loss is None:
-        raise _UncheckedError("no evaluation was logged yet")
+        raise UncheckedError("no evaluation was logged yet")
     recorded = round(state.progress.last_val_loss, 6)
     if not isfinite(recorded):
-        raise _FaultError(f"it was saved after a val loss of {recorded}")
+        raise FaultError(f"it was saved after a val loss of {recorded}")
     if recorded not in losses:
-        raise _FaultError(f"{log} has no val loss of {recorded} up to step {state.step}")
+        raise FaultError(f"{log} has no val loss of {recorded} up to step {state.step}")
     best = min(filter(isfinite, since), default=inf)
     if state.progress.best_val_loss is not None and round(state.progress.best_val_loss, 6) > best:
-        raise _FaultError(f"{log} has a better val loss, {best}, than the recorded best")
+        raise FaultError(f"{log} has a better val loss, {best}, than the recorded best")
     return f"{len(losses)} evaluations up to step {state.step}"
 
 
@@ -256,28 +265,28 @@ def _gold(bundle: _Bundle) -> str:
     path, own = bundle.path, bundle.state
     gold = own.progress.gold
     if gold.step is None:
-        raise _UncheckedError("no evaluation became gold")
+        raise UncheckedError("no evaluation became gold")
     if own.optimizer_file is None:
-        raise _UncheckedError("an export has none of its own")
+        raise UncheckedError("an export has none of its own")
     kept = path if role_of(path, own) == "gold" else path.with_name(f"{path.name}_gold")
     if not kept.exists():
-        raise _UncheckedError(f"{kept} is not here")
+        raise UncheckedError(f"{kept} is not here")
     there = read_state(kept)
     if there.run_id == own.run_id and there.step > own.step and there.step == there.progress.gold.step:
         return f"step {there.step}, ahead of the run, which ended after this save and before its own"
     known = [there.progress.last_val_loss, *(s.remeasured.val_loss for s in own.sessions if s.remeasured is not None)]
     if (there.run_id, there.step) != (own.run_id, gold.step) or gold.val_loss not in known:
-        raise _FaultError(f"{kept} is of step {there.step}, and the record says step {gold.step}")
+        raise FaultError(f"{kept} is of step {there.step}, and the record says step {gold.step}")
     return f"step {gold.step}, val loss {gold.val_loss:.6f}"
 
 
 def _data(bundle: _Bundle) -> str:
     if bundle.state.data is None:
-        raise _UncheckedError("the record names no data")
+        raise UncheckedError("the record names no data")
     found = bundle.data.of(bundle.state)
     if found.faults:
-        raise _FaultError("; ".join(found.faults[:5]))
+        raise FaultError("; ".join(found.faults[:5]))
     told = f"{found.files} files, {found.bytes:,} bytes, as the run recorded them"
     if found.unread:
-        raise _UncheckedError(f"{'; '.join(found.unread[:5])}" + (f"; the other {told}" if found.files else ""))
+        raise UncheckedError(f"{'; '.join(found.unread[:5])}" + (f"; the other {told}" if found.files else ""))
     return told

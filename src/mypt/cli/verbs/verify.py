@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mypt.checkpoint.layout import bundle_names, bundle_path
+from mypt.checkpoint.layout import bundle_names, bundle_path, export_path, is_export
 from mypt.cli.arguments import OutDir, name_argument
 from mypt.cli.console import busy, console, echo, echo_json, say
 from mypt.cli.verb import FAILURE, Verb
@@ -24,7 +24,9 @@ app = typer.Typer(add_completion=False)
 @app.command(cls=Verb, epilog="Example: mypt verify dante")
 def verify(
     ctx: typer.Context,
-    names: Annotated[list[str] | None, name_argument("Names of models; all of the folder when none is given.")] = None,
+    names: Annotated[
+        list[str] | None, name_argument("Names of models or exports; all models when none is given.")
+    ] = None,
     out_dir: OutDir = DEFAULT_OUT_DIR,
     untrusted: Annotated[
         bool,
@@ -34,16 +36,18 @@ def verify(
 ) -> None:
     """Check bundles without training: hashes, schema, tensors, finite values, tokenizer, optimizer, log, data.
 
+    The folder of an export is checked too: its files, its weights, and what other programs compute with it.
+
     Exits with 1 if any check fails.
     """
     chosen = names or bundle_names(out_dir)
     if not chosen:
         raise UsageError(f"There is no bundle in {out_dir}.", "Name another folder with --out-dir.")
-    paths = [bundle_path(name, out_dir) for name in chosen]
+    paths = [export_path(name, out_dir) or bundle_path(name, out_dir) for name in chosen]
     if untrusted:
         from mypt.run.untrusted import judge
 
-        judged = [judge(path) for path in paths]
+        judged = [judge(bundle_path(name, out_dir)) for name in chosen]
         checks = [check for judgement in judged for check in judgement.checks]
     else:
         judged, checks = [], _checked(paths)
@@ -63,8 +67,10 @@ def verify(
 
 def _checked(paths: Sequence[Path]) -> "list[Check]":
     from mypt.run.data.unchanged import DataChecks
+    from mypt.run.exchange.check import verify_export
     from mypt.run.verify import verify_bundle
 
     with busy("Checking") as tell:
         data = DataChecks(lambda file: tell(f"Reading {file}"))
-        return [check for path in paths for check in verify_bundle(path, data)]
+        found = [verify_export(path) if is_export(path) else verify_bundle(path, data) for path in paths]
+    return [check for checks in found for check in checks]

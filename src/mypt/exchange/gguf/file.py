@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +13,11 @@ from mypt.errors import ExportError, UsageError
 from mypt.exchange.gguf import tensors, tokenizer
 from mypt.schema.files.tokenizer import TokenizerFile
 from mypt.schema.settings.config import GPTConfig
+from mypt.schema.settings.export import GGUFDtype
 
 if TYPE_CHECKING:
     from gguf import GGMLQuantizationType, GGUFWriter, ReaderTensor
 
-GGUFDtype = Literal["f32", "f16", "bf16", "q8_0"]
 Array = npt.NDArray[Any]
 _FILE_TYPE: dict[GGUFDtype, int] = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7}
 _MOST = {"F16": 65504.0, "Q8_0": 127 * 65504.0}

@@ -6,7 +6,7 @@ from mypt.exchange.homes import Home
 from mypt.model.cost import mlp_hidden
 from mypt.schema.settings.config import GPTConfig
 
-_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _EPS_NAMES = {"llama": "rms_norm_eps", "arcee": "rms_norm_eps", "stablelm": "layer_norm_eps"}
 
 
@@ -22,7 +22,7 @@ def to_hf(config: GPTConfig, home: Home, dtype: str, end: int | None) -> dict[st
     return {
         "architectures": [home.hf_class],
         "model_type": home.family,
-        "torch_dtype": _DTYPES[dtype],
+        "torch_dtype": DTYPES[dtype],
         "vocab_size": config.vocab_size,
         "tie_word_embeddings": config.tie_weights,
         "use_cache": True,

@@ -7,19 +7,20 @@ from typing import Any
 from pydantic import ValidationError
 from torch import Tensor
 
+from mypt.checkpoint.layout import EXPORT_FILE
 from mypt.errors import UsageError
 from mypt.exchange.hf.architecture import from_hf
+from mypt.exchange.hf.code import MODEL_TYPE, from_code, weights_of_code
 from mypt.exchange.hf.config import to_hf
 from mypt.exchange.hf.incoming_weights import own_weights, weights_alone
 from mypt.exchange.hf.vocabulary import Vocabulary, read_vocabulary
-from mypt.exchange.homes import home_of
+from mypt.exchange.homes import Home, home_of
 from mypt.exchange.incoming import FLOATS, Incoming, not_finite, refused
 from mypt.schema.base import is_folder_name
 from mypt.schema.files.tokenizer import TokenizerFile
 from mypt.schema.json_files import decode_json, read_bounded
 from mypt.schema.settings.config import GPTConfig
 
-RECORD = "mypt.json"
 CONFIG, TENSORS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 _LARGEST_JSON = 1 << 26
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -110,10 +111,11 @@ def read_folder(path: Path, tokenizer: TokenizerFile | None = None) -> tuple[Inc
     """
     folder = Folder(path)
     content = folder.json(CONFIG) or {}
-    config, reasons = from_hf(content)
+    coded = content.get("model_type") == MODEL_TYPE
+    config, reasons = from_code(content) if coded else from_hf(content)
     folder.reasons += reasons
     config = _recorded(folder, config) or config
-    weights = _weights(folder, config)
+    weights = _weights(folder, config, None if config is None or coded else home_of(config, "hf"))
     vocabulary = Vocabulary(tokenizer) if tokenizer else read_vocabulary(folder.json, path, config)
     folder.reasons += vocabulary.reasons
     if config is None or vocabulary.file is None or folder.reasons:
@@ -121,12 +123,30 @@ def read_folder(path: Path, tokenizer: TokenizerFile | None = None) -> tuple[Inc
     return Incoming(str(content["model_type"]), config, weights, vocabulary.file, vocabulary.notes), folder.read
 
 
+def read_weights(path: Path, config: GPTConfig, home: Home | None) -> dict[str, Tensor]:
+    """The weights of a known architecture, in fp32 by mypt's names.
+
+    Args:
+        path: of the folder.
+        config: of the network.
+        home: whose names they have; None for those of a folder with mypt's code.
+
+    Raises:
+        InputError: they are not those of this architecture, with every reason.
+    """
+    folder = Folder(path)
+    weights = _weights(folder, config, home)
+    if folder.reasons:
+        raise refused(path, folder.reasons, _TODO)
+    return weights
+
+
 def _recorded(folder: Folder, stated: GPTConfig | None) -> GPTConfig | None:
     """The architecture that an export of mypt records, with what config.json has no words for; None if it is another's.
 
     A folder in which another model was saved since then has that one's config.json, which the record does not give.
     """
-    content = (folder.json(RECORD) or {}).get("config")
+    content = (folder.json(EXPORT_FILE) or {}).get("config")
     try:
         config = GPTConfig.model_validate(content)
         same = from_hf(to_hf(config, home_of(config, "hf"), "fp32", None)) == (stated, [])
@@ -135,12 +155,17 @@ def _recorded(folder: Folder, stated: GPTConfig | None) -> GPTConfig | None:
     return config if same else None
 
 
-def _weights(folder: Folder, config: GPTConfig | None) -> dict[str, Tensor]:
-    """The weights in fp32; what is wrong with the tensors is among the folder's reasons."""
+def _weights(folder: Folder, config: GPTConfig | None, home: Home | None) -> dict[str, Tensor]:
+    """The weights in fp32; what is wrong with the tensors is among the folder's reasons.
+
+    Args:
+        folder: where they are.
+        config: of the network; None if there is none.
+        home: whose names they have; None for those of a folder with mypt's code.
+    """
     before = len(folder.reasons)
     tensors = folder.tensors()
     whole = len(folder.reasons) == before
-    home = None if config is None else home_of(config, "hf")
     if home is not None:
         tensors = weights_alone(tensors, home)
     folder.reasons += [
@@ -149,8 +174,8 @@ def _weights(folder: Folder, config: GPTConfig | None) -> dict[str, Tensor]:
         if tensor.dtype not in FLOATS
     ]
     folder.reasons += not_finite(tensors)
-    if config is None or home is None or not whole:
+    if config is None or not whole:
         return {}
-    weights, wrong = own_weights(tensors, config, home)
+    weights, wrong = weights_of_code(tensors, config) if home is None else own_weights(tensors, config, home)
     folder.reasons += wrong
     return {name: weight.float() for name, weight in weights.items()}

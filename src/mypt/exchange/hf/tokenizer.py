@@ -1,6 +1,7 @@
 """tokenizer.json and tokenizer_config.json of Hugging Face, made of a bundle's tokenizer."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from mypt.data.byte_pairs import letters_of, merges_of
@@ -10,31 +11,46 @@ from mypt.schema.files.chat import ChatTemplate
 from mypt.schema.files.tokenizer import END_OF_TEXT
 
 
+def tokenizer_text(tokenizer: Tokenizer) -> str:
+    """tokenizer.json as text; one that came with a model as it came, unless it has got further special tokens."""
+    if tokenizer.file.hf is not None and not tokenizer.file.special:
+        return tokenizer.file.hf
+    return json.dumps(tokenizer_json(tokenizer), ensure_ascii=False, indent=2) + "\n"
+
+
 def tokenizer_json(tokenizer: Tokenizer) -> dict[str, Any]:
     """tokenizer.json, which gives every text the ids that the bundle's tokenizer gives it.
 
     Raises:
-        UsageError: the vocabulary is of another program, or not known.
+        UsageError: the vocabulary is not known.
     """
     kind, file = tokenizer.kind, tokenizer.file
-    if kind not in ("gpt2", "bpe", "char"):
+    if kind == "ids":
         raise UsageError(
-            f"A tokenizer of kind {kind} is not written for Hugging Face: mypt has not made its vocabulary.",
+            "A tokenizer of kind ids is not written for Hugging Face: its vocabulary is not known.",
             "Use the tokenizer.json that its ids came with.",
         )
-    added = [
-        {"id": i, "content": name, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
-         "special": True}
-        for name, i in sorted(file.special_ids.items(), key=lambda pair: pair[1])
-    ]  # fmt: skip
-    common = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None}
-    return {**common, "post_processor": None, **(_char(tokenizer) if kind == "char" else _bpe(tokenizer))}
+    if file.hf is not None:
+        content: dict[str, Any] = json.loads(file.hf)
+        further = {name: file.ordinary + i for i, name in enumerate(file.special or ())}
+        return {**content, "added_tokens": [*(content.get("added_tokens") or ()), *_added(further)]}
+    common = {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": _added(file.special_ids),
+        "normalizer": None, "post_processor": None,
+    }  # fmt: skip
+    return {**common, **(_char(tokenizer) if kind == "char" else _bpe(tokenizer))}
+
+
+def _added(special: Mapping[str, int]) -> list[dict[str, Any]]:
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    return [{"id": i, "content": name, **flags} for name, i in sorted(special.items(), key=lambda pair: pair[1])]
 
 
 def tokenizer_config(tokenizer: Tokenizer, block_size: int) -> dict[str, Any]:
     """tokenizer_config.json, with the chat template if there is one."""
-    end = END_OF_TEXT if END_OF_TEXT in tokenizer.file.special_ids else None
-    template = tokenizer.file.template
+    file = tokenizer.file
+    end = file.end_of_text or (END_OF_TEXT if END_OF_TEXT in file.special_ids else None)
+    template = file.template
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": block_size,

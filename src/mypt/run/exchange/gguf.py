@@ -9,13 +9,13 @@ import torch
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import ExportError
 from mypt.exchange.gguf import file
-from mypt.exchange.gguf.file import GGUFDtype
 from mypt.exchange.gguf.llamacpp import LlamaCpp, is_installed
 from mypt.exchange.gguf.modelfile import modelfile
 from mypt.exchange.gguf.tokenizer import chat_template, notes
 from mypt.exchange.hf.tokenizer import chat_jinja
 from mypt.exchange.homes import home_of
 from mypt.model.network import Network
+from mypt.schema.settings.export import GGUFDtype
 
 MODELFILE = "Modelfile"
 _PROMPT, _TOKENS = 12, 36
@@ -65,15 +65,28 @@ def write_folder(folder: Path, name: str, model: Network, tokenizer: Tokenizer, 
         UsageError: the architecture has no home in GGUF, or the package `gguf` is missing.
         ExportError: the dtype cannot hold a weight, or what was written is not the model.
     """
-    config, template = model.config, chat_template(tokenizer.file)
-    arch = home_of(config, "gguf").family
-    path, chat = folder / f"{name}.gguf", None if template is None else chat_jinja(template)
-    content = file.Content(model.state_dict(), config, tokenizer.file, arch, dtype, name, chat)
+    config, path = model.config, folder / f"{name}.gguf"
+    content = _content(name, model, tokenizer, dtype)
     file.write(path, content)
     (folder / MODELFILE).write_text(modelfile(path.name, config, tokenizer.file), encoding="utf-8", newline="\n")
     difference = file.read_back(path, content)
     llama = ask_llama(path, model, tokenizer) if is_installed() else None
-    return GGUFProof(arch, difference, gelu_difference(model), llama, notes(tokenizer.file, config.vocab_size))
+    return GGUFProof(content.arch, difference, gelu_difference(model), llama, notes(tokenizer.file, config.vocab_size))
+
+
+def read_back(folder: Path, name: str, model: Network, tokenizer: Tokenizer, dtype: GGUFDtype) -> float:
+    """The largest difference of a weight in NAME.gguf from the model that it was written from.
+
+    Raises:
+        ExportError: it is not what was written.
+    """
+    return file.read_back(folder / f"{name}.gguf", _content(name, model, tokenizer, dtype))
+
+
+def _content(name: str, model: Network, tokenizer: Tokenizer, dtype: GGUFDtype) -> file.Content:
+    arch, template = home_of(model.config, "gguf").family, chat_template(tokenizer.file)
+    chat = None if template is None else chat_jinja(template)
+    return file.Content(model.state_dict(), model.config, tokenizer.file, arch, dtype, name, chat)
 
 
 @torch.no_grad()

@@ -10,17 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from safetensors.torch import save_file
-
 from mypt.checkpoint.manager import Loaded
 from mypt.errors import InputError, MyptError, UsageError
-from mypt.exchange.hf.config import to_hf as to_hf_config
-from mypt.exchange.hf.tokenizer import tokenizer_config, tokenizer_json
-from mypt.exchange.hf.weights import to_hf
-from mypt.exchange.homes import home_of
+from mypt.exchange.hf.folder import HFModel, write
+from mypt.exchange.homes import home_or_code
 from mypt.model.network import Network
 from mypt.run.exchange.harness import ENDINGS, TaskCall, TaskResult
-from mypt.schema.files.tokenizer import END_OF_TEXT
 
 
 def check_tasks(tasks: Sequence[str]) -> None:
@@ -46,7 +41,7 @@ def run_tasks(loaded: Loaded[Network], tasks: Sequence[str], prefix: int, device
         device: where to compute.
 
     Raises:
-        UsageError: the model has no home in transformers, or a task or its data are not to be had.
+        UsageError: a task or its data are not to be had.
         MyptError: lm_eval fails.
     """
     with TemporaryDirectory(prefix="mypt-") as scratch:
@@ -69,23 +64,6 @@ def run_tasks(loaded: Loaded[Network], tasks: Sequence[str], prefix: int, device
 
 
 def write_folder(loaded: Loaded[Network], folder: Path) -> None:
-    """Write the folder for Hugging Face that tasks are run on, in fp32.
-
-    Raises:
-        UsageError: the model has no home there.
-    """
-    config = loaded.model.config
-    try:
-        home = home_of(config, "hf")
-    except UsageError as error:
-        raise UsageError(error.what, "Measure it on a text with --input-file, which any model can be.") from error
-    end = loaded.tokenizer.file.special_ids.get(END_OF_TEXT)
-    files = {
-        "config.json": json.dumps(to_hf_config(config, home, "fp32", end)),
-        "tokenizer.json": loaded.tokenizer.file.hf or json.dumps(tokenizer_json(loaded.tokenizer)),
-        "tokenizer_config.json": json.dumps(tokenizer_config(loaded.tokenizer, config.block_size)),
-    }
-    for name, content in files.items():
-        (folder / name).write_text(content, encoding="utf-8")
-    weights = to_hf({n: w.cpu() for n, w in loaded.model.state_dict().items()}, config, home)
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    """Write the folder that tasks are run on, in fp32, with mypt's own class where transformers has none."""
+    home = home_or_code(loaded.model.config)
+    write(folder, HFModel(loaded.model.state_dict(), loaded.model.config, loaded.tokenizer, home=home))
