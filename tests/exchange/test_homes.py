@@ -7,6 +7,7 @@ import pytest
 from mypt.errors import UsageError
 from mypt.exchange.homes import home_of
 from mypt.schema.resolve import resolve_settings
+from mypt.schema.settings.export import Format
 from mypt.schema.settings.presets import PRESETS
 
 FORMATS: tuple[Format, ...] = ("hf", "gguf")

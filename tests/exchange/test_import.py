@@ -25,6 +25,7 @@ from mypt.exchange.hf.config import to_hf as hf_config
 from mypt.exchange.hf.tokenizer import tokenizer_config, tokenizer_json
 from mypt.exchange.hf.weights import to_hf
 from mypt.exchange.homes import home_of
+from mypt.log.compare import compare
 from mypt.model.network import Network
 from mypt.schema.files.tokenizer import END_OF_TEXT
 from mypt.schema.settings.config import GPTConfig
@@ -243,6 +244,17 @@ def test_the_mask_that_older_versions_of_nanogpt_saved_is_no_weight(tmp_path: Pa
     torch.save(content, path)
     with torch.inference_mode():
         assert difference(imported(path, tmp_path / "out"), model(tokens()), tokens()) <= TOLERANCE
+
+
+def test_an_imported_model_is_compared_without_settings_that_nobody_chose(tmp_path: Path) -> None:
+    model: Any = shaken(NanoGPT(bias=True))
+    path = nanogpt_file(tmp_path / "ckpt.pt", model, True)
+    got = imported(path, tmp_path / "out")
+    found = compare([str(got.path), str(got.path)], tmp_path / "out")
+    for run in found.runs:
+        assert run.training == {} and run.missing == [] and "batch_size" not in run.architecture
+        assert run.architecture["n_embd"] == 32 and run.data["imported"] == str(path)
+    assert found.verdict == "not comparable" and "it is imported" in found.reasons[0]
 
 
 @pytest.fixture(scope="module")

@@ -113,6 +113,10 @@ def _differences(facts: Sequence[Facts]) -> tuple[list[Difference], Facts]:
 
 def _verdict(runs: Sequence[RunRecord]) -> tuple[Verdict, list[str]]:
     """Losses compare if the same text was measured, in the same tokens, with the same windows."""
+    imported = ", ".join(run.label for run in runs if "imported" in run.data)
+    if imported:
+        todo = "`mypt evaluate` measures any bundle on a text."
+        return "not comparable", [f"{imported} has no val loss: it is imported. {todo}"]
     untold = [run.label for run in runs if not run.data.get("fingerprint")]
     if untold:
         return "not comparable", [f"{', '.join(untold)} does not tell its validation data."]

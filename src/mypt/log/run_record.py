@@ -102,7 +102,8 @@ def read_run(name: str, out_dir: Path) -> RunRecord:
     (run, log, run_id, upto), model_sha256 = read_consistently(lambda p: (_from_bundle(p), _model_sha256(p)), path)
     log = log or log_path(path.name)
     if not log.is_file():
-        run.missing.append(f"The log {log} is not here.")
+        if "imported" not in run.data:
+            run.missing.append(f"The log {log} is not here.")
         return run
     if model_sha256 is not None:
         with _unreadable_noted(run):
@@ -123,10 +124,11 @@ def _from_bundle(path: Path) -> tuple[RunRecord, Path | None, str | None, Branch
     with _unreadable_noted(run):
         state = read_state(path)
         content = state.model_dump(mode="json")
-        run.training = _chosen(content["training_config"])
+        if state.imported is None:
+            run.training = _chosen(content["training_config"])
+            run.changed = changed_between(sessions_of(state))
         if state.optimizer is not None:
             run.training["optimizer"] = "; ".join(state.optimizer.lines())
-        run.changed = changed_between(sessions_of(state))
         run.data = _data_facts(content)
         log, run_id, upto = log_of(path, state), state.run_id, Branch.to(state)
         progress = state.progress
@@ -136,7 +138,8 @@ def _from_bundle(path: Path) -> tuple[RunRecord, Path | None, str | None, Branch
             "final_val_bpb": progress.last_val_bpb, "gold_step": progress.gold.step,
         }  # fmt: skip
     with _unreadable_noted(run):
-        run.architecture = {n: v for n, v in read_config(path).model_dump().items() if n != "device"}
+        untold = {"device", "batch_size"} if "imported" in run.data else {"device"}
+        run.architecture = {n: v for n, v in read_config(path).model_dump().items() if n not in untold}
     with _unreadable_noted(run):
         file = read_tokenizer(path)
         run.data |= {"tokenizer": file.token_kind, "tokenizer_size": file.vocab_size}
@@ -164,6 +167,8 @@ def _data_facts(state: Facts) -> Facts:
     facts["eval_sets"] = {name: record["fingerprint"] for name, record in state["eval_sets"].items()}
     facts["phases"] = [phase["name"] for phase in state["curriculum"]]
     facts["parent"] = f"{state['parent']['name']} at step {state['parent']['step']}" if state["parent"] else None
+    if state["imported"]:
+        facts["imported"] = state["imported"]["path"]
     return facts | environment
 
 

@@ -97,7 +97,7 @@ def _on_text(subject: Subject, config: EvaluateConfig, progress: Callable[[str],
         kind="text" if config.dataset_dir is None else "shards", source=corpus.name,
         split=None if config.dataset_dir is None else config.split, sha256=corpus.sha256, loss=found.loss, se=found.se,
         bpb=found.bpb, perplexity=found.perplexity, tokens=found.tokens, text_bytes=found.text_bytes,
-        windows=found.windows, documents=found.documents,
+        windows=found.windows, block_size=loaded.model.config.block_size, documents=found.documents,
     )  # fmt: skip
 
 

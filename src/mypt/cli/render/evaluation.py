@@ -31,7 +31,7 @@ def figures_table(found: Evaluation) -> Table:
             ("loss", f"{_number(found.loss)}{_error(found.se)} nats per token"),
             ("bits per byte", f"{_number(found.bpb)}{_error(bpb_se)}"),
             ("perplexity", "-" if found.perplexity is None else f"{found.perplexity:.6g}"),
-            ("tokens", f"{found.tokens:,} in {windows}"),
+            ("tokens", f"{found.tokens:,} in {windows} of {found.block_size:,}"),
             ("text", f"{units.size(found.text_bytes or 0)} in {documents}"),
         ],
     )

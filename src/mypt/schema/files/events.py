@@ -255,6 +255,7 @@ class Evaluation(Event):
         perplexity: exponential of the loss.
         tokens: that were predicted, each exactly once.
         text_bytes: what these tokens stand for.
+        block_size: the most tokens of a window, beyond which the model sees none.
         samples: of the task.
     """
 
@@ -276,6 +277,7 @@ class Evaluation(Event):
     tokens: int | None = None
     text_bytes: int | None = None
     windows: int | None = None
+    block_size: int | None = None
     documents: int | None = None
     samples: int | None = None
 
