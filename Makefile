@@ -31,8 +31,8 @@ lint: .venv/installed-dev  ## ruff, without changing anything
 types: .venv/installed-dev  ## mypy, strict
 	$(BIN)/mypy
 
-unit: .venv/installed-dev  ## the tests alone
-	$(PYTEST)
+unit: .venv/installed-dev  ## the tests alone; the reason of each one that is skipped comes last
+	$(PYTEST) -rs
 
 format: .venv/installed-dev  ## format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .

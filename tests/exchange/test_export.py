@@ -1,6 +1,7 @@
 """`mypt export`: folders that other programs open, each proven, and checked later."""
 
 import json
+import shutil
 import string
 from collections.abc import Callable
 from pathlib import Path
@@ -208,8 +209,14 @@ def with_gold(out: Path, last: float, best: float) -> tuple[Network, Network]:
     """A run whose gold bundle has another loss than its last step."""
     networks = shaken(LLAMA), Network(LLAMA).eval()
     gold = GoldState(step=2, val_loss=best, last_val_loss=last)
-    bundle(out, networks[0], step=4, progress=Progress(last_val_loss=last, gold=gold))
-    bundle(out, networks[1], name="m_gold", step=2, progress=Progress(last_val_loss=best, gold=gold))
+    settings = TrainingConfig(eval_interval=2)
+    bundle(out, networks[0], step=4, training_config=settings, progress=Progress(last_val_loss=last, gold=gold))
+    best_of: dict[str, Any] = {
+        "step": 2,
+        "training_config": settings,
+        "progress": Progress(last_val_loss=best, gold=gold),
+    }
+    bundle(out, networks[1], name="m_gold", **best_of)
     return networks
 
 
@@ -242,8 +249,12 @@ def test_the_call_says_what_was_exported_and_why(tmp_path: Path) -> None:
     assert "60 of 60 likeliest tokens are the same" in told
 
 
-def test_gold_that_is_not_there_is_told(tmp_path: Path) -> None:
-    bundle(tmp_path, shaken(LLAMA))
+def test_a_bundle_that_is_not_there_or_is_not_the_named_one_is_told(tmp_path: Path) -> None:
+    with_gold(tmp_path, 4.19, 2.25)
+    with pytest.raises(UsageError, match="--bundle last asks for another one"):
+        exported(tmp_path, "m_gold", bundle="last")
+    assert exported(tmp_path, "m_gold", bundle="gold").record.bundle == "m_gold"
+    shutil.rmtree(tmp_path / "m_gold")
     with pytest.raises(UsageError, match="m_gold"):
         exported(tmp_path, bundle="gold")
 
@@ -450,8 +461,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_not_as_it_was_exported_is_found_later(
     change: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
     monkeypatch.setattr(proof, "is_installed", lambda: False)  # which is asked last, and takes longest
     out = tmp_path / "out"
     shutil.copytree(whole, out)
@@ -488,8 +497,6 @@ def test_a_gguf_file_is_proven_recorded_and_checked(dtype: str | None, tmp_path:
 
 
 def test_a_bundle_that_trained_on_or_is_elsewhere_is_no_fault(whole: Path, tmp_path: Path) -> None:
-    import shutil
-
     out = tmp_path / "out"
     shutil.copytree(whole, out)
     bundle(out, Network(LLAMA), step=9)
@@ -526,7 +533,7 @@ def test_the_card_tells_the_record_names_no_folder_and_its_lines_work(
 ) -> None:
     tokenizer = TOKENIZERS[kind]()
     network = shaken(config("rope", "swiglu", "rmsnorm", vocab_size=tokenizer.vocab_size))
-    bundle(tmp_path, network, tokenizer, progress=Progress(last_val_loss=1.25, last_train_loss=1.0))
+    bundle(tmp_path, network, tokenizer, step=50, progress=Progress(last_val_loss=1.25, last_train_loss=1.0))
     made = exported(tmp_path)
     card = (made.path / "README.md").read_text("utf-8")
     assert str(tmp_path) not in card and "val loss 1.2500" in card and made.record.weights_sha256 in card

@@ -85,6 +85,12 @@ def losses_of_run(bundle: Path) -> list[BundleLoss]:
     return [BundleLoss(path, state.step, *_loss(state)) for path, state in mine]
 
 
+def own_val_loss(state: TrainingState) -> float | None:
+    """The val loss of a bundle's very weights; None where none is recorded."""
+    loss, note = _loss(state)
+    return None if note else loss
+
+
 def _loss(state: TrainingState) -> tuple[float | None, str]:
     """The val loss of a bundle's weights, and what it is of, if not of these very weights."""
     loss = state.progress.last_val_loss

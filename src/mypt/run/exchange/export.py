@@ -11,7 +11,7 @@ from mypt.checkpoint.lineage import lineage, recorded_name, role_of
 from mypt.checkpoint.lock import locked
 from mypt.checkpoint.manager import CheckpointManager, Loaded, weights_sha256
 from mypt.checkpoint.manifest import file_hash
-from mypt.errors import ConflictError
+from mypt.errors import ConflictError, UsageError
 from mypt.exchange.folder import changes, read_record
 from mypt.exchange.hf.card import card
 from mypt.exchange.hf.code import CLASS
@@ -19,7 +19,7 @@ from mypt.exchange.hf.folder import HFModel
 from mypt.exchange.homes import Home, home_of, home_or_code
 from mypt.model.network import Network
 from mypt.run.exchange import gguf, hf
-from mypt.run.exchange.choice import BetterGold, better_gold_of
+from mypt.run.exchange.choice import BetterGold, better_gold_of, own_val_loss
 from mypt.schema.files.events import timestamp
 from mypt.schema.files.export import ExportProof, ExportRecord
 from mypt.schema.settings.config import GPTConfig
@@ -78,9 +78,15 @@ def _chosen(named: CheckpointManager, config: ExportConfig) -> tuple[CheckpointM
     """The bundle to export: that which is named, or gold instead of its run's last step.
 
     Raises:
-        UsageError: gold is asked for, and there is none.
+        UsageError: gold is asked for, and there is none; or one bundle is named and another is asked for.
     """
-    if config.bundle == "last" or role_of(named.path, read_state(named.path)) != "run":
+    role = role_of(named.path, read_state(named.path))
+    if role != "run" and config.bundle not in (None, role):
+        raise UsageError(
+            f"{named.name} is the {role} bundle of its run, and --bundle {config.bundle} asks for another one.",
+            "Name the run, or leave --bundle out.",
+        )
+    if config.bundle == "last" or role != "run":
         return named, None
     if config.bundle == "gold":
         return CheckpointManager.find(named.gold().name, named.path.parent), None
@@ -137,7 +143,7 @@ def _write(
         run=recorded_name(source.path, state),
         run_id=state.run_id,
         step=state.step,
-        val_loss=state.progress.last_val_loss,
+        val_loss=own_val_loss(state),
         weights_sha256=weights_sha256(network),
         config=network.config,
         proof=proof,

@@ -38,7 +38,7 @@ class ExportRecord(Record):
         run: name of the run that made that.
         run_id: id of the run; None for a bundle of none.
         step: step of the weights.
-        val_loss: of the bundle; None if there was no evaluation.
+        val_loss: of these weights; None if they were not evaluated.
         weights_sha256: hash of the bundle's weights in fp32, independent of the file format.
         config: architecture of the bundle.
         proof: how far the folder is from the bundle.
