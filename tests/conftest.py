@@ -1,12 +1,18 @@
 """Shared pieces: a tiny text, tiny settings, and the command line run in this process."""
 
 import errno
+import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import typer.main
+import typer.testing
 from hypothesis import settings
 from typer.testing import CliRunner, Result
 
@@ -25,6 +31,8 @@ SHORT = ["--input-file", "input.txt", *TINY, "--n-layer", "1", "--n-embd", "8", 
 """A whole run of it, with two evaluations."""
 
 Mypt = Callable[..., Result]
+Once = Callable[..., None]
+Results = dict[tuple[tuple[str, ...], frozenset[tuple[str, str]]], tuple[Path, Path]]
 
 
 def tiny_text() -> str:
@@ -43,6 +51,14 @@ def measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark_step, "REPEATS", 1)
     monkeypatch.setattr(choices, "choose_amp", lambda *_: choices.Choice(False, "measured: as the tests have it"))
     monkeypatch.setattr(choices, "muon_gains", lambda _: False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def commands_made_once() -> Iterator[None]:
+    """Let typer make the options of verbs once, as a process does; at each call they took a quarter of its time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.testing, "_get_command", cache(typer.main.get_command))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +94,45 @@ def mypt(folder: Path) -> Mypt:
         return result
 
     return run
+
+
+@pytest.fixture(scope="session")
+def kept_results() -> Results:
+    """What calls came to in this session, by the call and the folder that it was made in."""
+    return {}
+
+
+@pytest.fixture
+def once(folder: Path, mypt: Mypt, kept_results: Results, tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Calls `mypt` where a test prepares what it is about: once a session for the same call in the same folder.
+
+    Later on what came of it is laid into the folder of the test, with its own path in records and logs. Not for calls
+    under patches, nor for those whose output is looked at.
+    """
+
+    def lay(*words: str) -> None:
+        key = (words, contents_by_name(folder))
+        if key not in kept_results:
+            mypt(*words)
+            kept_results[key] = folder, shutil.copytree(folder, tmp_path_factory.mktemp("once") / "folder")
+            return
+        origin, kept = kept_results[key]
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
+        for path in [*folder.rglob("training_state.json"), *folder.rglob("*.jsonl")]:
+            path.write_bytes(path.read_bytes().replace(os.fsencode(origin), os.fsencode(folder)))
+        for manifest in folder.rglob("manifest.json"):
+            reseal(manifest.parent, json.loads(manifest.read_bytes())["step"])
+
+    return lay
+
+
+def contents_by_name(folder: Path) -> frozenset[tuple[str, str]]:
+    """Hashes of all files of a folder wherever it lies; a manifest follows from the files beside it."""
+    return frozenset(
+        (path.relative_to(folder).as_posix(), sha256(path.read_bytes().replace(os.fsencode(folder), b"")).hexdigest())
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "manifest.json"
+    )
 
 
 def reseal(bundle: Path, step: int = 0) -> None:

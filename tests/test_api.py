@@ -8,14 +8,14 @@ import torch
 from mypt import GPT, CheckpointManager, GPTConfig, GPTDataLoader, Tokenizer
 from mypt.errors import BundleError, UsageError
 from mypt.model.network import Network
-from tests.conftest import TINY, Mypt, tiny_text
+from tests.conftest import TINY, Mypt, Once, tiny_text
 
 RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "6", "--eval-interval", "3"]
 
 
 @pytest.mark.parametrize("name", ["dante", "dante_gold", "dante_fp16", "checkpoints/dante", "checkpoints/dante_gold"])
-def test_a_model_is_loaded_by_name_gold_fp16_or_path(name: str, mypt: Mypt) -> None:
-    mypt("train", "dante", *RUN)
+def test_a_model_is_loaded_by_name_gold_fp16_or_path(name: str, once: Once) -> None:
+    once("train", "dante", *RUN)
     model = GPT.load(name, device="cpu")
     assert type(model) is GPT and model.tokenizer is not None
     held = CheckpointManager.find(name).load().model.state_dict()
@@ -23,8 +23,8 @@ def test_a_model_is_loaded_by_name_gold_fp16_or_path(name: str, mypt: Mypt) -> N
     assert model.tokenizer.decode(model.tokenizer.encode("nel mezzo")) == "nel mezzo"
 
 
-def test_a_loaded_model_can_be_trained_further_under_a_name_of_its_own(mypt: Mypt) -> None:
-    mypt("train", "dante", *RUN)
+def test_a_loaded_model_can_be_trained_further_under_a_name_of_its_own(mypt: Mypt, once: Once) -> None:
+    once("train", "dante", *RUN)
     model = GPT.load("dante", device="cpu")
     assert model.tokenizer is not None
     loader = GPTDataLoader(model.config, model.tokenizer, text=tiny_text())
@@ -35,8 +35,8 @@ def test_a_loaded_model_can_be_trained_further_under_a_name_of_its_own(mypt: Myp
     assert torch.equal(GPT.load("child", device="cpu").lm_head.weight, model.lm_head.weight)
 
 
-def test_what_is_not_there_or_damaged_is_refused(mypt: Mypt, folder: Path) -> None:
-    mypt("train", "dante", *RUN)
+def test_what_is_not_there_or_damaged_is_refused(once: Once, folder: Path) -> None:
+    once("train", "dante", *RUN)
     with pytest.raises(UsageError, match="did you mean dante"):
         GPT.load("dantee")
     with pytest.raises(UsageError, match="cuda:99"):

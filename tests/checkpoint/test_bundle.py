@@ -42,7 +42,7 @@ from mypt.schema.files.state import (
 )
 from mypt.schema.settings.training import TrainingConfig
 from mypt.units import count, duration, parameters, size
-from tests.conftest import TINY, Mypt, fill_the_disk, flat, reseal
+from tests.conftest import TINY, Mypt, Once, fill_the_disk, flat, reseal
 from tests.strategies import NAMES, WORDS, built
 
 START_FIELDS = {
@@ -70,9 +70,9 @@ CONFIG_FIELDS = ["batch_size", "block_size", "vocab_size", "n_embd", "n_head", "
 
 
 @pytest.fixture
-def run(mypt: Mypt) -> Path:
+def run(once: Once) -> Path:
     """A finished run named dante."""
-    mypt("train", "dante", "--input-file", "input.txt", *TINY, "--max-iters", "9", "--eval-interval", "4")
+    once("train", "dante", "--input-file", "input.txt", *TINY, "--max-iters", "9", "--eval-interval", "4")
     return Path("checkpoints/dante")
 
 
@@ -431,10 +431,10 @@ def test_a_state_of_an_earlier_version_with_a_bare_nan_is_read(tmp_path: Path) -
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="paths of bytes that are no UTF-8")
-def test_a_text_whose_name_is_no_utf_8_is_trained_on_and_found_again(mypt: Mypt) -> None:
+def test_a_text_whose_name_is_no_utf_8_is_trained_on_and_found_again(mypt: Mypt, once: Once) -> None:
     name = os.fsdecode(b"divina\xe0.txt")
     Path("input.txt").rename(name)
-    mypt("train", "dante", "--input-file", name, *TINY, "--max-iters", "2")
+    once("train", "dante", "--input-file", name, *TINY, "--max-iters", "2")
     mypt("resume", "dante", "--max-iters", "4")
     assert "identical" in mypt("reproduce", "dante").output
     line = mypt("logs", "show", "dante", "--event", "training_start", "--json").output.splitlines()[0]

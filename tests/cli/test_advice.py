@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TINY, Mypt, flat, stopping_at
+from tests.conftest import TINY, Mypt, Once, flat, stopping_at
 from tests.data.test_data import nanogpt
 
 PLACES = ["checkpoints", "two words"]
@@ -52,8 +52,8 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("how", DAMAGE)
-def test_a_damaged_bundle_names_the_ways_that_work(how: str, place: list[str], mypt: Mypt) -> None:
-    mypt("train", "m", *RUN, *place)
+def test_a_damaged_bundle_names_the_ways_that_work(how: str, place: list[str], mypt: Mypt, once: Once) -> None:
+    once("train", "m", *RUN, *place)
     DAMAGE[how](folder(place) / "m")
     advice = []
     for verb in (["resume", "--max-iters", "12"], ["inspect"], ["generate", "--max-new-tokens", "1"]):
@@ -73,8 +73,8 @@ def test_a_damaged_bundle_names_the_ways_that_work(how: str, place: list[str], m
     mypt("inspect", "m", *place)
 
 
-def test_a_run_of_which_only_gold_is_left_goes_on_from_it(place: list[str], mypt: Mypt) -> None:
-    mypt("train", "m", *RUN, *place)
+def test_a_run_of_which_only_gold_is_left_goes_on_from_it(place: list[str], mypt: Mypt, once: Once) -> None:
+    once("train", "m", *RUN, *place)
     shutil.rmtree(folder(place) / "m")
     refused = mypt("resume", "m", *place, ok=False)
     assert refused.exit_code == 2 and "Those present: m_fp16, m_gold; " in flat(refused.stderr)
@@ -83,9 +83,9 @@ def test_a_run_of_which_only_gold_is_left_goes_on_from_it(place: list[str], mypt
     mypt("verify", "m", *place)
 
 
-def test_only_whole_bundles_of_the_same_run_are_named(mypt: Mypt) -> None:
-    mypt("train", "m", *RUN)
-    mypt("train", "other", *RUN)
+def test_only_whole_bundles_of_the_same_run_are_named(mypt: Mypt, once: Once) -> None:
+    once("train", "m", *RUN)
+    once("train", "other", *RUN)
     here = Path("checkpoints")
 
     def said() -> str:
@@ -104,8 +104,8 @@ def test_only_whole_bundles_of_the_same_run_are_named(mypt: Mypt) -> None:
     assert said().endswith("Restore the file from a copy.")
 
 
-def test_a_damaged_gold_or_export_is_replaced_by_the_run_itself(place: list[str], mypt: Mypt) -> None:
-    mypt("train", "m", *RUN, *place)
+def test_a_damaged_gold_or_export_is_replaced_by_the_run_itself(place: list[str], mypt: Mypt, once: Once) -> None:
+    once("train", "m", *RUN, *place)
     for name in ("m_gold", "m_fp16"):
         cut("model.pt")(folder(place) / name)
     said = mypt("generate", "m_gold", *place, ok=False).stderr
@@ -135,8 +135,8 @@ def test_what_is_said_at_the_end_of_a_session_goes_on_with_it(place: list[str], 
 
 
 @pytest.mark.parametrize("name", ["m", "m_gold", "m_fp16"])
-def test_what_inspect_says_comes_next_can_be_called(name: str, place: list[str], mypt: Mypt) -> None:
-    mypt("train", "m", *RUN, *place)
+def test_what_inspect_says_comes_next_can_be_called(name: str, place: list[str], mypt: Mypt, once: Once) -> None:
+    once("train", "m", *RUN, *place)
     advised = commands(mypt("inspect", name, *place).output.partition("Next:")[2])
     assert [words[0] for words in advised] == ["resume", "generate", "verify"][name == "m_fp16" :]
     for words in advised:
@@ -164,8 +164,8 @@ def test_a_refused_call_names_one_that_works(case: str, place: list[str], mypt: 
         mypt(*words, *further)
 
 
-def test_an_export_without_its_run_starts_a_new_one(mypt: Mypt) -> None:
-    mypt("train", "m", *RUN)
+def test_an_export_without_its_run_starts_a_new_one(mypt: Mypt, once: Once) -> None:
+    once("train", "m", *RUN)
     shutil.rmtree("checkpoints/m")
     (advised,) = commands(mypt("resume", "m_fp16", ok=False).stderr)
     mypt(*advised, "--input-file", "input.txt", "--max-iters", "2", "--eval-iters", "1")

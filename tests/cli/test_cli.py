@@ -26,7 +26,7 @@ from mypt.schema.base import extra_of
 from mypt.schema.resolve import resolve_settings
 from mypt.schema.settings.presets import PRESETS
 from mypt.schema.settings.run import SECTIONS
-from tests.conftest import TINY, Mypt, flat, reseal, tiny_text
+from tests.conftest import TINY, Mypt, Once, flat, reseal, tiny_text
 
 RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "4"]
 
@@ -167,8 +167,8 @@ def test_a_name_that_is_no_folder_is_refused(name: str, mypt: Mypt, folder: Path
     assert [p.name for p in folder.iterdir()] == ["input.txt"]
 
 
-def test_a_name_with_a_blank_and_an_accent_works(mypt: Mypt) -> None:
-    mypt("train", "la città", *RUN)
+def test_a_name_with_a_blank_and_an_accent_works(mypt: Mypt, once: Once) -> None:
+    once("train", "la città", *RUN)
     assert "Last recorded training step: 4" in mypt("inspect", "la città").output
     assert mypt("generate", "la città", "--max-new-tokens", "5").output
 
@@ -199,8 +199,8 @@ DAMAGE = {
 @pytest.mark.parametrize(
     "file", ["model.pt", "config.json", "tokenizer.json", "training_state.json", "optimizer.pt", "manifest.json"]
 )
-def test_a_damaged_bundle_is_named_and_left_alone(file: str, how: str, mypt: Mypt) -> None:
-    mypt("train", "dante", *RUN)
+def test_a_damaged_bundle_is_named_and_left_alone(file: str, how: str, mypt: Mypt, once: Once) -> None:
+    once("train", "dante", *RUN)
     DAMAGE[how](Path("checkpoints/dante") / file)
     before = {p: p.read_bytes() for p in Path("checkpoints").rglob("*") if p.is_file()}
     calls = [["resume", "dante", "--max-iters", "8"], ["train", "dante", *RUN[:-1], "8"], ["inspect", "dante"]]
@@ -233,9 +233,9 @@ def test_without_input_the_sample_is_used_and_said(mypt: Mypt) -> None:
     mypt("resume", "x", "--max-iters", "4")
 
 
-def test_bpe_is_trained_on_the_input(mypt: Mypt) -> None:
+def test_bpe_is_trained_on_the_input(mypt: Mypt, once: Once) -> None:
     options = ["--tokenization", "bpe", "--bpe-vocab-size", "280", "--block-size", "8"]
-    mypt("train", "x", *RUN, *options)
+    once("train", "x", *RUN, *options)
     assert CheckpointManager("x").load().model.config.vocab_size == 280
     mypt("train", "x", *RUN[:-1], "6", *options)
     result = mypt("train", "x", *RUN, *options, "--bpe-vocab-size", "300", ok=False)
@@ -269,8 +269,8 @@ def test_the_closing_lines_of_the_spec(mypt: Mypt) -> None:
     ]
 
 
-def test_inspect_shows_the_lines_of_the_spec(mypt: Mypt) -> None:
-    mypt("train", "dante", *RUN)
+def test_inspect_shows_the_lines_of_the_spec(mypt: Mypt, once: Once) -> None:
+    once("train", "dante", *RUN)
     out = mypt("inspect", "dante").output
     at = out.index("=== TRAINING STATE ===")
     wanted = (
@@ -291,8 +291,8 @@ def test_inspect_shows_the_lines_of_the_spec(mypt: Mypt) -> None:
     assert mypt("inspect", "checkpoints/dante").output == out
 
 
-def test_a_state_of_another_step_than_the_bundle_is_told(mypt: Mypt) -> None:
-    mypt("train", "dante", *RUN)
+def test_a_state_of_another_step_than_the_bundle_is_told(mypt: Mypt, once: Once) -> None:
+    once("train", "dante", *RUN)
     reseal(Path("checkpoints/dante"), 9)
     for call in (["inspect", "dante"], ["verify", "dante"]):
         assert "is of step 9 and the training state of step 4" in flat(
@@ -320,8 +320,8 @@ def test_inspect_alone_shows_every_bundle_and_which_is_damaged(mypt: Mypt) -> No
     assert mypt("inspect", "--sort", "beauty", ok=False).exit_code == 2
 
 
-def test_generate_streams_the_same_text_for_the_same_seed(mypt: Mypt) -> None:
-    mypt("train", "dante", *RUN)
+def test_generate_streams_the_same_text_for_the_same_seed(mypt: Mypt, once: Once) -> None:
+    once("train", "dante", *RUN)
     call = ["generate", "dante", "--prompt", "nel mezzo", "--max-new-tokens", "40", "--temperature", "1"]
     first = mypt(*call).output
     assert first.startswith("nel mezzo") and len(first) == len("nel mezzo") + 41
@@ -333,8 +333,8 @@ def test_generate_streams_the_same_text_for_the_same_seed(mypt: Mypt) -> None:
     assert result.exit_code == 2 and "2 settings are wrong" in result.stderr
 
 
-def test_export_fp16_rounds_measures_and_refuses_what_does_not_fit(mypt: Mypt, folder: Path) -> None:
-    mypt("train", "dante", *RUN)
+def test_export_fp16_rounds_measures_and_refuses_what_does_not_fit(mypt: Mypt, once: Once, folder: Path) -> None:
+    once("train", "dante", *RUN)
     at_the_end = load_tensors(folder / "checkpoints/dante_fp16/model.pt")
     out = flat(mypt("export-fp16", "dante", "--out", "light").output)
     assert re.search(r"weights: .* before, .* after largest rounding error: \S+ in \S+ val loss: \d", out)
@@ -357,15 +357,15 @@ def test_export_fp16_rounds_measures_and_refuses_what_does_not_fit(mypt: Mypt, f
     assert refused.exit_code == 1 and "blocks.1.mlp.up.weight holds 1e+06" in refused.stderr
 
 
-def test_an_export_without_its_text_still_works_and_says_what_is_missing(mypt: Mypt) -> None:
-    mypt("train", "dante", *RUN)
+def test_an_export_without_its_text_still_works_and_says_what_is_missing(mypt: Mypt, once: Once) -> None:
+    once("train", "dante", *RUN)
     Path("input.txt").unlink()
     out = mypt("export-fp16", "dante").output
     assert "The val loss is not measured" in out and "largest rounding error" in out
 
 
-def test_weights_that_do_not_fit_the_config_are_refused(mypt: Mypt) -> None:
-    mypt("train", "dante", *RUN)
+def test_weights_that_do_not_fit_the_config_are_refused(mypt: Mypt, once: Once) -> None:
+    once("train", "dante", *RUN)
     path = Path("checkpoints/dante/config.json")
     path.write_text(path.read_text().replace('"n_embd": 16', '"n_embd": 32'))
     result = mypt("generate", "dante", ok=False)

@@ -10,7 +10,7 @@ import torch
 
 from mypt.checkpoint.files import read_state
 from mypt.checkpoint.tensors import load_tensors
-from tests.conftest import SHORT, Mypt, flat, reseal
+from tests.conftest import SHORT, Mypt, Once, flat, reseal
 
 LONG = "a/" * 3000 + "b"
 PATHS = {
@@ -48,9 +48,9 @@ TAKERS = {
 
 
 @pytest.fixture
-def dante(mypt: Mypt) -> Path:
+def dante(once: Once) -> Path:
     """A run, and a folder."""
-    mypt("train", "dante", *SHORT)
+    once("train", "dante", *SHORT)
     Path("folder").mkdir()
     return Path("checkpoints/dante")
 

@@ -16,14 +16,14 @@ from mypt.checkpoint.files import read_state
 from mypt.cli.app import app
 from mypt.data.loader import LoaderOptions
 from mypt.data.tokens import LOOK_TOKENS, Part, Tokens, start_token
-from tests.conftest import SHORT, TINY, Mypt, flat, reseal, tiny_text
+from tests.conftest import SHORT, TINY, Mypt, Once, flat, reseal, tiny_text
 
 CALL = ["generate", "dante", "--max-new-tokens", "30", "--temperature", "1"]
 
 
 @pytest.fixture
-def dante(mypt: Mypt) -> Path:
-    mypt("train", "dante", *SHORT)
+def dante(once: Once) -> Path:
+    once("train", "dante", *SHORT)
     return Path("checkpoints/dante")
 
 
@@ -76,8 +76,8 @@ NEEDED = {
 
 
 @pytest.mark.parametrize("word", ["\udcff\udcfe", "a\udce9=b", "a=\udcff", "\udcff="], ids=repr)
-def test_a_word_that_is_not_utf8_is_told_by_every_verb(word: str, mypt: Mypt) -> None:
-    mypt("train", "dante", *SHORT, "--tokenization", "bpe")
+def test_a_word_that_is_not_utf8_is_told_by_every_verb(word: str, mypt: Mypt, once: Once) -> None:
+    once("train", "dante", *SHORT, "--tokenization", "bpe")
     Path("rows.jsonl").write_text('{"text": "a"}\n' * 9, encoding="utf-8")
     Path("c.json").write_text("{}", encoding="utf-8")
     found = list(_taking_words())
@@ -158,8 +158,8 @@ def test_a_text_starts_from_a_token_that_was_trained_on(ids: list[int], expected
     assert start_token(tokens, BORDERED) == expected
 
 
-def test_gpt2_starts_from_a_newline_where_its_end_of_text_was_not_seen(mypt: Mypt) -> None:
-    mypt("train", "dante", *SHORT, "--tokenization", "gpt2")
+def test_gpt2_starts_from_a_newline_where_its_end_of_text_was_not_seen(once: Once) -> None:
+    once("train", "dante", *SHORT, "--tokenization", "gpt2")
     for name in ("dante", "dante_gold", "dante_fp16"):
         state = read_state(Path("checkpoints") / name)
         assert state.start_token == Tokenizer.gpt2().encode("\n")[0] != 50256
@@ -168,12 +168,12 @@ def test_gpt2_starts_from_a_newline_where_its_end_of_text_was_not_seen(mypt: Myp
         assert model.tokenizer.prompt_ids("", model.start_token) == [198]
 
 
-def test_prepared_documents_start_from_their_border(mypt: Mypt) -> None:
+def test_prepared_documents_start_from_their_border(once: Once) -> None:
     Path("rows.jsonl").write_text(
         "".join(json.dumps({"text": f"nel {n}"}) + "\n" for n in range(300)), encoding="utf-8"
     )
-    mypt("prepare", "rows.jsonl", "--out", "d", "--tokenization", "char", "--workers", "1")
-    mypt("train", "dante", "--dataset-dir", "d", *TINY[2:], "--max-iters", "4", "--eval-interval", "2")
+    once("prepare", "rows.jsonl", "--out", "d", "--tokenization", "char", "--workers", "1")
+    once("train", "dante", "--dataset-dir", "d", *TINY[2:], "--max-iters", "4", "--eval-interval", "2")
     model = GPT.load("dante", device="cpu")
     assert model.tokenizer is not None and model.tokenizer.decode([model.start_token or 0]) == "<|endoftext|>"
     loader = GPTDataLoader(model.config, model.tokenizer, dataset_dir="d", options=LoaderOptions(eval_only=True))

@@ -19,7 +19,7 @@ from mypt.cli.console import ShownConsole
 from mypt.cli.render.comparison import _as_markdown
 from mypt.log.export import _cell
 from mypt.visible import visible, visible_json
-from tests.conftest import SHORT, Mypt, flat, reseal
+from tests.conftest import SHORT, Mypt, Once, flat, reseal
 
 HOSTILE = {
     "colour": "a\x1b[31mred",
@@ -115,9 +115,9 @@ LOOKS = [
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_no_verb_lets_a_record_or_a_log_act_on_the_terminal(kind: str, mypt: Mypt) -> None:
+def test_no_verb_lets_a_record_or_a_log_act_on_the_terminal(kind: str, mypt: Mypt, once: Once) -> None:
     for name in ("dante", "other"):
-        mypt("train", name, *SHORT)
+        once("train", name, *SHORT)
     told(Path("checkpoints/dante"), HOSTILE[kind])
     for look in LOOKS:
         result = mypt(*look, ok=False)
@@ -160,8 +160,8 @@ def test_a_name_cannot_hold_what_acts(kind: str, mypt: Mypt) -> None:
         assert mypt("train", "m", *SHORT, *option, ok=False).exit_code == 2
 
 
-def test_who_holds_a_lock_is_told_without_acting(mypt: Mypt, tmp_path: Path) -> None:
-    mypt("train", "dante", *SHORT)
+def test_who_holds_a_lock_is_told_without_acting(mypt: Mypt, once: Once, tmp_path: Path) -> None:
+    once("train", "dante", *SHORT)
     owner = {"name": HOSTILE["clipboard"], "pid": 3, "host": HOSTILE["colour"], "since": HOSTILE["C1"]}
     Path("checkpoints/.dante.owner.json").write_text(json.dumps(owner), encoding="utf-8")
     for call in (["logs", "summarize", "dante"], ["resume", "dante", "--max-iters", "6"]):
@@ -187,8 +187,8 @@ def test_generate_shows_control_characters_in_a_terminal_and_passes_them_to_a_pi
 
 
 @pytest.mark.parametrize("word", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "a,b\n=c", 'x"y'])
-def test_a_text_in_a_csv_file_is_no_formula(word: str, mypt: Mypt) -> None:
-    mypt("train", "dante", *SHORT)
+def test_a_text_in_a_csv_file_is_no_formula(word: str, mypt: Mypt, once: Once) -> None:
+    once("train", "dante", *SHORT)
     told(Path("checkpoints/dante"), word)
     shutil.rmtree("checkpoints/dante")
     mypt("logs", "export", "logs/train/dante_eval.jsonl", "--csv", "out.csv")

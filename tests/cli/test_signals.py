@@ -18,7 +18,7 @@ import pytest
 from mypt.checkpoint import manifest
 from mypt.schema.files.dataset import METADATA_FILE
 from mypt.signals import STOP_SIGNALS
-from tests.conftest import TINY, Mypt, flat
+from tests.conftest import TINY, Mypt, Once, flat
 
 RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "4", "--eval-interval", "2"]
 AT = {
@@ -59,12 +59,12 @@ KEPT = {"prepare": "What is finished is kept", "resume": "Step 4 is saved", "tra
 
 
 @pytest.fixture
-def ready(folder: Path, mypt: Mypt) -> Iterator[Path]:
+def ready(folder: Path, once: Once) -> Iterator[Path]:
     """A run that is done, a log that nothing closed, a dataset and a table; signals as Python has them at its start."""
-    mypt("train", "done", *RUN)
+    once("train", "done", *RUN)
     texts = [json.dumps({"text": f"text {n}"}) for n in range(300)]
     (folder / "texts.jsonl").write_text("\n".join(texts), encoding="utf-8")
-    mypt("prepare", "texts.jsonl", "--out", "made", "--tokenization", "char", "--workers", "1")
+    once("prepare", "texts.jsonl", "--out", "made", "--tokenization", "char", "--workers", "1")
     (folder / "old.csv").write_text("what was there")
     (folder / "c.json").write_text("{}")
     logged = (folder / "logs/train/done_eval.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)

@@ -15,24 +15,28 @@ from mypt.checkpoint.files import read_state
 from mypt.data.formats.widths import PROBE_BYTES
 from mypt.data.shards import open_shards
 from mypt.run.data.unchanged import DataChecks
-from tests.conftest import TINY, Mypt, flat, tiny_text
+from tests.conftest import TINY, Mypt, Once, flat, tiny_text
 
-SHORT = [*TINY[2:], "--max-iters", "4", "--eval-interval", "4"]
+SHORT = [
+    *TINY[2:], "--n-layer", "1", "--n-head", "1", "--n-embd", "4", "--max-iters", "4", "--eval-interval", "4"
+]  # fmt: skip
 A = Path("checkpoints/a")
+Call = Callable[..., object]
+"""Makes shards and trains."""
 
 
-def conversations(mypt: Mypt) -> list[str]:
+def conversations(call: Call) -> list[str]:
     """Shards of `mypt prepare` with masks; what is found newer than the metadata is read whole."""
     talk = [
         {"messages": [{"role": "user", "content": tiny_text()[i : i + 9]}, {"role": "assistant", "content": "sì " * i}]}
         for i in range(60)
     ]
     Path("talks.jsonl").write_text("".join(json.dumps(t) + "\n" for t in talk), encoding="utf-8")
-    mypt("prepare", "talks.jsonl", "--chat", "--tokenization", "char", "--out", "data", "--val-share", "0.3")
+    call("prepare", "talks.jsonl", "--chat", "--tokenization", "char", "--out", "data", "--val-share", "0.3")
     return ["--dataset-dir", "data", "--use-loss-mask"]
 
 
-def headerless(_: Mypt) -> list[str]:
+def headerless(_: Call) -> list[str]:
     """nanoGPT's files, larger than what a glance sees of them."""
     Path("data").mkdir()
     for name, size in (("train", 5 * PROBE_BYTES // 2), ("val", PROBE_BYTES)):
@@ -40,7 +44,7 @@ def headerless(_: Mypt) -> list[str]:
     return ["--dataset-dir", "data"]
 
 
-def with_header(_: Mypt) -> list[str]:
+def with_header(_: Call) -> list[str]:
     """llm.c's files."""
     Path("data").mkdir()
     for name in ("train", "val"):
@@ -50,9 +54,9 @@ def with_header(_: Mypt) -> list[str]:
     return ["--dataset-dir", "data"]
 
 
-def in_eval_shards(mypt: Mypt) -> list[str]:
+def in_eval_shards(call: Call) -> list[str]:
     """Shards that are only measured."""
-    headerless(mypt)
+    headerless(call)
     conversations_free = ["--input-file", "input.txt", "--tokenization", "gpt2"]
     return [*conversations_free, "--eval-set", "more=data"]
 
@@ -73,9 +77,9 @@ def in_sample(file: Path, at: int) -> bool:
 
 
 @pytest.fixture(params=KINDS)
-def trained(request: pytest.FixtureRequest, mypt: Mypt) -> Iterator[Mypt]:
-    words = KINDS[request.param](mypt)
-    mypt("train", "a", *SHORT, *words)
+def trained(request: pytest.FixtureRequest, mypt: Mypt, once: Once) -> Iterator[Mypt]:
+    words = KINDS[request.param](once)
+    once("train", "a", *SHORT, *words)
     assert not DataChecks().of(read_state(A)).faults
     yield mypt
 
@@ -134,7 +138,7 @@ def test_files_that_are_cut_or_gone_are_found(damage: str, trained: Mypt) -> Non
     assert trained("resume", "a", "--max-iters", "8", ok=False).exit_code == (0 if known else 2)
 
 
-def text(path: Path) -> Callable[[Mypt], list[str]]:
+def text(path: Path) -> Callable[[Call], list[str]]:
     return lambda _: ["--input-file", str(path), "--tokenization", "char"]
 
 
@@ -178,9 +182,9 @@ def test_a_run_of_an_earlier_version_gets_its_sample_at_the_next_resume(mypt: My
     assert data is not None and [data.sample_sha256, data.content_sha256, data.metadata_sha256] == hashes
 
 
-def test_what_several_bundles_have_in_common_is_read_once(mypt: Mypt) -> None:
-    mypt("train", "a", *SHORT, *headerless(mypt))
-    mypt("train", "b", *SHORT, "--dataset-dir", "data", "--eval-set", "same=data")
+def test_what_several_bundles_have_in_common_is_read_once(mypt: Mypt, once: Once) -> None:
+    once("train", "a", *SHORT, *headerless(mypt))
+    once("train", "b", *SHORT, "--dataset-dir", "data", "--eval-set", "same=data")
     read: list[str] = []
     checks = DataChecks(lambda path: read.append(path.name))
     for name in ("a", "a_gold", "b", "b_gold", "a_fp16"):

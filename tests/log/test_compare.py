@@ -28,15 +28,15 @@ from mypt.schema.files.state import DataRecord, Environment, Progress, SourceRec
 from mypt.schema.files.tokenizer import TokenizerFile
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.training import TrainingConfig
-from tests.conftest import TINY, Mypt, flat
+from tests.conftest import TINY, Mypt, Once, flat
 
 RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "8", "--eval-interval", "4"]
 HERE = Path("checkpoints")
 
 
-def test_only_what_differs_is_shown_and_the_rest_is_counted(mypt: Mypt) -> None:
-    mypt("train", "one", *RUN)
-    mypt("train", "two", *RUN, "--lr", "1e-3", "--n-embd", "32")
+def test_only_what_differs_is_shown_and_the_rest_is_counted(mypt: Mypt, once: Once) -> None:
+    once("train", "one", *RUN)
+    once("train", "two", *RUN, "--lr", "1e-3", "--n-embd", "32")
     found = compare(["one", "two"], HERE)
     assert found.verdict == "comparable"
     assert [(d.field, d.values) for d in found.architecture] == [("n_embd", [16, 32])]
@@ -73,9 +73,9 @@ def test_what_changed_between_sessions_is_what_held_at_each_step(sessions: list[
     assert changed_between(started) == expected
 
 
-def test_the_settings_of_all_sessions_are_told_where_they_changed(mypt: Mypt) -> None:
-    mypt("train", "one", *RUN)
-    mypt("train", "two", *RUN, "--eval-set", "poems=input.txt")
+def test_the_settings_of_all_sessions_are_told_where_they_changed(mypt: Mypt, once: Once) -> None:
+    once("train", "one", *RUN)
+    once("train", "two", *RUN, "--eval-set", "poems=input.txt")
     mypt("resume", "two", "--max-iters", "12", "--lr", "1e-3")
     mypt("resume", "two", "--max-iters", "16", "--lr", "2e-2", "--eval-set", "more=input.txt", "--eval-set", "poems=")
     mypt("resume", "two", "--max-iters", "20")
@@ -96,15 +96,15 @@ def test_the_settings_of_all_sessions_are_told_where_they_changed(mypt: Mypt) ->
     assert "learning_rate 0.01, from step 8" in flat(mypt("compare", "two", "two", "--all").output)
 
 
-def test_an_evaluation_setting_that_changed_on_the_way_is_remarked_upon(mypt: Mypt) -> None:
-    mypt("train", "one", *RUN)
-    mypt("train", "two", *RUN, "--eval-iters", "1")
+def test_an_evaluation_setting_that_changed_on_the_way_is_remarked_upon(mypt: Mypt, once: Once) -> None:
+    once("train", "one", *RUN)
+    once("train", "two", *RUN, "--eval-iters", "1")
     mypt("resume", "two", "--max-iters", "12", "--eval-iters", "2")
     assert compare(["one", "two"], HERE).reasons == ["eval_iters differs, so other windows were measured."]
 
 
-def test_the_figures_of_an_earlier_bundle_are_those_of_its_own_step(mypt: Mypt) -> None:
-    mypt("train", "m", *RUN, "--eval-set", "poems=input.txt")
+def test_the_figures_of_an_earlier_bundle_are_those_of_its_own_step(mypt: Mypt, once: Once) -> None:
+    once("train", "m", *RUN, "--eval-set", "poems=input.txt")
     mypt("resume", "m", "--max-iters", "16", "--lr", "3.0", "--warmup-iters", "0")
     gold, last = (read_run(name, HERE) for name in ("m_gold", "m"))
     assert last.results["step"] == 16 > gold.results["step"]
@@ -118,10 +118,10 @@ def test_the_figures_of_an_earlier_bundle_are_those_of_its_own_step(mypt: Mypt) 
         assert run.results["tokens_per_sec"] == e["tokens_per_sec"]
 
 
-def test_the_better_one_is_marked_only_beyond_the_noise(mypt: Mypt) -> None:
-    mypt("train", "good", *RUN)
-    mypt("train", "same", *RUN, "--seed", "5")
-    mypt("train", "bad", *RUN, "--lr", "1e-7")
+def test_the_better_one_is_marked_only_beyond_the_noise(mypt: Mypt, once: Once) -> None:
+    once("train", "good", *RUN)
+    once("train", "same", *RUN, "--seed", "5")
+    once("train", "bad", *RUN, "--lr", "1e-7")
     assert compare(["good", "bad"], HERE).better["best_val_loss"] == ["good"]
     close = compare(["good", "same"], HERE)
     a, b = (r.results for r in close.runs)
@@ -130,9 +130,9 @@ def test_the_better_one_is_marked_only_beyond_the_noise(mypt: Mypt) -> None:
     assert "* better by more than" in mypt("compare", "good", "bad").output
 
 
-def test_the_verdict_says_what_does_not_compare_and_why(mypt: Mypt) -> None:
-    mypt("train", "char", *RUN)
-    mypt("train", "bpe", *RUN, "--tokenization", "bpe", "--bpe-vocab-size", "300")
+def test_the_verdict_says_what_does_not_compare_and_why(mypt: Mypt, once: Once) -> None:
+    once("train", "char", *RUN)
+    once("train", "bpe", *RUN, "--tokenization", "bpe", "--bpe-vocab-size", "300")
     Path("other.txt").write_text(Path("input.txt").read_text(encoding="utf-8") + "x" * 400, encoding="utf-8")
     mypt("train", "other", *RUN, "--input-file", "other.txt")
     found = compare(["char", "bpe"], HERE)
@@ -142,9 +142,9 @@ def test_the_verdict_says_what_does_not_compare_and_why(mypt: Mypt) -> None:
     assert compare(["char", "other"], HERE).reasons == ["Their validation data are not the same."]
 
 
-def test_what_is_missing_is_said_and_the_rest_is_shown(mypt: Mypt) -> None:
+def test_what_is_missing_is_said_and_the_rest_is_shown(mypt: Mypt, once: Once) -> None:
     for name in ("a", "b", "c"):
-        mypt("train", name, *RUN)
+        once("train", name, *RUN)
     log = Path("logs/train/a_eval.jsonl")
     log.rename("alone.jsonl")
     with Path("logs/train/b_eval.jsonl").open("a") as file:
@@ -162,9 +162,9 @@ def test_what_is_missing_is_said_and_the_rest_is_shown(mypt: Mypt) -> None:
     assert "There is no model 'nobody'" in flat(mypt("compare", "a", "nobody", ok=False).stderr)
 
 
-def test_a_comparison_is_drawn_and_saved_in_every_form(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_comparison_is_drawn_and_saved_in_every_form(mypt: Mypt, once: Once, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, rate in (("slow", "1e-3"), ("fast", "1e-2")):
-        mypt("train", name, *RUN, "--lr", rate)
+        once("train", name, *RUN, "--lr", rate)
     starts = {"png": b"\x89PNG", "svg": b"<?xml", "html": b"<!doctype html>", "md": b"Comparable.", "json": b"{"}
     for form, start in starts.items():
         mypt("compare", "slow", "fast", "--out", f"deep/c.{form}", "--over", "steps")

@@ -4,6 +4,9 @@
 
 Each run is a forked child, so that torch is loaded once. A child trains, meets its fault at point n, and ends. A second
 child then checks the bundle, calls the same command again, and compares the result with that of a run without fault.
+
+What a kill leaves is what is on the disk, so one run is enough for most kills: it lays a copy of its folder aside at
+each point. At the first and the last point of every kind a run is really killed.
 """
 
 import errno
@@ -16,7 +19,8 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,22 +41,27 @@ SETTINGS = {
     "use_amp": False,
 }  # fmt: skip
 BUNDLES = ("run", "run_gold", "run_fp16")
+EVERY = -1
 Point = tuple[str, str]
+Half = Callable[[], AbstractContextManager[None]]
+Fault = Callable[[int], object]
+"""What happens at a point, by its number."""
 
 
 class Disk:
-    """Stands between a run and the disk: notes every change, and calls `fault` before the n-th takes effect."""
+    """Stands between a run and the disk: notes every change, and calls `fault` before the n-th or each takes effect."""
 
-    def __init__(self, at: int = 0, fault: Callable[[Callable[[], None]], None] = lambda _: None) -> None:
+    def __init__(self, at: int = 0, fault: Fault = lambda _: None) -> None:
         self.at = at
         self.fault = fault
         self.points: list[Point] = []
 
-    def change(self, what: str, path: object, half: Callable[[], None] = lambda: None) -> None:
-        """One change is about to happen; `half` does a part of it."""
+    def change(self, what: str, path: object, half: Half = nullcontext) -> None:
+        """One change is about to happen; `half` does a part of it, which is undone where its context is left."""
         self.points.append((what, os.fspath(path)))  # type: ignore[call-overload]
-        if len(self.points) == self.at:
-            self.fault(half)
+        if self.at in (len(self.points), EVERY):
+            with half():
+                self.fault(len(self.points))
 
     def install(self) -> None:
         """Put this disk under everything that a save uses."""
@@ -94,30 +103,30 @@ class _RawFile(io.FileIO):
         self._disk, self._path = disk, path
 
     def write(self, data: Any) -> int:
-        def half() -> None:
+        @contextmanager
+        def half() -> Iterator[None]:
+            at = self.tell()
             super(_RawFile, self).write(data[: len(data) // 2])
+            yield
+            self.truncate(at)
+            self.seek(at)
 
         self._disk.change("write", self._path, half)
         return super().write(data) or 0
 
 
-def kill(half: Callable[[], None]) -> None:
-    half()
+def kill(_: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def refuse(code: int) -> Callable[[Callable[[], None]], None]:
-    def fault(half: Callable[[], None]) -> None:
-        half()
+def refuse(code: int) -> Fault:
+    def fault(_: int) -> None:
         raise OSError(code, os.strerror(code))
 
     return fault
 
 
-FAULTS: dict[str, list[Callable[[Callable[[], None]], None]]] = {
-    "kill": [kill],
-    "refuse": [refuse(errno.ENOSPC), refuse(errno.EIO)],
-}
+FAULTS: dict[str, list[Fault]] = {"kill": [kill], "refuse": [refuse(errno.ENOSPC), refuse(errno.EIO)]}
 """What the points of a session meet in turn."""
 
 
@@ -194,36 +203,53 @@ def fresh(folder: Path) -> None:
     Path("input.txt").write_text(tiny_text(), encoding="utf-8")
 
 
-def main(kind: str, part: int, parts: int) -> dict[str, Any]:
-    base = Path(tempfile.mkdtemp())
-    benchmark_step.REPEATS = 1
-    fresh(base / "whole")
-    train_once()  # in this process, so that every child finds all modules loaded
-    gc.freeze()  # so that no child copies their pages to look through them
-    wanted = results()
-    fresh(base / "count")
+def copies_at_every_point(base: Path) -> list[Point]:
+    """Train once, and lay a copy of the folder aside at every point; the points."""
 
-    def count() -> None:
-        disk = Disk()
+    def session() -> None:
+        disk = Disk(EVERY, lambda n: shutil.copytree(base / "run", base / f"at{n}"))
         train_on(disk)
         Path(base / "points.json").write_text(json.dumps(disk.points), encoding="utf-8")
 
-    assert in_child(count) == 0
-    points: list[Point] = json.loads((base / "points.json").read_text(encoding="utf-8"))
+    fresh(base / "run")
+    assert in_child(session) == 0
+    found: list[Point] = json.loads((base / "points.json").read_text(encoding="utf-8"))
+    return found
+
+
+def ended_at(n: int, kind: str, fault: Fault, base: Path, copied: bool) -> str:
+    """Leave the folder as a fault at a point leaves it; empty if the run ended as it may."""
+    if copied:
+        shutil.rmtree(base / "run")
+        (base / f"at{n}").rename(base / "run")
+        os.chdir(base / "run")
+        return ""
+    fresh(base / "run")
+    code = in_child(partial(train_on, Disk(n, fault)))
+    return "" if code in ((-signal.SIGKILL,) if kind == "kill" else (0, 1)) else f"ended with {code}"
+
+
+def main(kind: str, part: int, parts: int) -> dict[str, Any]:
+    base = Path(tempfile.mkdtemp())
+    benchmark_step.REPEATS = 1
+    os.fsync = lambda fd: None  # noqa: ARG005 - only a loss of power would tell
+    fresh(base / "run")
+    train_once()  # in this process, so that every child finds all modules loaded
+    gc.freeze()  # so that no child copies their pages to look through them
+    wanted = results()
+    points = copies_at_every_point(base)
+    kinds = [what for what, _ in points]
+    really = {1 + kinds.index(what) for what in kinds} | {len(kinds) - kinds[::-1].index(what) for what in kinds}
     faults: list[str] = []
     for n in range(1 + part, len(points) + 1, parts):
-        fresh(base / "run")
         fault = FAULTS[kind][n // parts % len(FAULTS[kind])]
-        code = in_child(partial(train_on, Disk(n, fault)))
-        allowed = (-signal.SIGKILL,) if kind == "kill" else (0, 1)
-        why = "" if code in allowed else f"ended with {code}"
-        why = why or check_and_go_on(wanted)
+        why = ended_at(n, kind, fault, base, copied=kind == "kill" and n not in really) or check_and_go_on(wanted)
         if why:
             faults.append(f"point {n} ({points[n - 1][0]} {Path(points[n - 1][1]).name}): {why}")
     os.chdir(base.parent)
     shutil.rmtree(base)
-    kinds = sorted({p[0] for p in points})
-    return {"points": len(range(part, len(points), parts)), "of": len(points), "kinds": kinds, "faults": faults}
+    tried = len(range(part, len(points), parts))
+    return {"points": tried, "of": len(points), "kinds": sorted(set(kinds)), "faults": faults}
 
 
 if __name__ == "__main__":

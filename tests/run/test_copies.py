@@ -10,7 +10,7 @@ import pytest
 from mypt.checkpoint.files import read_state
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.schema.files.state import TrainingState
-from tests.conftest import TINY, Mypt, reseal
+from tests.conftest import TINY, Mypt, Once, reseal
 
 RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "12", "--eval-interval", "4"]
 OUT = Path("checkpoints")
@@ -43,8 +43,8 @@ def forget_names() -> None:
 
 @pytest.mark.parametrize("named", [True, False], ids=["named", "of an earlier version"])
 @pytest.mark.parametrize("bundle", ["a", "a_gold"])
-def test_a_copy_knows_nothing_of_what_its_run_did_later(bundle: str, named: bool, mypt: Mypt) -> None:
-    mypt("train", "a", *RUN)
+def test_a_copy_knows_nothing_of_what_its_run_did_later(bundle: str, named: bool, mypt: Mypt, once: Once) -> None:
+    once("train", "a", *RUN)
     shutil.copytree(OUT / bundle, OUT / "b")
     if not named:
         forget_names()
@@ -64,8 +64,8 @@ def test_a_copy_knows_nothing_of_what_its_run_did_later(bundle: str, named: bool
     assert not [c for c in checks(mypt, "b").items() if c[1][0] is False]
 
 
-def test_a_gold_tells_of_the_run_up_to_itself(mypt: Mypt) -> None:
-    mypt("train", "a", *RUN)
+def test_a_gold_tells_of_the_run_up_to_itself(mypt: Mypt, once: Once) -> None:
+    once("train", "a", *RUN)
     mypt("resume", "a", "--max-iters", "20", "--lr", "30", "--lr-schedule", "constant")  # far from anything good
     assert evaluations(mypt, "a_gold") == [4, 8, 12] == evaluations(mypt, "a")[:3] and summary(mypt, "a")["step"] == 20
     found = summary(mypt, "a_gold")
@@ -75,8 +75,8 @@ def test_a_gold_tells_of_the_run_up_to_itself(mypt: Mypt) -> None:
     assert gold < 9 and summary(mypt, "c_gold")["state"] == "unfinished" and summary(mypt, "c_gold")["step"] == gold
 
 
-def test_what_a_rewind_discarded_is_still_that_of_a_copy_from_before(mypt: Mypt) -> None:
-    mypt("train", "a", *RUN)
+def test_what_a_rewind_discarded_is_still_that_of_a_copy_from_before(mypt: Mypt, once: Once) -> None:
+    once("train", "a", *RUN)
     mypt("resume", "a", "--max-iters", "16", "--lr", "30", "--lr-schedule", "constant")
     shutil.copytree(OUT / "a", OUT / "b")
     mypt("resume", "a", "--from", "gold", "--max-iters", "20", "--lr", "1e-3", "--lr-schedule", "cosine")
@@ -86,8 +86,8 @@ def test_what_a_rewind_discarded_is_still_that_of_a_copy_from_before(mypt: Mypt)
 
 
 @pytest.mark.parametrize("name", ["a_gold", "a_fp16", "a_gold_fp16"])
-def test_a_run_may_be_called_as_a_gold_or_an_export_is(name: str, mypt: Mypt) -> None:
-    mypt("train", name, *RUN)
+def test_a_run_may_be_called_as_a_gold_or_an_export_is(name: str, mypt: Mypt, once: Once) -> None:
+    once("train", name, *RUN)
     found = json.loads(mypt("verify", "--json").output)
     assert {c["bundle"] for c in found} == {name, f"{name}_gold", f"{name}_fp16"}
     gold = {c["bundle"]: c["found"] for c in found if c["name"] == "gold fits record" and c["ok"]}
@@ -95,8 +95,8 @@ def test_a_run_may_be_called_as_a_gold_or_an_export_is(name: str, mypt: Mypt) ->
     assert evaluations(mypt, name) == [4, 8, 12] and summary(mypt, name)["state"] == "complete"
 
 
-def test_a_gold_ahead_of_its_run_is_no_fault(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
-    mypt("train", "a", *RUN, "--max-iters", "8")
+def test_a_gold_ahead_of_its_run_is_no_fault(mypt: Mypt, once: Once, monkeypatch: pytest.MonkeyPatch) -> None:
+    once("train", "a", *RUN, "--max-iters", "8")
     write = CheckpointManager.write
 
     def killed(self: CheckpointManager, content: Any) -> None:
@@ -149,8 +149,8 @@ COPIED = {
 @pytest.mark.parametrize("named", [True, False], ids=["named", "of an earlier version"])
 @pytest.mark.parametrize("what", COPIED)
 @pytest.mark.parametrize("first", ["a", "b"])
-def test_a_copy_becomes_a_run_of_its_own(first: str, what: str, named: bool, mypt: Mypt) -> None:
-    mypt("train", "a", *RUN)
+def test_a_copy_becomes_a_run_of_its_own(first: str, what: str, named: bool, mypt: Mypt, once: Once) -> None:
+    once("train", "a", *RUN)
     for name in COPIED[what]:
         shutil.copytree(OUT / name, OUT / name.replace("a", "b", 1))
     if not named:
@@ -177,8 +177,8 @@ def test_a_copy_becomes_a_run_of_its_own(first: str, what: str, named: bool, myp
 
 
 @pytest.mark.parametrize("at", [4, 8, 12])
-def test_a_copy_may_be_made_at_any_point_and_again_of_a_copy(at: int, mypt: Mypt) -> None:
-    mypt("train", "a", *RUN, "--max-iters", str(at))
+def test_a_copy_may_be_made_at_any_point_and_again_of_a_copy(at: int, mypt: Mypt, once: Once) -> None:
+    once("train", "a", *RUN, "--max-iters", str(at))
     shutil.copytree(OUT / "a", OUT / "b")
     mypt("resume", "a", "--max-iters", str(at + 8), "--lr", "2e-2")
     mypt("resume", "b", "--max-iters", str(at + 4), "--lr", "3e-3")
@@ -190,8 +190,8 @@ def test_a_copy_may_be_made_at_any_point_and_again_of_a_copy(at: int, mypt: Mypt
     assert [len(s["attempts"]) for s in (summary(mypt, "a"), summary(mypt, "b"), summary(mypt, "c"))] == [2, 3, 3]
 
 
-def test_a_rewound_copy_forks_from_the_gold_that_came_with_it(mypt: Mypt) -> None:
-    mypt("train", "a", *RUN)
+def test_a_rewound_copy_forks_from_the_gold_that_came_with_it(mypt: Mypt, once: Once) -> None:
+    once("train", "a", *RUN)
     mypt("resume", "a", "--max-iters", "20", "--lr", "30", "--lr-schedule", "constant")
     for name in ("a", "a_gold"):
         shutil.copytree(OUT / name, OUT / name.replace("a", "b", 1))
@@ -204,8 +204,8 @@ def test_a_rewound_copy_forks_from_the_gold_that_came_with_it(mypt: Mypt) -> Non
 
 @pytest.mark.parametrize("logs", ["stay", "are renamed too", "are gone"])
 @pytest.mark.parametrize("family", [["a"], ["a", "a_gold", "a_fp16"]])
-def test_a_run_that_is_renamed_by_hand_goes_on(family: list[str], logs: str, mypt: Mypt) -> None:
-    mypt("train", "a", *RUN)
+def test_a_run_that_is_renamed_by_hand_goes_on(family: list[str], logs: str, mypt: Mypt, once: Once) -> None:
+    once("train", "a", *RUN)
     run = state("a").run_id
     for name in family:
         (OUT / name).rename(OUT / name.replace("a", "b", 1))
@@ -223,9 +223,9 @@ def test_a_run_that_is_renamed_by_hand_goes_on(family: list[str], logs: str, myp
 
 
 @pytest.mark.parametrize("logs", ["stay", "are renamed too"])
-def test_what_fresh_moved_aside_may_be_renamed_back(logs: str, mypt: Mypt) -> None:
-    mypt("train", "a", *RUN)
-    mypt("train", "a", *RUN, "--fresh", "--lr", "3e-2", "--max-iters", "8")
+def test_what_fresh_moved_aside_may_be_renamed_back(logs: str, mypt: Mypt, once: Once) -> None:
+    once("train", "a", *RUN)
+    once("train", "a", *RUN, "--fresh", "--lr", "3e-2", "--max-iters", "8")
     (kept,) = (p.name for p in OUT.iterdir() if p.name.startswith("a_2") and p.name.count("_") == 1)
     for old, new in (("a", "newer"), (kept, "a")):
         for end in ("", "_gold", "_fp16"):
@@ -240,8 +240,8 @@ def test_what_fresh_moved_aside_may_be_renamed_back(logs: str, mypt: Mypt) -> No
 
 
 @pytest.mark.parametrize("how", ["renamed", "copied", "under its own name"])
-def test_a_gold_bundle_becomes_a_run(how: str, mypt: Mypt) -> None:
-    mypt("train", "a", *RUN)
+def test_a_gold_bundle_becomes_a_run(how: str, mypt: Mypt, once: Once) -> None:
+    once("train", "a", *RUN)
     mypt("resume", "a", "--max-iters", "20", "--lr", "30", "--lr-schedule", "constant")
     weights = (OUT / "a_gold/model.pt").read_bytes()
     name = "a_gold" if how == "under its own name" else "b"
@@ -261,9 +261,9 @@ def test_a_gold_bundle_becomes_a_run(how: str, mypt: Mypt) -> None:
 
 
 def test_a_fork_that_is_killed_while_it_gets_its_identity_is_completed(
-    mypt: Mypt, monkeypatch: pytest.MonkeyPatch
+    mypt: Mypt, once: Once, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mypt("train", "a", *RUN)
+    once("train", "a", *RUN)
     from mypt.run import fork
 
     class KilledError(Exception):
@@ -292,8 +292,8 @@ def test_a_fork_that_is_killed_while_it_gets_its_identity_is_completed(
         assert {state(f"{name}{end}").run_id for end in ("", "_gold", "_fp16")} == {state(name).run_id}
 
 
-def test_a_dry_run_of_a_copy_writes_nothing(mypt: Mypt) -> None:
-    mypt("train", "a", *RUN)
+def test_a_dry_run_of_a_copy_writes_nothing(mypt: Mypt, once: Once) -> None:
+    once("train", "a", *RUN)
     shutil.copytree(OUT / "a", OUT / "b")
     before = {p: p.read_bytes() for p in Path().rglob("*") if p.is_file()}
     mypt("resume", "b", "--max-iters", "16", "--dry-run")
@@ -304,8 +304,8 @@ def test_a_dry_run_of_a_copy_writes_nothing(mypt: Mypt) -> None:
 
 
 @pytest.mark.parametrize("log", ["logs/mine.jsonl", "logs/train/a_eval.jsonl", "logs/train/other_eval.jsonl"])
-def test_a_log_of_the_users_choice_is_shared_by_no_copy(log: str, mypt: Mypt) -> None:
-    mypt("train", "a", *RUN, "--log-file", log)
+def test_a_log_of_the_users_choice_is_shared_by_no_copy(log: str, mypt: Mypt, once: Once) -> None:
+    once("train", "a", *RUN, "--log-file", log)
     shutil.copytree(OUT / "a", OUT / "b")
     mypt("resume", "a", "--max-iters", "16", "--lr", "2e-2")
     mypt("resume", "b", "--max-iters", "20", "--lr", "1e-3")
@@ -341,8 +341,8 @@ def test_a_copy_of_the_whole_folder_is_no_second_writer_of_its_runs(log: list[st
     assert both[0].log_file != both[3].log_file
 
 
-def test_a_folder_that_was_moved_or_copied_with_its_logs_keeps_its_runs(mypt: Mypt) -> None:
-    mypt("train", "a", *RUN)
+def test_a_folder_that_was_moved_or_copied_with_its_logs_keeps_its_runs(mypt: Mypt, once: Once) -> None:
+    once("train", "a", *RUN)
     run = state("a").run_id
     shutil.copytree("checkpoints", "project/checkpoints")
     shutil.copytree("logs", "project/logs")

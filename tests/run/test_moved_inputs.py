@@ -12,7 +12,7 @@ import pytest
 from mypt.checkpoint.files import read_state
 from mypt.schema.files.state import TrainingState
 from mypt.schema.files.tokenizer import END_OF_TEXT
-from tests.conftest import TINY, Mypt, flat, tiny_text
+from tests.conftest import TINY, Mypt, Once, flat, tiny_text
 
 SHORT = [*TINY[2:], "--max-iters", "8", "--eval-interval", "4"]
 TRAIN = ["--tokenization", "char", *SHORT]
@@ -107,9 +107,9 @@ def run(mypt: Mypt, verb: str, *words: str, ok: bool = True) -> Any:
 
 @pytest.mark.parametrize("verb", ["resume", "reproduce"])
 @pytest.mark.parametrize("name", KINDS)
-def test_what_has_moved_is_given_once_and_found_from_then_on(name: str, verb: str, mypt: Mypt) -> None:
+def test_what_has_moved_is_given_once_and_found_from_then_on(name: str, verb: str, mypt: Mypt, once: Once) -> None:
     kind = KINDS[name]
-    mypt("train", "a", *kind.train(mypt))
+    once("train", "a", *kind.train(mypt))
     Path("moved").mkdir()
     new = f"moved/{Path(kind.path).name}"
     shutil.move(kind.path, new)
@@ -132,9 +132,9 @@ def test_what_has_moved_is_given_once_and_found_from_then_on(name: str, verb: st
 
 @pytest.mark.parametrize("verb", ["resume", "reproduce"])
 @pytest.mark.parametrize("name", KINDS)
-def test_what_was_changed_is_refused_wherever_it_lies(name: str, verb: str, mypt: Mypt) -> None:
+def test_what_was_changed_is_refused_wherever_it_lies(name: str, verb: str, mypt: Mypt, once: Once) -> None:
     kind = KINDS[name]
-    mypt("train", "a", *kind.train(mypt))
+    once("train", "a", *kind.train(mypt))
     Path("kept").mkdir()
     kept = f"kept/{Path(kind.path).name}"
     (shutil.copytree if Path(kind.path).is_dir() else shutil.copy2)(kind.path, kept)
@@ -150,9 +150,9 @@ def test_what_was_changed_is_refused_wherever_it_lies(name: str, verb: str, mypt
 
 
 @pytest.mark.parametrize("name", [n for n, kind in KINDS.items() if kind.is_eval])
-def test_another_measure_is_taken_when_it_is_asked_for(name: str, mypt: Mypt) -> None:
+def test_another_measure_is_taken_when_it_is_asked_for(name: str, mypt: Mypt, once: Once) -> None:
     kind = KINDS[name]
-    mypt("train", "a", *kind.train(mypt))
+    once("train", "a", *kind.train(mypt))
     (before,) = state().eval_sets.values()
     shutil.copytree("two", "kept") if Path("two").is_dir() else shutil.copy2(kind.path, "kept")
     Path(kind.path).rename("away")
@@ -222,8 +222,8 @@ def test_all_that_is_missing_is_told_at_once(mypt: Mypt) -> None:
     assert "identical: all 16 steps" in mypt("reproduce", "a").output
 
 
-def test_a_curriculum_that_moved_is_given_by_a_config_file_as_well(mypt: Mypt) -> None:
-    mypt("train", "a", *with_phases(mypt))
+def test_a_curriculum_that_moved_is_given_by_a_config_file_as_well(mypt: Mypt, once: Once) -> None:
+    once("train", "a", *with_phases(mypt))
     for name in ("one", "two"):
         shutil.move(name, f"moved_{name}")
     moved = [{**p, "dataset_dir": f"moved_{p['dataset_dir']}"} for p in PHASES["phases"]]
@@ -239,8 +239,8 @@ def test_a_curriculum_that_moved_is_given_by_a_config_file_as_well(mypt: Mypt) -
     assert "identical: all 16 steps" in mypt("reproduce", "a").output
 
 
-def test_a_folder_that_serves_several_inputs_is_given_once(mypt: Mypt) -> None:
-    mypt("train", "a", *with_phases(mypt), "--eval-set", "same=one")
+def test_a_folder_that_serves_several_inputs_is_given_once(mypt: Mypt, once: Once) -> None:
+    once("train", "a", *with_phases(mypt), "--eval-set", "same=one")
     shutil.move("one", "moved")
     run(mypt, "resume", "--dataset-dir", "moved")
     record = state()
@@ -292,9 +292,9 @@ def test_a_text_from_standard_input_is_given_as_a_file(verb: str, mypt: Mypt) ->
     ],
 )
 def test_what_the_run_does_not_have_cannot_be_given_a_place(
-    train: Callable[[Mypt], list[str]], words: list[str], said: str, verb: str, mypt: Mypt
+    train: Callable[[Mypt], list[str]], words: list[str], said: str, verb: str, mypt: Mypt, once: Once
 ) -> None:
-    mypt("train", "a", *train(mypt))
+    once("train", "a", *train(mypt))
     refused = run(mypt, verb, *words, ok=False)
     assert refused.exit_code == 2 and said in flat(refused.stderr)
 
@@ -320,9 +320,9 @@ def test_a_phase_of_a_new_run_is_given_another_folder(mypt: Mypt) -> None:
     assert refused.exit_code == 2 and "thn" in refused.stderr
 
 
-def test_the_parent_of_a_run_may_have_another_name_when_it_is_reproduced(mypt: Mypt) -> None:
-    mypt("train", "base", *TRAIN, "--input-file", "input.txt")
-    mypt("train", "a", "--input-file", "input.txt", "--init-from-model", "base", "--max-iters", "4")
+def test_the_parent_of_a_run_may_have_another_name_when_it_is_reproduced(mypt: Mypt, once: Once) -> None:
+    once("train", "base", *TRAIN, "--input-file", "input.txt")
+    once("train", "a", "--input-file", "input.txt", "--init-from-model", "base", "--max-iters", "4")
     Path("checkpoints/base").rename("checkpoints/elsewhere")
     assert "--init-from-model" in flat(mypt("reproduce", "a", ok=False).stderr)
     assert "other weights" in mypt("reproduce", "a", "--init-from-model", "a", ok=False).stderr

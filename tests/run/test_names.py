@@ -17,7 +17,7 @@ from mypt.checkpoint.lock import locked
 from mypt.run import archive
 from mypt.schema.files.state import TrainingState
 from mypt.train.keeper import Keeper
-from tests.conftest import SHORT, Mypt, flat
+from tests.conftest import SHORT, Mypt, Once, flat
 
 MORE = ["--max-iters", "6"]
 BUNDLES = Path("checkpoints")
@@ -97,8 +97,8 @@ def test_what_is_not_of_the_run_is_refused_before_the_first_step(
 
 @pytest.mark.parametrize("bundle", ["a", "a_gold", "a_fp16"])
 @pytest.mark.parametrize("note", ["notes.txt", "plots/loss.png"])
-def test_a_note_laid_inside_a_bundle_is_never_lost(bundle: str, note: str, mypt: Mypt) -> None:
-    mypt("train", "a", *SHORT)
+def test_a_note_laid_inside_a_bundle_is_never_lost(bundle: str, note: str, mypt: Mypt, once: Once) -> None:
+    once("train", "a", *SHORT)
     path = BUNDLES / bundle / note
     path.parent.mkdir(exist_ok=True)
     path.write_text("remember", encoding="utf-8")
@@ -158,16 +158,16 @@ def test_no_run_starts_where_another_keeps_its_bundles(name: str, mypt: Mypt) ->
     assert contents(BUNDLES).items() <= before.items()
 
 
-def test_an_ending_is_free_for_a_run_as_long_as_nobody_else_needs_it(mypt: Mypt) -> None:
-    mypt("train", "my_gold", *SHORT)
+def test_an_ending_is_free_for_a_run_as_long_as_nobody_else_needs_it(mypt: Mypt, once: Once) -> None:
+    once("train", "my_gold", *SHORT)
     mypt("resume", "my_gold", *MORE)
     assert read_state(BUNDLES / "my_gold").step == 6 and (BUNDLES / "my_gold_gold").is_dir()
     mypt("train", "my_gold", *SHORT, "--fresh")
     assert read_state(BUNDLES / "my_gold").step == 4
 
 
-def test_the_bundles_of_an_earlier_run_of_the_name_are_set_aside(mypt: Mypt) -> None:
-    mypt("train", "a", *SHORT)
+def test_the_bundles_of_an_earlier_run_of_the_name_are_set_aside(mypt: Mypt, once: Once) -> None:
+    once("train", "a", *SHORT)
     gold, light = contents(BUNDLES / "a_gold"), contents(BUNDLES / "a_fp16")
     first = read_state(BUNDLES / "a_gold").run_id
     shutil.rmtree(BUNDLES / "a")
@@ -210,8 +210,8 @@ def test_setting_aside_twice_in_one_second_keeps_both(mypt: Mypt, monkeypatch: p
 
 
 @pytest.mark.parametrize("damage", ["gone", "config.json", "training_state.json", "manifest.json", "model.pt"])
-def test_gold_is_a_way_back_when_the_run_itself_is_damaged(damage: str, mypt: Mypt) -> None:
-    mypt("train", "a", *SHORT)
+def test_gold_is_a_way_back_when_the_run_itself_is_damaged(damage: str, mypt: Mypt, once: Once) -> None:
+    once("train", "a", *SHORT)
     gold = read_state(BUNDLES / "a_gold").step
     if damage == "gone":
         shutil.rmtree(BUNDLES / "a")
@@ -225,8 +225,8 @@ def test_gold_is_a_way_back_when_the_run_itself_is_damaged(damage: str, mypt: My
     assert mypt("verify", "a").exit_code == 0
 
 
-def test_an_export_waits_for_nobody_and_kills_nobody(mypt: Mypt) -> None:
-    mypt("train", "a", *SHORT)
+def test_an_export_waits_for_nobody_and_kills_nobody(mypt: Mypt, once: Once) -> None:
+    once("train", "a", *SHORT)
     (BUNDLES / ".a.writing").mkdir()
     (BUNDLES / ".a.saving").touch()
     with locked(BUNDLES / "other", print):
@@ -265,10 +265,10 @@ def test_a_bundle_on_another_disk_is_trained_through_its_link(mypt: Mypt, tmp_pa
 @pytest.mark.parametrize("bundle", ["a", "a_gold", "a_fp16"])
 @pytest.mark.parametrize("code", [errno.EXDEV, errno.EBUSY, errno.EACCES])
 def test_a_folder_that_cannot_be_replaced_is_found_out_before_the_first_step(
-    bundle: str, code: int, mypt: Mypt, monkeypatch: pytest.MonkeyPatch
+    bundle: str, code: int, mypt: Mypt, once: Once, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a container whose image holds the bundle, or where a disk is mounted at its name."""
-    mypt("train", "a", *SHORT)
+    once("train", "a", *SHORT)
     before, log = contents(BUNDLES), Path("logs/train/a_eval.jsonl").read_bytes()
     real = Path.rename
 
@@ -299,8 +299,8 @@ def test_a_name_of_the_greatest_length_goes_through_everything(mypt: Mypt) -> No
     assert mypt("verify").exit_code == 0
 
 
-def test_the_closing_lines_name_only_what_is_there(mypt: Mypt) -> None:
-    mypt("train", "a", *SHORT)
+def test_the_closing_lines_name_only_what_is_there(mypt: Mypt, once: Once) -> None:
+    once("train", "a", *SHORT)
     shutil.rmtree(BUNDLES / "a_gold")
     out = mypt("resume", "a", "--max-iters", "5", "--eval-interval", "5", "--gold-overfit-ratio", "0.01").output
     for word in out.split():

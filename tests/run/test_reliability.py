@@ -46,14 +46,21 @@ def test_a_fault_at_any_point_of_a_session_loses_nothing(
 
 
 SAVE = """
-import sys, json
+import json, os, sys
 from pathlib import Path
 from tests.run import faults
-{change}
-faults.fresh(Path({folder!r}) / "run")
-disk = faults.Disk()
-faults.train_on(disk)
-print(json.dumps(disk.points))
+os.fsync = lambda _: None
+folder, changes = Path(sys.argv[1]), sys.argv[2:]
+faults.fresh(folder / "first")
+faults.train_once()  # so that every child finds all modules loaded
+for number, change in enumerate(changes):
+    def session():
+        exec(change, {})
+        disk = faults.Disk()
+        faults.train_on(disk)
+        (folder / f"{number}.json").write_text(json.dumps(disk.points))
+    faults.fresh(folder / "run")
+    assert faults.in_child(session) == 0
 """
 UNFLUSHED = "from mypt.checkpoint import atomic as commit\ncommit._flush_tree = lambda folder: None"
 IN_PLACE = """
@@ -64,13 +71,18 @@ def write(self, *args):
     (self.path / "training_state.json").write_text("{}")
 manager.CheckpointManager.write = write
 """
+CHANGES = {"nothing": "", "no file is flushed": UNFLUSHED, "a file is written in place": IN_PLACE}
 
 
-def changes_of_a_session(folder: Path, change: str = "") -> list[tuple[str, Path]]:
-    code = SAVE.format(folder=str(folder), change=change)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+@pytest.fixture(scope="module")
+def changes_of_a_session(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[str, Path]]]:
+    """What a session does to the disk, by what is wrong with its saves."""
+    folder = tmp_path_factory.mktemp("saves")
+    call = [sys.executable, "-c", SAVE, str(folder), *CHANGES.values()]
+    done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    return [(what, Path(path)) for what, path in json.loads(done.stdout.splitlines()[-1])]
+    found = [json.loads((folder / f"{number}.json").read_text(encoding="utf-8")) for number in range(len(CHANGES))]
+    return {name: [(what, Path(path)) for what, path in points] for name, points in zip(CHANGES, found, strict=True)}
 
 
 def faults_of_order(points: list[tuple[str, Path]]) -> list[str]:
@@ -94,16 +106,23 @@ def faults_of_order(points: list[tuple[str, Path]]) -> list[str]:
 
 
 @linux
-def test_every_write_of_a_save_is_aside_and_flushed_before_the_switch(tmp_path: Path) -> None:
-    points = changes_of_a_session(tmp_path)
+def test_every_write_of_a_save_is_aside_and_flushed_before_the_switch(
+    changes_of_a_session: dict[str, list[tuple[str, Path]]],
+) -> None:
+    points = changes_of_a_session["nothing"]
     assert sum(what in ("rename", "switch") for what, _ in points) == 5  # two saves, gold twice, and the export
     assert faults_of_order(points) == []
 
 
 @linux
-@pytest.mark.parametrize(("change", "told"), [(UNFLUSHED, "is not flushed before"), (IN_PLACE, "written in place")])
-def test_a_save_that_breaks_the_rule_is_found(change: str, told: str, tmp_path: Path) -> None:
-    assert any(told in fault for fault in faults_of_order(changes_of_a_session(tmp_path, change)))
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [("no file is flushed", "is not flushed before"), ("a file is written in place", "written in place")],
+)
+def test_a_save_that_breaks_the_rule_is_found(
+    change: str, told: str, changes_of_a_session: dict[str, list[tuple[str, Path]]]
+) -> None:
+    assert any(told in fault for fault in faults_of_order(changes_of_a_session[change]))
 
 
 def start(*args: str) -> "subprocess.Popen[str]":

@@ -20,7 +20,7 @@ from mypt.data.tokenizer import Tokenizer
 from mypt.log.reader import read_events
 from mypt.log.replay import live_evals
 from mypt.schema.files.manifest import FileHash
-from tests.conftest import TINY, Mypt, reseal
+from tests.conftest import TINY, Mypt, Once, reseal
 
 RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "12", "--eval-interval", "4"]
 BUNDLE = Path("checkpoints/dante")
@@ -35,15 +35,15 @@ def faults(mypt: Mypt) -> list[str]:
     return found
 
 
-def test_a_whole_folder_is_verified_in_one_table(mypt: Mypt) -> None:
-    mypt("train", "dante", *RUN)
+def test_a_whole_folder_is_verified_in_one_table(mypt: Mypt, once: Once) -> None:
+    once("train", "dante", *RUN)
     out = mypt("verify").output
     assert "27 checks of 3 bundles, 0 faults." in out and "not checked" in out and "FAULT" not in out
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_flipped_byte_anywhere_is_found(file: str, mypt: Mypt) -> None:
-    mypt("train", "dante", *RUN)
+def test_a_flipped_byte_anywhere_is_found(file: str, mypt: Mypt, once: Once) -> None:
+    once("train", "dante", *RUN)
     path = BUNDLE / file
     content = path.read_bytes()
     for at in [*range(0, len(content), max(1, len(content) // 7)), len(content) - 1]:
@@ -54,8 +54,8 @@ def test_a_flipped_byte_anywhere_is_found(file: str, mypt: Mypt) -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_truncated_or_missing_file_is_found(file: str, mypt: Mypt) -> None:
-    mypt("train", "dante", *RUN)
+def test_a_truncated_or_missing_file_is_found(file: str, mypt: Mypt, once: Once) -> None:
+    once("train", "dante", *RUN)
     path = BUNDLE / file
     content = path.read_bytes()
     path.write_bytes(content[:-1])
@@ -126,8 +126,8 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damage_is_found_by_its_own_check_even_under_a_manifest_that_fits(damage: str, mypt: Mypt) -> None:
-    mypt("train", "dante", *RUN)
+def test_damage_is_found_by_its_own_check_even_under_a_manifest_that_fits(damage: str, mypt: Mypt, once: Once) -> None:
+    once("train", "dante", *RUN)
     apply, check = DAMAGE[damage]
     apply()
     assert "files" in faults(mypt)
@@ -137,14 +137,14 @@ def test_damage_is_found_by_its_own_check_even_under_a_manifest_that_fits(damage
     assert "files" not in faults(mypt) and "schema" not in faults(mypt)
 
 
-def test_a_file_that_did_not_come_with_the_bundle_is_found(mypt: Mypt) -> None:
-    mypt("train", "dante", *RUN)
+def test_a_file_that_did_not_come_with_the_bundle_is_found(mypt: Mypt, once: Once) -> None:
+    once("train", "dante", *RUN)
     (BUNDLE / "extra.bin").write_text("x")
     assert faults(mypt) == ["files"]
 
 
-def test_a_run_and_its_resumes_are_reproduced_to_the_bit(mypt: Mypt) -> None:
-    mypt("train", "dante", *RUN, "--grad-accum-steps", "2")
+def test_a_run_and_its_resumes_are_reproduced_to_the_bit(mypt: Mypt, once: Once) -> None:
+    once("train", "dante", *RUN, "--grad-accum-steps", "2")
     mypt("resume", "dante", "--max-iters", "20", "--lr", "3e-3", "--weight-decay", "0.3")
     mypt("resume", "dante", "--max-iters", "25", "--eval-interval", "5")
     before = {p: p.read_bytes() for p in Path().rglob("*") if p.is_file() and p.name != "input.txt"}
@@ -170,8 +170,8 @@ def test_each_session_is_measured_again_on_the_windows_of_its_own_eval_seed(mypt
     assert last == "identical: all 20 steps and the weights, 6 evaluations"
 
 
-def test_a_record_that_is_not_what_was_run_is_told_with_the_first_step(mypt: Mypt) -> None:
-    mypt("train", "dante", *RUN)
+def test_a_record_that_is_not_what_was_run_is_told_with_the_first_step(mypt: Mypt, once: Once) -> None:
+    once("train", "dante", *RUN)
     log = Path("logs/train/dante_eval.jsonl")
     lines = log.read_text().splitlines()
     at = next(i for i, line in enumerate(lines) if '"eval"' in line and json.loads(line)["iter"] == 8)
@@ -183,8 +183,8 @@ def test_a_record_that_is_not_what_was_run_is_told_with_the_first_step(mypt: Myp
     assert "different: first at the evaluation of step 8; what differs from the record: no recorded" in result.output
 
 
-def test_weights_that_the_record_does_not_lead_to_are_told(mypt: Mypt) -> None:
-    mypt("train", "dante", *RUN)
+def test_weights_that_the_record_does_not_lead_to_are_told(mypt: Mypt, once: Once) -> None:
+    once("train", "dante", *RUN)
     weights = load_tensors(BUNDLE / "model.pt")
     weights["norm.weight"][0] += 1e-6
     torch.save(weights, BUNDLE / "model.pt")
@@ -193,8 +193,8 @@ def test_weights_that_the_record_does_not_lead_to_are_told(mypt: Mypt) -> None:
     assert result.exit_code == 1 and "different: in the weights at the end" in result.output
 
 
-def test_what_cannot_be_reproduced_says_why(mypt: Mypt) -> None:
-    mypt("train", "dante", *RUN, "--save-dtype", "fp16")
+def test_what_cannot_be_reproduced_says_why(mypt: Mypt, once: Once) -> None:
+    once("train", "dante", *RUN, "--save-dtype", "fp16")
     assert "rounded below fp32" in mypt("reproduce", "dante", ok=False).stderr
     mypt("train", "whole", *RUN)
     Path("input.txt").unlink()
@@ -238,8 +238,8 @@ def test_three_kills_then_verify_and_reproduce(mypt: Mypt) -> None:
     assert out.splitlines()[-1] == "identical: all 400 steps and the weights, 20 evaluations"
 
 
-def test_a_rewind_to_gold_goes_on_under_the_same_name_and_keeps_both_branches(mypt: Mypt) -> None:
-    mypt("train", "dante", *RUN)
+def test_a_rewind_to_gold_goes_on_under_the_same_name_and_keeps_both_branches(mypt: Mypt, once: Once) -> None:
+    once("train", "dante", *RUN)
     mypt("resume", "dante", "--max-iters", "20", "--lr", "30", "--lr-schedule", "constant")  # far from anything good
     last = (BUNDLE / "model.pt").read_bytes()
     call = ["--max-iters", "16", "--lr", "1e-3", "--lr-schedule", "cosine"]
@@ -264,8 +264,8 @@ def test_a_rewind_to_gold_goes_on_under_the_same_name_and_keeps_both_branches(my
     assert mypt("resume", "dante", "--from", "silver", ok=False).exit_code == 2
 
 
-def test_verify_hashes_the_large_files_once(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
-    mypt("train", "dante", "--input-file", "input.txt", *TINY, "--max-iters", "2")
+def test_verify_hashes_the_large_files_once(mypt: Mypt, once: Once, monkeypatch: pytest.MonkeyPatch) -> None:
+    once("train", "dante", "--input-file", "input.txt", *TINY, "--max-iters", "2")
     hashed: list[str] = []
     real = manifest.file_hash
 

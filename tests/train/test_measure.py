@@ -25,7 +25,7 @@ from mypt.train.evaluation.gold import Decision, Losses, decide_gold, note_basel
 from mypt.train.evaluation.measure import changed, comparable, measures_of, taken_over
 from mypt.train.plan import Plan
 from mypt.train.stop import Stop, StopNow
-from tests.conftest import TINY, Mypt, flat, reseal, stopping_at, tiny_text
+from tests.conftest import TINY, Mypt, Once, flat, reseal, stopping_at, tiny_text
 
 TRAINING = TrainingConfig()
 BUNDLES = Path("checkpoints")
@@ -156,8 +156,8 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("how", ["resume", "from gold", "python", "gold is gone", "gold is damaged"])
-def test_a_resume_that_measures_otherwise_measures_gold_anew(change: str, how: str, mypt: Mypt) -> None:
-    mypt("train", "x", *RUN, "--eval-iters", "1", "--eval-set", "o=other.txt", "--max-iters", "8")
+def test_a_resume_that_measures_otherwise_measures_gold_anew(change: str, how: str, mypt: Mypt, once: Once) -> None:
+    once("train", "x", *RUN, "--eval-iters", "1", "--eval-set", "o=other.txt", "--max-iters", "8")
     before, options = read_state(BUNDLES / "x").progress.gold, [*CHANGES[change], "--max-iters", "16"]
     assert before.step is not None and before.measures["val"].windows == 4
     if how == "gold is gone":
@@ -193,17 +193,17 @@ def test_a_resume_that_measures_otherwise_measures_gold_anew(change: str, how: s
     assert any("losses are measured otherwise" in remark for remark in read_run("x", BUNDLES).missing)
 
 
-def test_the_same_measure_by_other_settings_changes_nothing(mypt: Mypt) -> None:
-    mypt("train", "x", *RUN, "--eval-iters", "90", "--eval-set", "o=other.txt", "--max-iters", "8")
+def test_the_same_measure_by_other_settings_changes_nothing(mypt: Mypt, once: Once) -> None:
+    once("train", "x", *RUN, "--eval-iters", "90", "--eval-set", "o=other.txt", "--max-iters", "8")
     shutil.move("other.txt", "moved.txt")
     options = ["--eval-iters", "300", "--eval-seed", "9", "--eval-set", "o=moved.txt"]
     mypt("resume", "x", *options, "--max-iters", "16")
     assert not events_of("x", "gold_remeasured") and [e["iter"] for e in events_of("x", "eval")] == [0, 4, 8, 12, 16]
 
 
-def test_a_lucky_early_loss_does_not_hold_gold_back(mypt: Mypt) -> None:
+def test_a_lucky_early_loss_does_not_hold_gold_back(mypt: Mypt, once: Once) -> None:
     """One batch happened to be easy: gold of it would stay for ever if losses of all windows were held against it."""
-    mypt("train", "x", *RUN, "--eval-iters", "1", "--max-iters", "8")
+    once("train", "x", *RUN, "--eval-iters", "1", "--max-iters", "8")
     for bundle in ("x", "x_gold"):
         state = read_state(BUNDLES / bundle)
         lucky = state.progress.gold.model_copy(update={"val_loss": 0.5})
@@ -217,8 +217,8 @@ def test_a_lucky_early_loss_does_not_hold_gold_back(mypt: Mypt) -> None:
     assert events_of("x", "gold_checkpoint")[-1]["iter"] == 24
 
 
-def test_an_eval_set_that_is_another_one_gets_a_baseline_of_its_own(mypt: Mypt) -> None:
-    mypt("train", "x", *RUN, "--eval-set", "o=more.txt", "--max-iters", "40")
+def test_an_eval_set_that_is_another_one_gets_a_baseline_of_its_own(mypt: Mypt, once: Once) -> None:
+    once("train", "x", *RUN, "--eval-set", "o=more.txt", "--max-iters", "40")
     mypt(
         "resume", "x", "--eval-set", "o=other.txt", "--max-iters", "48"
     )  # hard for this model, and no fault of its own
@@ -235,11 +235,11 @@ def test_an_eval_set_that_is_another_one_gets_a_baseline_of_its_own(mypt: Mypt) 
 
 
 @pytest.mark.parametrize("by", ["the command line", "fit"])
-def test_forgetting_is_blocked_from_the_first_evaluation_on(by: str, mypt: Mypt) -> None:
+def test_forgetting_is_blocked_from_the_first_evaluation_on(by: str, mypt: Mypt, once: Once) -> None:
     """The parent knows a text by heart; a few steps on its reverse, at a high rate, lose it."""
     small = ["--tokenization", "char", "--n-layer", "1", "--n-head", "2", "--n-embd", "32", "--block-size", "16",
              "--batch-size", "8", "--dropout", "0", "--no-use-amp", "--warmup-iters", "0"]  # fmt: skip
-    mypt("train", "base", "--input-file", "input.txt", *small, "--lr", "1e-2", "--max-iters", "150")
+    once("train", "base", "--input-file", "input.txt", *small, "--lr", "1e-2", "--max-iters", "150")
     if by == "fit":
         model = package.GPT.load("base", device="cpu")
         assert model.tokenizer is not None
@@ -261,8 +261,8 @@ def test_forgetting_is_blocked_from_the_first_evaluation_on(by: str, mypt: Mypt)
 
 
 @pytest.mark.parametrize("options", [[], ["--eval-set", "o=other.txt"], ["--init-from-model", "base"]])
-def test_a_stop_at_any_step_changes_neither_evaluations_nor_gold(options: list[str], mypt: Mypt) -> None:
-    mypt("train", "base", *RUN, "--max-iters", "4")
+def test_a_stop_at_any_step_changes_neither_evaluations_nor_gold(options: list[str], mypt: Mypt, once: Once) -> None:
+    once("train", "base", *RUN, "--max-iters", "4")
     own = [*RUN[:2], "--eval-interval", "4", "--eval-iters", "2", "--no-use-amp"] if "base" in options else RUN
     run = [*own, *options, "--max-iters", "12"]
     mypt("train", "whole", *run)
@@ -282,9 +282,9 @@ def test_a_stop_at_any_step_changes_neither_evaluations_nor_gold(options: list[s
 
 
 @pytest.mark.parametrize("look", range(1, 40, 6))
-def test_measuring_beforehand_can_be_stopped_and_is_made_up_for(look: int, mypt: Mypt) -> None:
+def test_measuring_beforehand_can_be_stopped_and_is_made_up_for(look: int, mypt: Mypt, once: Once) -> None:
     """A signal in the middle of measuring gold, or of the evaluation for baselines, leaves what was there."""
-    mypt("train", "x", *RUN, "--eval-iters", "1", "--eval-set", "o=other.txt", "--max-iters", "8")
+    once("train", "x", *RUN, "--eval-iters", "1", "--eval-set", "o=other.txt", "--max-iters", "8")
     change = ["--eval-iters", "3", "--eval-set", "p=more.txt", "--max-iters", "12"]
     shutil.copytree(BUNDLES, "kept")
     mypt("resume", "x", *change)
@@ -311,8 +311,8 @@ def test_measuring_beforehand_can_be_stopped_and_is_made_up_for(look: int, mypt:
     assert mypt("reproduce", "x").output.splitlines()[-1].startswith("identical: all ")
 
 
-def test_a_record_of_an_earlier_version_is_taken_at_the_settings_of_its_last_session(mypt: Mypt) -> None:
-    mypt("train", "x", *RUN, "--eval-iters", "1", "--eval-set", "o=other.txt", "--max-iters", "8")
+def test_a_record_of_an_earlier_version_is_taken_at_the_settings_of_its_last_session(mypt: Mypt, once: Once) -> None:
+    once("train", "x", *RUN, "--eval-iters", "1", "--eval-set", "o=other.txt", "--max-iters", "8")
     for bundle in ("x", "x_gold"):
         state = read_state(BUNDLES / bundle)
         gold = state.progress.gold.model_copy(update={"measures": {}})
