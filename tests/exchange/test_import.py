@@ -300,7 +300,7 @@ def cut(folder: Path) -> None:
 
 REFUSALS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "unknown type": (lambda f: edited(f, model_type="falcon"), "model_type is 'falcon'"),
-    "no config": (lambda f: (f / "config.json").unlink(), "model_type is None"),
+    "no config": (lambda f: (f / "config.json").unlink(), "There is no config.json."),
     "sliding window": (lambda f: edited(f, model_type="mistral", sliding_window=8), "sliding window of 8"),
     "llama3 rope": (
         lambda f: edited(f, rope_parameters={"rope_type": "llama3", "factor": 8.0, "rope_theta": 1e4}),

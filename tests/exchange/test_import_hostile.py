@@ -1,16 +1,20 @@
 """What a folder of a model can hold that no program wrote: each fault is a reason, at once."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from mypt.exchange.hf.architecture import from_hf
 from mypt.schema.hf_config import HF_CONFIGS
-from tests.exchange.test_import import gpt2, llama, refusal, run, saved
+from tests.exchange.test_import import NanoGPT, gpt2, llama, nanogpt_file, refusal, run, saved
 
 VALUES: list[Any] = [
     "768", "x", "", 0, -1, 1.5, 1e300, 10**12, 2**63, None, True, False, [], [1], {}, {"a": 1}, {"a": {"b": 1}},
@@ -113,3 +117,73 @@ def copy(folder: Path, place: Path, name: str, change: Callable[[Any], Any]) -> 
     made = shutil.copytree(folder, place / "model")
     (made / name).write_text(json.dumps(change(json.loads((made / name).read_text()))))
     return made
+
+
+def change_tensors(folder: Path, change: Callable[[dict[str, Tensor]], Any]) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def linked_to_nothing(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    (folder / name).symlink_to("../blobs/that-was-never-downloaded")
+
+
+def piped(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    os.mkfifo(folder / "model.safetensors")
+
+
+def indexed(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "a.safetensors")
+    places = dict.fromkeys(load_file(folder / "a.safetensors"), "a.safetensors") | {"lm_haed.weight": "a.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+
+
+FILES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
+    "no config": ("llama", lambda f: (f / "config.json").unlink(), "There is no config.json."),
+    "empty config": ("llama", lambda f: (f / "config.json").write_text(""), "config.json cannot be read"),
+    "config that is a link": ("llama", lambda f: linked_to_nothing(f, "config.json"), "config.json cannot be read: No"),
+    "tensors that are a link": (
+        "llama", lambda f: linked_to_nothing(f, "model.safetensors"), "model.safetensors cannot be read: No such"
+    ),
+    "settings that are a link": (
+        "llama", lambda f: linked_to_nothing(f, "tokenizer_config.json"), "tokenizer_config.json cannot be read: No"
+    ),
+    "a pipe": ("llama", piped, "it is a device, a pipe"),
+    "fp8": (
+        "llama",
+        lambda f: change_tensors(f, lambda t: t.update({"model.norm.weight": torch.ones(8).to(torch.float8_e4m3fn)})),
+        "model.norm.weight is torch.float8_e4m3fn",
+    ),
+    "one tensor by two names": (
+        "gpt2",
+        lambda f: change_tensors(f, lambda t: t.update({"ln_f.weight": torch.zeros(8)})),
+        "transformer.ln_f.weight is there twice, once as ln_f.weight",
+    ),
+    "an index of another file": ("llama", indexed, "lm_haed.weight is in a.safetensors, where it is not"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_that_are_not_what_they_seem_are_refused(tmp_path: Path, folders: dict[str, Path], name: str) -> None:
+    family, change, reason = FILES[name]
+    folder = shutil.copytree(folders[family], tmp_path / "model")
+    change(folder)
+    told = refusal(folder)
+    assert reason in told
+    assert "model_type is None" not in told
+
+
+def test_a_checkpoint_of_nanogpt_has_the_checksums_that_it_was_saved_with(tmp_path: Path) -> None:
+    path = nanogpt_file(tmp_path / "ckpt.pt", NanoGPT(bias=True), True)
+    content = bytearray(path.read_bytes())
+    weight = torch.load(path, weights_only=True)["model"]["transformer.wte.weight"].numpy().tobytes()
+    content[content.index(weight) + 5] ^= 1
+    path.write_bytes(content)
+    assert "is not what was saved" in refusal(path)
+    path.write_bytes(content[:-30])
+    assert "damaged" in refusal(path)
+    path.write_text("weights")
+    assert "no file of torch. Save" in refusal(path)

@@ -49,7 +49,7 @@ def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
     return [
         f"{name} holds {tensor[~torch.isfinite(tensor)].flatten()[0].item()}."
         for name, tensor in tensors.items()
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all()
+        if tensor.dtype in FLOATS and not torch.isfinite(tensor).all()
     ]
 
 

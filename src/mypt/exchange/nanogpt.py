@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import torch
 from pydantic import ValidationError
@@ -54,11 +54,12 @@ def read_nanogpt(path: Path) -> Incoming:
 
 
 def _load(path: Path) -> dict[str, Any]:
+    if damaged := _damaged_part(path):
+        raise refused(path, [f"It is damaged: {damaged} is not what was saved."], "Copy the file again.")
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types of errors for what is no checkpoint
-        first = next(iter(str(error).splitlines()), type(error).__name__)
-        reason = f"It is damaged, or no file of torch: {first}"
+        reason = "It is damaged, or no file of torch."
         if is_zipfile(path):
             reason = "It is damaged, or holds Python objects beside tensors and plain values, which could run code."
         todo = 'Save it again by torch.save({"model": ..., "model_args": ...}) with tensors and plain values alone.'
@@ -67,6 +68,17 @@ def _load(path: Path) -> dict[str, Any]:
         raise refused(path, ["It is no dictionary, as a checkpoint of nanoGPT is."], _TODO)
     result: dict[str, Any] = content
     return result
+
+
+def _damaged_part(path: Path) -> str | None:
+    """The first part of the file that does not have its checksum, at which torch does not look."""
+    if not is_zipfile(path):
+        return None
+    try:
+        with ZipFile(path) as file:
+            return file.testzip()
+    except (BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
+        return f"a part ({error})"
 
 
 def _bare(name: str) -> str:

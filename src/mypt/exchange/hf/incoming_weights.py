@@ -17,14 +17,22 @@ _BUFFER = re.compile(r"\.attn\.(bias|masked_bias)$|rotary_emb\.inv_freq$")
 _HEAD, _EMBEDDING = "lm_head.weight", re.compile(r"\.(wte|embed_tokens)\.weight$")
 
 
-def weights_alone(tensors: Mapping[str, Tensor], home: Home) -> dict[str, Tensor]:
-    """The tensors without buffers, under the names of the whole model where those of its lower part were saved."""
+def weights_alone(tensors: Mapping[str, Tensor], home: Home) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors without buffers, under the names of the whole model where those of its lower part were saved.
+
+    Returns:
+        The tensors, and a reason for each name that two of them have then.
+    """
     level = "transformer." if home.family == "gpt2" else "model."
-    return {
-        name if name.startswith(level) or name == _HEAD else level + name: tensor
-        for name, tensor in tensors.items()
-        if not _BUFFER.search(name)
-    }
+    found: dict[str, Tensor] = {}
+    reasons = []
+    for name, tensor in tensors.items():
+        if not _BUFFER.search(name):
+            whole = name if name.startswith(level) or name == _HEAD else level + name
+            if whole in found:
+                reasons.append(f"{whole} is there twice, once as {whole.removeprefix(level)}.")
+            found[whole] = tensor
+    return found, reasons
 
 
 def own_weights(tensors: Mapping[str, Tensor], config: GPTConfig, home: Home) -> tuple[dict[str, Tensor], list[str]]:

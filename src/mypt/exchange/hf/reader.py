@@ -1,5 +1,6 @@
 """Reads a folder of Hugging Face: config.json, safetensors in one file or several, and the tokenizer."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mypt.exchange.hf.incoming_weights import own_weights, weights_alone
 from mypt.exchange.hf.vocabulary import Vocabulary, read_vocabulary
 from mypt.exchange.homes import Home, home_of
 from mypt.exchange.incoming import FLOATS, Incoming, not_finite, refused
+from mypt.regular import open_regular
 from mypt.schema.base import is_folder_name
 from mypt.schema.files.tokenizer import TokenizerFile
 from mypt.schema.json_files import decode_json, read_bounded
@@ -42,16 +44,21 @@ class Folder:
         self.path = path
         self.reasons: list[str] = []
         self.read: list[Path] = []
+        self.places: dict[str, str] = {}
+
+    def has(self, name: str) -> bool:
+        """Whether there is anything of this name, such as a link to what was never downloaded."""
+        return os.path.lexists(self.path / name)
 
     def json(self, name: str) -> dict[str, Any] | None:
         """The content of a JSON file; None if it is not there or cannot be read."""
-        path = self.path / name
-        if not path.is_file():
+        if not self.has(name):
             return None
+        path = self.path / name
         try:
             content = decode_json(read_bounded(path, _LARGEST_JSON))
         except (OSError, ValueError) as error:
-            self.reasons.append(f"{name} cannot be read: {error}.")
+            self._cannot_be_read(name, error)
             return None
         if not isinstance(content, dict):
             self.reasons.append(f"{name} is no JSON object.")
@@ -62,41 +69,51 @@ class Folder:
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the model, in the dtype that it has there."""
         found: dict[str, Tensor] = {}
+        in_files: dict[str, str] = {}
         for path in self._shards():
             for name, tensor in self._of_file(path):
                 if name in found:
                     self.reasons.append(f"{name} is in two files.")
-                found[name] = tensor
+                found[name], in_files[name] = tensor, path.name
+        if not self.reasons:
+            wrong = (name for name, file in self.places.items() if in_files.get(name) != file)
+            self.reasons += [f"{INDEX} says that {name} is in {self.places[name]}, where it is not." for name in wrong]
         return found
 
     def _shards(self) -> list[Path]:
-        index = self.json(INDEX) if not (self.path / TENSORS).is_file() else None
+        if self.has(TENSORS):
+            return [self.path / TENSORS]
+        index = self.json(INDEX)
         if index is None:
-            if (self.path / TENSORS).is_file():
-                return [self.path / TENSORS]
             pickled = sorted({p.name for pattern in _PICKLES for p in self.path.glob(pattern)})
             what = f"Its weights are Python pickles, which can run code: {', '.join(pickled)}. {_CONVERT}"
-            self.reasons.append(what if pickled else f"There is neither {TENSORS} nor {INDEX}.")
+            if pickled or not self.has(INDEX):
+                self.reasons.append(what if pickled else f"There is neither {TENSORS} nor {INDEX}.")
             return []
         places = index.get("weight_map")
-        names = sorted({str(name) for name in places.values()}) if isinstance(places, dict) else []
-        if not names or not all(map(is_folder_name, names)):
+        if not isinstance(places, dict) or not places or not all(map(is_folder_name, places.values())):
             self.reasons.append(f"{INDEX} names no files of tensors.")
             return []
-        self.reasons += [f"The shard {name} is missing." for name in names if not (self.path / name).is_file()]
-        return [self.path / name for name in names if (self.path / name).is_file()]
+        self.places = places
+        names = sorted(set(places.values()))
+        self.reasons += [f"The shard {name} is missing." for name in names if not self.has(name)]
+        return [self.path / name for name in names if self.has(name)]
 
     def _of_file(self, path: Path) -> Iterator[tuple[str, Tensor]]:
         from safetensors import SafetensorError, safe_open
 
         self.read.append(path)
         try:
+            open_regular(path).close()
             with safe_open(path, "pt") as file:
                 names = file.keys()
                 for name in names:
                     yield name, file.get_tensor(name)
         except (SafetensorError, OSError, ValueError, AttributeError, KeyError) as error:
-            self.reasons.append(f"{path.name} cannot be read: {error}.")
+            self._cannot_be_read(path.name, error)
+
+    def _cannot_be_read(self, name: str, error: Exception) -> None:
+        self.reasons.append(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}.")
 
 
 def read_folder(path: Path, tokenizer: TokenizerFile | None = None) -> tuple[Incoming, list[Path]]:
@@ -110,15 +127,18 @@ def read_folder(path: Path, tokenizer: TokenizerFile | None = None) -> tuple[Inc
         InputError: it cannot be imported, with every reason.
     """
     folder = Folder(path)
-    content = folder.json(CONFIG) or {}
-    coded = content.get("model_type") == MODEL_TYPE
-    config, reasons = from_code(content) if coded else from_hf(content)
+    content, coded = folder.json(CONFIG), False
+    if content is None:
+        config, reasons = None, [] if folder.has(CONFIG) else [f"There is no {CONFIG}."]
+    else:
+        coded = content.get("model_type") == MODEL_TYPE
+        config, reasons = from_code(content) if coded else from_hf(content)
     folder.reasons += reasons
     config = _recorded(folder, config) or config
     weights = _weights(folder, config, None if config is None or coded else home_of(config, "hf"))
     vocabulary = Vocabulary(tokenizer) if tokenizer else read_vocabulary(folder.json, path, config)
     folder.reasons += vocabulary.reasons
-    if config is None or vocabulary.file is None or folder.reasons:
+    if content is None or config is None or vocabulary.file is None or folder.reasons:
         raise refused(path, folder.reasons, _TODO)
     return Incoming(str(content["model_type"]), config, weights, vocabulary.file, vocabulary.notes), folder.read
 
@@ -165,14 +185,15 @@ def _weights(folder: Folder, config: GPTConfig | None, home: Home | None) -> dic
     """
     before = len(folder.reasons)
     tensors = folder.tensors()
-    whole = len(folder.reasons) == before
     if home is not None:
-        tensors = weights_alone(tensors, home)
+        tensors, twice = weights_alone(tensors, home)
+        folder.reasons += twice
     folder.reasons += [
         f"{name} is {tensor.dtype}, and weights are fp32, bf16 or fp16."
         for name, tensor in tensors.items()
         if tensor.dtype not in FLOATS
     ]
+    whole = len(folder.reasons) == before
     folder.reasons += not_finite(tensors)
     if config is None or not whole:
         return {}
