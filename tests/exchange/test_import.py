@@ -457,7 +457,7 @@ def test_what_comes_after_an_import_works_on_it(tmp_path: Path, folder: Path, mo
     assert record is not None
     assert {f.name for f in record.files} == {"config.json", "model.safetensors", "tokenizer.json",
                                               "tokenizer_config.json"}  # fmt: skip
-    run("verify", "got", "--out-dir", out)
+    assert "an imported model has none" in run("verify", "got", "--out-dir", out, "--width", 200)
     run("generate", "got", "--out-dir", out, "--prompt", "the ", "--max-new-tokens", 4)
     run("train", "new", "--init-from-model", "got", "--input-file", "text.txt", "--max-iters", 2, "--eval-interval", 2,
         "--eval-iters", 2, "--out-dir", out, "--batch-size", 4, "--block-size", 16,

@@ -210,7 +210,7 @@ def _tokenizer(bundle: _Bundle) -> str:
 
 def _optimizer(bundle: _Bundle) -> str:
     if bundle.state.optimizer_file is None:
-        raise UncheckedError("an export has none")
+        raise UncheckedError("an export has none" if bundle.state.imported is None else "an imported model has none")
     model, states = bundle.network(), bundle.optimizer["optimizer"]
     if bundle.state.optimizer is not None:  # torch's classes look at the device, and take none without memory
         model.to_empty(device="cpu")
