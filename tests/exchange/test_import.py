@@ -459,6 +459,9 @@ def test_what_comes_after_an_import_works_on_it(tmp_path: Path, folder: Path, mo
                                               "tokenizer_config.json"}  # fmt: skip
     assert "an imported model has none" in run("verify", "got", "--out-dir", out, "--width", 200)
     run("generate", "got", "--out-dir", out, "--prompt", "the ", "--max-new-tokens", 4)
+    plan = run("train", "new", "--init-from-model", "got", "--input-file", "text.txt", "--dry-run", "--out-dir", out,
+               "--torch-compile", "off", "--width", 200)  # fmt: skip
+    assert "has 32 windows of 32 tokens; --batch-size and --block-size can make it smaller" in plan
     run("train", "new", "--init-from-model", "got", "--input-file", "text.txt", "--max-iters", 2, "--eval-interval", 2,
         "--eval-iters", 2, "--out-dir", out, "--batch-size", 4, "--block-size", 16,
         "--torch-compile", "off")  # fmt: skip

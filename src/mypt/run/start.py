@@ -10,6 +10,7 @@ from mypt.log.writer import RunLog
 from mypt.model.network import Network
 from mypt.run.data.new import open_data, phase_records
 from mypt.run.parent import Parent, inherited_config, load_parent
+from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.run import RunSettings
 from mypt.train.device.choices import settle_choices, without_hardware
 from mypt.train.device.devices import environment, resolve_device
@@ -40,7 +41,7 @@ def start_session(
         model = Network(config, training.seed)
         if parent is not None:
             parent.give_weights(model)
-            observer.notice(f"Starting from {parent.record.name} at step {parent.record.step}.")
+            observer.notice(_started_from(parent, config, settings))
         model.to(device)
     with observer.busy("Measuring what half precision brings"):
         training = settle_choices(model, training, settings.given)
@@ -59,6 +60,16 @@ def start_session(
     state = open_session(state, training, environment(device), config, data, command)
     log = RunLog(log_file, state.run_id, state.attempt)
     return assemble(model, data, state, observer, checkpoint=manager, log=log)
+
+
+def _started_from(parent: Parent, config: GPTConfig, settings: RunSettings) -> str:
+    """Which model; of an imported one, whose long windows nobody chose for training, how much a micro-batch is."""
+    told = f"Starting from {parent.record.name} at step {parent.record.step}."
+    if parent.loaded.state.imported is None or {"batch_size", "block_size"} <= settings.given.keys():
+        return told
+    options = "--batch-size and --block-size" if config.pos_encoding == "rope" else "--batch-size"
+    windows = f"{config.batch_size} windows of {config.block_size:,} tokens"
+    return f"{told} A micro-batch has {windows}; {options} can make it smaller."
 
 
 def _parent(manager: CheckpointManager, settings: RunSettings, observer: Observer) -> Parent | None:
