@@ -10,9 +10,9 @@ import pytest
 from mypt.checkpoint.files import read_state
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.schema.files.state import TrainingState
-from tests.conftest import TINY, Mypt, Once, reseal
+from tests.conftest import SHORT, Mypt, Once, reseal
 
-RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "12", "--eval-interval", "4"]
+RUN = [*SHORT, "--max-iters", "12", "--eval-interval", "4"]
 OUT = Path("checkpoints")
 
 

@@ -225,16 +225,14 @@ def test_three_kills_then_verify_and_reproduce(mypt: Mypt) -> None:
         run = subprocess.Popen([sys.executable, "-m", "mypt", *verb], stdout=subprocess.DEVNULL)
         seen = logged()
         while (logged() < seen + 3 or not bundle.exists()) and run.poll() is None:
-            time.sleep(0.01)
+            time.sleep(0.03)
         time.sleep(pause)
         assert run.poll() is None, "the run ended before it could be killed"
         run.send_signal(signal.SIGKILL)
         run.wait()
     mypt("resume", "dante")
     assert faults(mypt) == []
-    out = subprocess.run(
-        [sys.executable, "-m", "mypt", "reproduce", "dante"], capture_output=True, text=True, check=True
-    ).stdout
+    out = mypt("reproduce", "dante").output
     assert out.splitlines()[-1] == "identical: all 400 steps and the weights, 20 evaluations"
 
 

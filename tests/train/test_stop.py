@@ -90,7 +90,7 @@ def test_a_signal_at_any_look_loses_at_most_a_step_and_changes_nothing(
     run("whole", **changes)
     wanted, left = told("whole"), set()
     _, looks = run_to_look("counted", 0, monkeypatch, **changes)
-    for n in range(1, looks + 1):
+    for n in range(1, looks + 1, 1 if variant == "plain" else 3):
         name = f"parts{n}"
         outcome, _ = run_to_look(name, n, monkeypatch, **changes)
         state = CheckpointManager(name).load().state
@@ -103,8 +103,8 @@ def test_a_signal_at_any_look_loses_at_most_a_step_and_changes_nothing(
                 assert reproduce(name, Path("checkpoints"), None, ReproduceObserver()).identical
             else:
                 run(name, **changes)
+        assert told(name) == wanted, n  # which names the first step that differs
         assert_same_run("whole", name)
-        assert told(name) == wanted, n
     last = {**SETTINGS, **changes}["max_iters"]
     assert {(0, False), (1, False), (2, True), (last, True)} <= left and looks >= 30
 
@@ -119,8 +119,8 @@ def test_stops_upon_stops_upon_stops_are_one_run(monkeypatch: pytest.MonkeyPatch
         if outcome.stopped is None:
             break
     assert sessions > 10
+    assert told("parts") == told("whole")  # which names the first step that differs
     assert_same_run("whole", "parts")
-    assert told("parts") == told("whole")
     verdict = reproduce("parts", Path("checkpoints"), None, ReproduceObserver())
     assert verdict.identical and verdict.weights_same
 
