@@ -1,6 +1,5 @@
 """`mypt train` and `mypt prepare` make the same tokens of the same texts, whatever stands around their borders."""
 
-import functools
 import json
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mypt.data import tokenizer as tokenizers
 from mypt.data.prepare import cuts, inputs
 from mypt.data.text import read_text, text_from
 from mypt.data.tokenizer import Tokenizer
@@ -23,7 +21,6 @@ SNIPPETS = st.sampled_from(
      "x" * 40]
 )  # fmt: skip
 TEXTS = st.lists(SNIPPETS, max_size=30).map("".join)
-GPT2_RANKS = functools.cache(tokenizers._gpt2_ranks)
 Inputs = list[tuple[str, list[str]]]
 """Files by their form, text or rows, each with its texts: one, or one for each row."""
 FILES = st.lists(
@@ -57,7 +54,6 @@ def written(folder: Path, files: Inputs) -> list[Path]:
 def test_a_text_has_the_same_tokens_in_training_and_prepared(
     kind: str, files: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokenizers, "_gpt2_ranks", GPT2_RANKS)
     monkeypatch.setattr(inputs, "UNIT_BYTES", 50)
     sizes = {"SIGHT_BYTES": 64, "PIECE_BYTES": 16, "LOOKAHEAD_BYTES": 32, "LONGEST_BYTES": 1000, "BLOCK_BYTES": 64}
     for name, size in sizes.items():

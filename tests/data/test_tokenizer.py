@@ -75,6 +75,7 @@ def test_gpt2_gives_the_ids_of_gpt2_without_a_network(monkeypatch: pytest.Monkey
         raise AssertionError(f"the network was asked for: {args}")
 
     monkeypatch.setattr(socket.socket, "connect", no_network)
+    module._gpt2_encoding.cache_clear()
     fresh = Tokenizer.gpt2()
     assert fresh.encode("Hello, world!").tolist() == [15496, 11, 995, 0]
     assert fresh.encode("<|endoftext|>").tolist() != [50256]  # text is never read as a control token
