@@ -118,7 +118,7 @@ def test_a_measure_follows_from_the_windows_and_not_from_what_was_asked_for() ->
 
 # whole runs
 
-RUN = ["--input-file", "input.txt", *TINY, "--eval-interval", "4"]
+RUN = ["--input-file", "input.txt", *TINY, "--n-layer", "1", "--n-embd", "8", "--eval-interval", "4"]
 
 
 @pytest.fixture(autouse=True)
