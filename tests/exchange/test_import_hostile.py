@@ -62,6 +62,10 @@ def test_any_value_in_a_config_is_an_architecture_or_a_reason(family: str) -> No
         ({"partial_rotary_factor": "half"}, 'partial_rotary_factor "half"'),
         ({"rope_theta": [1]}, "rope_theta [1]"),
         ({"model_type": "mistral", "max_position_embeddings": 8192}, "sliding window of 4,096"),
+        ({"model_type": "gpt2", "activation_function": "quick_gelu"}, "activation_function is quick_gelu"),
+        ({"model_type": "gpt2", "add_cross_attention": True}, "cross attention"),
+        ({"model_type": "stablelm", "partial_rotary_factor": 1.0, "use_parallel_residual": True}, "parallel_residual"),
+        ({"model_type": "stablelm", "partial_rotary_factor": 1.0, "qk_layernorm": True}, "It has qk_layernorm"),
     ],
     ids=str,
 )

@@ -153,7 +153,7 @@ def test_what_is_missing_is_said_and_the_rest_is_shown(mypt: Mypt, once: Once) -
     found = compare(["a", "b", "c", "alone.jsonl"], HERE)
     assert any("is not here" in s for s in found.runs[0].missing)
     torn = Path("logs/train/b_eval.jsonl").absolute()
-    assert found.runs[1].missing == [f"1 lines of {torn} could not be read."]
+    assert found.runs[1].missing == [f"1 line of {torn} could not be read."]
     assert "config.json" in found.runs[2].missing[0] and found.runs[2].results["final_val_loss"]
     assert found.runs[3].results["final_val_loss"] and found.runs[3].architecture["n_layer"] == 2
     assert found.verdict == "not comparable" and "alone does not tell its validation data." in found.reasons

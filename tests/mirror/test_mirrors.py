@@ -234,9 +234,21 @@ def test_a_tracker_that_is_not_installed_is_refused_before_anything_is_written(
 
 def test_a_failure_afterwards_is_an_error_and_an_unknown_tracker_is_named(mypt: Mypt, fake: Fake) -> None:
     mypt("train", "x", *SHORT)
-    fake("wandb", "log")
-    failed = mypt("logs", "mirror", "x", "--to", "wandb", ok=False)
-    assert failed.exit_code == 1 and "the tracker is broken" in flat(failed.stderr)
+    faults = {"log": "RuntimeError: the tracker is broken.", "init exits": "SystemExit: 3.", "import": "broken."}
+    for fault, said in faults.items():
+        fake("wandb", fault)
+        failed = mypt("logs", "mirror", "x", "--to", "wandb", ok=False)
+        assert failed.exit_code == 1 and f"{said} Mend what it names" in flat(failed.stderr)
     for call in (["train", "y", *SHORT, "--mirror", "mlflow"], ["logs", "mirror", "x", "--to", "mlflow"]):
         refused = mypt(*call, ok=False)
         assert refused.exit_code == 2 and "tensorboard" in flat(refused.stderr)
+
+
+def test_lines_of_a_log_that_cannot_be_sent_are_counted(mypt: Mypt, fake: Fake) -> None:
+    mypt("train", "x", *SHORT)
+    log = Path("logs/train/x_eval.jsonl")
+    whole = log.read_text(encoding="utf-8")
+    fake("wandb", "")
+    assert "could not be read" not in mypt("logs", "mirror", "x", "--to", "wandb").output
+    log.write_text(whole + "{half a line\n", encoding="utf-8")
+    assert f"1 line of {log.absolute()} could not be read." in flat(mypt("logs", "mirror", "x", "--to", "wandb").output)

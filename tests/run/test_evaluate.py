@@ -230,6 +230,9 @@ def test_what_the_vocabulary_does_not_know_is_told_by_count_and_place(mypt: Mypt
         (("--input-file", "missing.txt"), 2, "does not exist"),
         (("--dataset-dir", "missing"), 2, "does not exist"),
         (("--input-file", "input.txt", "--split", "test"), 2, "split"),
+        (("--input-file", "input.txt", "--split", "val"), 2, "split is a setting of dataset_dir"),
+        (("--dataset-dir", "data", "--text-field", "text"), 2, "text_field is a setting of input_file"),
+        (("--tasks", "arc_easy", "--split", "train"), 2, "split is a setting of dataset_dir"),
     ],
     ids=str,
 )

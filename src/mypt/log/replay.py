@@ -94,6 +94,12 @@ class Replay:
                 late = name == "evaluation"  # of a bundle that may be of an earlier session than the one it stands in
                 yield event, step_of(event) <= (of_session.get(event.get("attempt"), limit) if late else limit)
 
+    @property
+    def unread(self) -> list[str]:
+        """A sentence on the lines that the latest reading could not read, if there are any."""
+        total = self.skipped.total
+        return [f"{total} line{'s'[: total > 1]} of {self.path} could not be read."] if total else []
+
     def live(self) -> Iterator[dict[str, Any]]:
         """The events of the run that are live."""
         return (event for event, is_live in self.events() if is_live)

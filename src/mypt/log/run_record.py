@@ -182,8 +182,7 @@ def _from_log(run: RunRecord, path: Path, run_id: str | None, upto: Branch | Non
     found = _LiveEvents()
     for event in replay.live():
         found.add(event)
-    if replay.skipped.total:
-        run.missing.append(f"{replay.skipped.total} lines of {path} could not be read.")
+    run.missing += replay.unread
     if found.start and not run.architecture:
         run.architecture, run.training = dict(found.start["model"]), _chosen(found.start["config"])
         run.changed = changed_between(found.sessions)

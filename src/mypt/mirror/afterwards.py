@@ -6,7 +6,7 @@ from typing import Any
 
 from mypt.errors import ExportError, MyptError
 from mypt.mirror.points import point_of
-from mypt.mirror.trackers import TRACKERS, TrackedRun, Tracker, check_installed
+from mypt.mirror.trackers import TRACKERS, TrackedRun, Tracker, check_installed, fault_of
 from mypt.schema.settings.output import Mirror
 
 
@@ -38,8 +38,8 @@ def mirror_events(events: Iterable[Mapping[str, Any]], kind: Mirror, name: str, 
             tracker.close()
     except MyptError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a tracker may exit
         raise ExportError(
-            f"{kind} failed after {sent:,} events: {error}", "Mend what it names; the log is as it was."
+            f"{kind} failed after {sent:,} events: {fault_of(error)}.", "Mend what it names; the log is as it was."
         ) from error
     return sent

@@ -7,7 +7,7 @@ from threading import Thread
 from typing import Any
 
 from mypt.mirror.points import point_of
-from mypt.mirror.trackers import TRACKERS, TrackedRun, check_installed
+from mypt.mirror.trackers import TRACKERS, TrackedRun, check_installed, fault_of
 from mypt.schema.settings.output import Mirror
 
 WAITING = 10_000
@@ -93,5 +93,4 @@ class _Feed:
             if tracker is not None:
                 tracker.close()
         except BaseException as error:  # a tracker may exit, which would end this thread without a word
-            lines = str(error).strip().splitlines()
-            self.fault = f"{type(error).__name__}{': ' + lines[0].rstrip('.') if lines else ''}."
+            self.fault = f"{fault_of(error)}."

@@ -152,6 +152,12 @@ def check_installed(kinds: Iterable[Mirror]) -> None:
             )
 
 
+def fault_of(error: BaseException) -> str:
+    """What a tracker raised, in a line: its first one, without an end."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}{': ' + lines[0].rstrip('.') if lines else ''}"
+
+
 def _said(point: Point) -> dict[str, str]:
     """The texts of an event by names that no curve has."""
     return {f"{point.event}/{name}": text for name, text in point.texts.items()}

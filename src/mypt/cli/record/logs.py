@@ -160,7 +160,7 @@ def mirror(
     name = place.bundle.name if place.bundle else place.path.stem
     with busy(f"Sending to {to}"):
         sent = mirror_events(replay.live(), to, name, out)
-    say(work_console(ctx), f"Sent {sent:,} events to {to}.")
+    say(work_console(ctx), *replay.unread, f"Sent {sent:,} events to {to}.")
 
 
 @app.command(cls=Verb, epilog="Example: mypt logs export dante --csv dante.csv")

@@ -46,4 +46,7 @@ class EvaluateConfig(Section):
             raise ValueError(f"nothing to measure on: give one of {', '.join(sources)}")
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} are given; give one of them")
+        for name, owner in {"split": "dataset_dir", "text_field": "input_file"}.items():
+            if name in self.model_fields_set and owner not in given:
+                raise ValueError(f"{name} is a setting of {owner}, and {given[0]} is given")
         return self
