@@ -20,9 +20,9 @@ from mypt.data.tokenizer import Tokenizer
 from mypt.log.reader import read_events
 from mypt.log.replay import live_evals
 from mypt.schema.files.manifest import FileHash
-from tests.conftest import TINY, Mypt, Once, reseal
+from tests.conftest import SHORT, TINY, Mypt, Once, reseal
 
-RUN = ["--input-file", "input.txt", *TINY, "--max-iters", "12", "--eval-interval", "4"]
+RUN = [*SHORT, "--n-layer", "2", "--max-iters", "12", "--eval-interval", "4"]
 BUNDLE = Path("checkpoints/dante")
 FILES = ["model.pt", "config.json", "tokenizer.json", "training_state.json", "optimizer.pt", "manifest.json"]
 

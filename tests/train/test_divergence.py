@@ -26,7 +26,7 @@ from mypt.train.evaluation.evaluate import Measured, evaluate_sets
 from mypt.train.step import Stepper
 from tests.conftest import TINY, Mypt, flat, reseal
 
-RUN = ["--input-file", "input.txt", *TINY, "--eval-interval", "4"]
+RUN = ["--input-file", "input.txt", *TINY, "--n-layer", "1", "--n-embd", "8", "--eval-interval", "4"]
 BUNDLES = Path("checkpoints")
 BROKEN = (math.nan, math.inf, -math.inf)
 
