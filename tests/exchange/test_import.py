@@ -454,6 +454,7 @@ def test_what_comes_after_an_import_works_on_it(tmp_path: Path, folder: Path, mo
     assert f"Imported from: {folder}" in shown
     assert "imported, hf llama: config.json sha256" in shown
     record = read_state(out / "got").imported
+    assert not read_state(out / "got").exact_resume
     assert record is not None
     assert {f.name for f in record.files} == {"config.json", "model.safetensors", "tokenizer.json",
                                               "tokenizer_config.json"}  # fmt: skip

@@ -11,8 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from typer.testing import CliRunner
 
+from mypt.cli.app import app
+from mypt.data.tokenizer import gpt2_letters
 from mypt.exchange.hf.architecture import from_hf
+from mypt.exchange.hf.reader import read_folder
+from mypt.exchange.hf.vocabulary import gpt2_of
+from mypt.schema.files.tokenizer import END_OF_TEXT, GPT2_TOKENS
 from mypt.schema.hf_config import HF_CONFIGS
 from tests.exchange.test_import import NanoGPT, gpt2, llama, nanogpt_file, refusal, run, saved
 
@@ -191,3 +197,73 @@ def test_a_checkpoint_of_nanogpt_has_the_checksums_that_it_was_saved_with(tmp_pa
     assert "damaged" in refusal(path)
     path.write_text("weights")
     assert "no file of torch. Save" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("family", "buffers"),
+    [
+        ("gpt2", ("transformer.h.0.attn.bias", "transformer.h.0.attn.masked_bias", "h.1.attn.bias")),
+        ("llama", ("model.layers.0.self_attn.rotary_emb.inv_freq", "model.rotary_emb.inv_freq")),
+    ],
+)
+def test_buffers_that_were_saved_beside_the_weights_are_no_weights(
+    tmp_path: Path, folders: dict[str, Path], family: str, buffers: tuple[str, ...]
+) -> None:
+    folder = shutil.copytree(folders[family], tmp_path / "model")
+    plain, _ = read_folder(folder)
+    change_tensors(folder, lambda t: t.update({name: torch.ones(2, 2) for name in buffers}))
+    again, _ = read_folder(folder)
+    assert again.weights.keys() == plain.weights.keys()
+
+
+GPT2_ENDS = {"id": GPT2_TOKENS - 1, "content": END_OF_TEXT, "special": True}
+
+
+@pytest.mark.parametrize(
+    ("changes", "known"),
+    [
+        ({}, True),
+        ({"added_tokens": [GPT2_ENDS, {"id": GPT2_TOKENS, "content": "<|user|>", "special": True}]}, True),
+        ({"added_tokens": [GPT2_ENDS, {"id": GPT2_TOKENS, "content": "<|user|>", "special": False}]}, False),
+        ({"added_tokens": [GPT2_ENDS, {"id": GPT2_TOKENS + 1, "content": "<|user|>", "special": True}]}, False),
+        ({"normalizer": {"type": "Lowercase"}}, False),
+        ({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}}, False),
+        ({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}}, False),
+        ({"pre_tokenizer": None}, False),
+        ({"model": {"type": "BPE", "vocab": {"a": 0}}}, False),
+    ],
+    ids=range(9),
+)
+def test_gpt2_is_known_by_all_that_decides_on_its_tokens(changes: dict[str, Any], known: bool) -> None:
+    content = {
+        "model": {"type": "BPE", "vocab": gpt2_letters() | {END_OF_TEXT: GPT2_TOKENS - 1}},
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False},
+        "added_tokens": [GPT2_ENDS],
+    }
+    assert (gpt2_of(content | changes) is not None) is known
+
+
+def test_a_chat_template_that_is_left_out_is_told(tmp_path: Path, folders: dict[str, Path]) -> None:
+    plain, _ = read_folder(folders["llama"])
+    assert not plain.notes
+    folder = copy(folders["llama"], tmp_path, "tokenizer_config.json", lambda c: c | {"chat_template": "x"})
+    stated, _ = read_folder(folder)
+    assert "chat template is not kept" in stated.notes[0]
+    (folder / "tokenizer_config.json").unlink()
+    (folder / "chat_template.jinja").write_text("x")
+    beside, _ = read_folder(folder)
+    assert beside.notes == stated.notes
+
+
+def test_names_that_a_run_has_for_its_gold_and_its_fp16_bundle_are_taken(
+    tmp_path: Path, folders: dict[str, Path]
+) -> None:
+    folder, out = shutil.copytree(folders["llama"], tmp_path / "model"), tmp_path / "refused"
+    run("import", folder, "--name", "x_gold", "--out-dir", out)
+    assert "x_gold" in refusal(folder)
+    run("import", folder, "--name", "other", "--out-dir", out)
+    for ending in ("gold", "fp16"):
+        again = CliRunner().invoke(app, ["import", str(folder), "--name", f"other_{ending}", "--out-dir", str(out)])
+        assert again.exit_code == 2
+        assert f"other keeps its {ending} bundle" in " ".join(again.output.split())
+        assert not (out / f"other_{ending}").exists()
