@@ -25,6 +25,7 @@ from mypt.model.network import Network
 from mypt.run.exchange import transformers as proof
 from mypt.run.exchange.check import verify_export
 from mypt.run.exchange.export import Exported, export
+from mypt.run.verify import Check
 from mypt.schema.files.gold import GoldState
 from mypt.schema.files.state import Progress, TrainingState
 from mypt.schema.files.tokenizer import TokenizerFile
@@ -52,6 +53,10 @@ def bundle(out: Path, network: Network, tokenizer: Tokenizer = CHAR, name: str =
 
 def exported(out: Path, name: str = "m", to: Path | None = None, **asked: Any) -> Exported:
     return export(name, out, to, ExportConfig(**asked), Observer())
+
+
+def verified(folder: Path) -> list[Check]:
+    return verify_export(folder, folder.parent)
 
 
 def loaded(folder: Path, **how: Any) -> Any:
@@ -83,8 +88,9 @@ def test_every_architecture_with_a_home_is_computed_there(config: GPTConfig, tmp
     assert compared(theirs, network) < 1e-5
     assert record.proof.weights == 0 and record.proof.outputs is not None and record.proof.outputs < 1e-5
     assert (record.proof.tokens, record.proof.same) == (60, 60)
+    assert len({path.stat().st_mode for path in made.path.iterdir()}) == 1
     assert record.weights_sha256 == weights_sha256(network) and record.config == config
-    assert {check.ok for check in verify_export(made.path)} == {True}
+    assert {check.ok for check in verified(made.path)} == {True}
 
 
 @pytest.mark.parametrize("config", WITHOUT_HOME, ids=short)
@@ -105,7 +111,7 @@ def test_every_other_architecture_is_computed_by_mypt_from_within_transformers(
     assert theirs(tokens, labels=tokens).loss.item() == pytest.approx(expected, rel=1e-6)
     with pytest.raises(ValueError, match="Pad on the right"):
         theirs(tokens, attention_mask=torch.tensor([[0] + [1] * 11]))
-    assert {check.ok for check in verify_export(made.path)} == {True}
+    assert {check.ok for check in verified(made.path)} == {True}
 
 
 def test_a_model_with_code_is_saved_and_loaded_again_by_transformers(tmp_path: Path) -> None:
@@ -329,7 +335,7 @@ def test_an_export_replaces_nothing_but_an_earlier_one(there: str, tmp_path: Pat
     before = {p: p.read_bytes() for p in place.rglob("*") if p.is_file()}
     if told is None:
         assert exported(tmp_path, to=place).record.dtype == "fp32"
-        assert {check.ok for check in verify_export(place)} == {True}
+        assert {check.ok for check in verified(place)} == {True}
         return
     with pytest.raises(ConflictError, match=told):
         exported(tmp_path, to=place)
@@ -346,7 +352,7 @@ def test_an_export_that_fails_leaves_the_earlier_one(tmp_path: Path, monkeypatch
     monkeypatch.setattr(hf_folder, "save_file", full)
     result = CliRunner().invoke(app, ["export", "m", "--out-dir", str(tmp_path), "--dtype", "bf16"])
     assert result.exit_code == 1 and "the disk is full" in result.output
-    assert read_record(made.path) == made.record and {check.ok for check in verify_export(made.path)} == {True}
+    assert read_record(made.path) == made.record and {check.ok for check in verified(made.path)} == {True}
 
 
 def turned(folder: Path) -> None:
@@ -421,6 +427,12 @@ def told_of(change: Callable[[Path], Any]) -> Callable[[Path], None]:
     return both
 
 
+def misstated(folder: Path, **figures: float) -> None:
+    record = read_record(folder)
+    changed = record.model_copy(update={"proof": record.proof.model_copy(update=figures)})
+    (folder / "mypt.json").write_text(changed.model_dump_json(), encoding="utf-8")
+
+
 def flipped(folder: Path) -> None:
     path = folder / "model.safetensors"
     data = bytearray(path.read_bytes())
@@ -443,6 +455,9 @@ VERIFIED: dict[str, tuple[Callable[[Path], Any], dict[str, str]]] = {
     "a file is new": (lambda f: (f / "x.py").write_text(""), {"files": "x.py was added"}),
     "the card": (lambda f: (f / "README.md").write_text(""), {"files": "README.md was changed"}),
     "the record": (lambda f: (f / "mypt.json").write_text("{}"), {"record": "damaged", "files": "damaged"}),
+    "the figures in the record": (
+        lambda f: misstated(f, weights=0.5), {"fits its bundle": "a weight differs by 0, and mypt.json says 0.5"}
+    ),
     "the weights are gone": (
         lambda f: (f / "model.safetensors").unlink(), {"files": "removed", "weights": "neither model.safetensors"}
     ),
@@ -466,7 +481,7 @@ def test_what_is_not_as_it_was_exported_is_found_later(
     shutil.copytree(whole, out)
     spoil, wanted = VERIFIED[change]
     spoil(out / "m_hf")
-    found = {check.name: check for check in verify_export(out / "m_hf")}
+    found = {check.name: check for check in verified(out / "m_hf")}
     for name, told in wanted.items():
         assert found[name].ok is False and told in found[name].found, found[name]
     result = CliRunner().invoke(app, ["verify", "m_hf", "--out-dir", str(out)])
@@ -486,25 +501,27 @@ def test_a_gguf_file_is_proven_recorded_and_checked(dtype: str | None, tmp_path:
     assert record.proof.outputs is not None and record.proof.tokens == 36
     assert record.proof.same == 36 or dtype == "q8_0"
     assert (record.proof.weights == 0) == (dtype == "f32")
-    found = {check.name: check.ok for check in verify_export(made.path)}
+    found = {check.name: check.ok for check in verified(made.path)}
     assert found == {**dict.fromkeys(found, True), "weights": None}
     path = made.path / "m.gguf"
     data = bytearray(path.read_bytes())
     data[-40] ^= 64
     path.write_bytes(data)
     resealed(made.path)
-    assert {check.name: check.ok for check in verify_export(made.path)}["fits its bundle"] is False
+    assert {check.name: check.ok for check in verified(made.path)}["fits its bundle"] is False
 
 
 def test_a_bundle_that_trained_on_or_is_elsewhere_is_no_fault(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(whole, out)
     bundle(out, Network(LLAMA), step=9)
-    found = {check.name: check for check in verify_export(out / "m_hf")}
+    found = {check.name: check for check in verified(out / "m_hf")}
     assert found["fits its bundle"].ok is None and "other weights now, of step 9" in found["fits its bundle"].found
     assert {check.ok for name, check in found.items() if name != "fits its bundle"} == {True}
+    shutil.copytree(whole / "m", tmp_path / "elsewhere" / "m")
     shutil.rmtree(out / "m")
-    assert "is not here" in next(c.found for c in verify_export(out / "m_hf") if c.ok is None)
+    assert {check.ok for check in verify_export(out / "m_hf", tmp_path / "elsewhere")} == {True}
+    assert "is not here" in next(c.found for c in verified(out / "m_hf") if c.ok is None)
 
 
 def test_code_that_is_not_mypts_is_never_run_by_a_check(tmp_path: Path) -> None:
@@ -512,7 +529,7 @@ def test_code_that_is_not_mypts_is_never_run_by_a_check(tmp_path: Path) -> None:
     made = exported(tmp_path, with_code=True)
     (made.path / "modeling_mypt.py").write_text("raise SystemExit('run')", encoding="utf-8")
     resealed(made.path)
-    (last,) = (check for check in verify_export(made.path) if check.name == "computes the same")
+    (last,) = (check for check in verified(made.path) if check.name == "computes the same")
     assert last.ok is None and "is not run" in last.found
 
 

@@ -50,7 +50,7 @@ def verify(
         judged = [judge(bundle_path(name, out_dir)) for name in chosen]
         checks = [check for judgement in judged for check in judgement.checks]
     else:
-        judged, checks = [], _checked(paths)
+        judged, checks = [], _checked(paths, out_dir)
     faults = sum(c.ok is False for c in checks)
     if as_json:
         echo_json(json.dumps([asdict(c) for c in checks], indent=2))
@@ -65,12 +65,12 @@ def verify(
         raise typer.Exit(FAILURE)
 
 
-def _checked(paths: Sequence[Path]) -> "list[Check]":
+def _checked(paths: Sequence[Path], out_dir: Path) -> "list[Check]":
     from mypt.run.data.unchanged import DataChecks
     from mypt.run.exchange.check import verify_export
     from mypt.run.verify import verify_bundle
 
     with busy("Checking") as tell:
         data = DataChecks(lambda file: tell(f"Reading {file}"))
-        found = [verify_export(path) if is_export(path) else verify_bundle(path, data) for path in paths]
+        found = [verify_export(path, out_dir) if is_export(path) else verify_bundle(path, data) for path in paths]
     return [check for checks in found for check in checks]

@@ -87,6 +87,7 @@ def write(folder: Path, model: HFModel) -> None:
         _write(folder / SETTINGS, _json(tokenizer_config(tokenizer, config.block_size)))
     held = {name: tensor.detach().to("cpu", torch_dtype(model.dtype)) for name, tensor in tensors.items()}
     save_file(held, folder / TENSORS, {"format": "pt"})
+    (folder / TENSORS).chmod((folder / CONFIG).stat().st_mode)  # safetensors lets nobody else read it
 
 
 def read_back(folder: Path, model: HFModel) -> float:

@@ -29,10 +29,12 @@ class _Folder:
 
     Args:
         path: of the folder.
+        out_dir: folder of all bundles.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, out_dir: Path) -> None:
         self.path = path
+        self.out_dir = out_dir
 
     @cached_property
     def record(self) -> ExportRecord:
@@ -45,19 +47,25 @@ class _Folder:
 
     @cached_property
     def bundle(self) -> Loaded[Network]:
-        """The bundle that the folder was made of, which lies beside it."""
-        there = self.path.with_name(self.record.bundle)
-        if not is_bundle(there):
-            raise UncheckedError(f"{there} is not here")
+        """The bundle that the folder was made of, which lies beside it or in the folder of all bundles."""
+        places = [folder / self.record.bundle for folder in (self.path.parent, self.out_dir)]
+        there = next(filter(is_bundle, places), None)
+        if there is None:
+            raise UncheckedError(f"{places[0]} is not here")
         loaded = CheckpointManager.at(there).load()
         if weights_sha256(loaded.model) != self.record.weights_sha256:
             raise UncheckedError(f"{there} has other weights now, of step {loaded.state.step:,}")
         return loaded
 
 
-def verify_export(path: Path) -> list[Check]:
-    """Check an exported folder's files, weights and what is computed with it, each on its own."""
-    folder = _Folder(path)
+def verify_export(path: Path, out_dir: Path) -> list[Check]:
+    """Check an exported folder's files, weights and what is computed with it, each on its own.
+
+    Args:
+        path: of the folder.
+        out_dir: folder of all bundles, where that which it was made of may be.
+    """
+    folder = _Folder(path, out_dir)
     checks: dict[str, Callable[[_Folder], str]] = {
         "record": _record, "files": _files, "weights": _weights, "fits its bundle": _bundle,
         "computes the same": _computes,
