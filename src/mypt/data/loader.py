@@ -225,7 +225,7 @@ class GPTDataLoader:
             row, column = np.argwhere(windows >= self.config.vocab_size)[0]
             name, offset = tokens.locate(int(starts[row] + column))
             raise outside_vocabulary(int(windows[row, column]), name, offset, self.config.vocab_size)
-        x, y = windows[:, :-1], windows[:, 1:]
+        x, y = np.ascontiguousarray(windows[:, :-1]), np.ascontiguousarray(windows[:, 1:])  # a view would pin in vain
         if self.masked:
             y = np.where(tokens.mask_windows(starts + 1, T) != 0, y, IGNORED)
         return torch.from_numpy(x), torch.from_numpy(y)

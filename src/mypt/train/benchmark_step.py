@@ -63,6 +63,8 @@ def _update(stepper: Stepper) -> None:
     norm = stepper.gradient_norm()
     if torch.isfinite(norm):
         stepper.update(norm)
+    else:
+        stepper.leave_out()
 
 
 def _eval_batch(stepper: Stepper) -> float:
@@ -81,6 +83,6 @@ def _time(device: torch.device, *works: Callable[[], object]) -> list[float]:
 def _seconds(device: torch.device, work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
     return time.perf_counter() - start

@@ -63,7 +63,7 @@ class Trainer:
         evals: every evaluation of this session.
         done: steps that are done, through all sessions.
         silent: whether the log says that nothing can be shown any more.
-        left_out: whether a step was left out because no token of it counts.
+        left_out: whether a step was left out for a reason that is told once: no token of it counts, or fp16 overflowed.
     """
 
     stepper: Stepper
@@ -193,15 +193,16 @@ class Trainer:
 
     def _skip(self, result: StepResult) -> None:
         windows = self.stepper.windows(result.step)
-        if self.training.on_nonfinite == "stop" and not result.empty:
+        usual = result.empty or result.overflow
+        if self.training.on_nonfinite == "stop" and not usual:
             what = f"{result}, so it was not taken, and nothing was saved after it."
             where = f"windows start at tokens {windows} of the training split"
             todo = ", or leave such batches out with --on-nonfinite skip"
             raise self.keeper.diverged(self.state, what, [where], todo)
         self._log(events.batch_skipped(result, windows))
-        if not (result.empty and self.left_out):  # of which there may be many, and the log has them all
+        if not (usual and self.left_out):  # of which there may be many, and the log has them all
             self.observer.notice(f"{result}; its batches are left out.")
-        self.left_out |= result.empty
+        self.left_out |= usual
 
     def _enter_phase(self, step: int) -> None:
         """Announce that a later phase of the curriculum begins with this step."""

@@ -60,7 +60,7 @@ class Plan:
         state: the record that the session begins with: settings, data, steps done, earlier sessions.
         config: the architecture.
         parameters: of the model.
-        precision: `fp32`, `bf16` or `fp16`, as computed in.
+        precision: `fp32`, `tf32`, `bf16` or `fp16`: what matrix products are computed in.
         memory_estimate: bytes that training is expected to need.
         memory_measured: bytes held at the peak of the timed step; None where the system does not tell.
         disk_needed: bytes that the run's bundles take at their peak.

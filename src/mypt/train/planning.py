@@ -52,7 +52,7 @@ def plan_run(stepper: Stepper, name: str, out_dir: Path, observer: Observer, sto
         state=stepper.session,
         config=config,
         parameters=parameter_count(config),
-        precision=training.amp_dtype if stepper.precision.enabled else "fp32",
+        precision=stepper.precision.name,
         memory_estimate=training_memory(config, training),
         memory_measured=timing.peak_bytes,
         disk_needed=disk_needed(config, training),

@@ -86,13 +86,13 @@ class Stepper:
         if self.check is not None:
             self.update(norm, nonfinite=(~torch.isfinite(loss + norm)).float())
             return self.check.send(step, loss, norm)
-        result = StepResult(step, float(loss), float(norm), self._is_finite(loss, norm))
-        if result.finite:
+        finite = math.isfinite(float(loss + norm))
+        overflow = not finite and math.isfinite(float(loss)) and self.precision.can_lower_scale()
+        if finite:
             self.update(norm)
         else:
-            self.optimizer.zero_grad(set_to_none=True)
-            self.precision.scaler.update()
-        return [result]
+            self.leave_out()
+        return [StepResult(step, float(loss), float(norm), finite, overflow=overflow)]
 
     @contextmanager
     def watched(self, look: Callable[[], None]) -> Iterator[None]:
@@ -158,6 +158,11 @@ class Stepper:
             self.precision.step(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
 
+    def leave_out(self) -> None:
+        """Move no weight, clear the gradient, and lower fp16's loss scale, if there is one."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.precision.scaler.update()
+
     def windows(self, step: int) -> list[list[int]]:
         """First tokens of the windows of each micro-batch of a step."""
         loader = self.data.phase_at(step).loader
@@ -168,10 +173,6 @@ class Stepper:
 
     def _gradients(self) -> list[Tensor]:
         return [p.grad for p in self._weights() if p.grad is not None]
-
-    def _is_finite(self, loss: Tensor, norm: Tensor) -> bool:
-        """Whether a step may move the weights; fp16's loss scale looks after gradients that overflow."""
-        return math.isfinite(float(loss if self.precision.scaler.is_enabled() else loss + norm))
 
     def _batch_numbers(self, step: int) -> range:
         first = self.session.micro_batches(step) - self.session.micro_batches(self.data.phase_at(step).start)

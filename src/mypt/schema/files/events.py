@@ -214,6 +214,8 @@ class TrainingStopped(Event):
 class BatchSkipped(Event):
     """Written when a step is left out: its loss or gradient is not finite (`--on-nonfinite skip`), or it has no loss.
 
+    So is one whose gradients overflow by fp16's loss scale, which is lowered then, unless it is at 1 already.
+
     Attributes:
         loss: the step's loss as text, since JSON has no word for nan or inf; None where no token counts.
         windows: first token of each window of each micro-batch, in the training split.

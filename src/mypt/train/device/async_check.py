@@ -21,6 +21,7 @@ class StepResult:
         grad_norm: L2 norm of the whole gradient, before clipping.
         finite: whether the step moved the weights.
         empty: whether the loss mask left none of its tokens, so that there is no loss; then it moved none.
+        overflow: whether the gradient was too large for fp16 at its loss scale alone, which was lowered then.
     """
 
     step: int
@@ -28,10 +29,13 @@ class StepResult:
     grad_norm: float
     finite: bool = True
     empty: bool = False
+    overflow: bool = False
 
     def __str__(self) -> str:
         if self.empty:
             return f"Step {self.step + 1} has no token that counts by the loss mask"
+        if self.overflow:
+            return f"Step {self.step + 1} has gradients beyond fp16, whose loss scale is lowered"
         return f"Step {self.step + 1} has a loss of {self.loss:.4g} and a gradient norm of {self.grad_norm:.4g}"
 
 

@@ -41,6 +41,17 @@ class Precision:
         scale = enabled and dtype is torch.float16 and kind == "cuda"
         return cls(device, enabled, dtype, torch.amp.GradScaler(kind, enabled=scale))
 
+    @property
+    def name(self) -> str:
+        """What matrix products are computed in; `tf32`, with the precision of fp16, where a GPU does so for fp32."""
+        if self.enabled:
+            return next(name for name in ("bf16", "fp16") if torch_dtype(name) is self.dtype)
+        return (
+            "tf32"
+            if self.device.startswith("cuda") and torch.cuda.get_device_capability(self.device)[0] >= 8
+            else "fp32"
+        )
+
     def unscale(self, optimizer: AnyOptimizer) -> None:
         """Take the loss scale off the gradients."""
         self.scaler.unscale_(optimizer)  # type: ignore[arg-type]  # param_groups are all that it asks for
@@ -49,6 +60,10 @@ class Precision:
         """Step the optimizer, unless the loss scale made a gradient overflow."""
         self.scaler.step(optimizer)  # type: ignore[arg-type]  # param_groups and step are all that it asks for
         self.scaler.update()
+
+    def can_lower_scale(self) -> bool:
+        """Whether a gradient may be finite with a lower loss scale; at 1 it is the gradient itself that overflows."""
+        return self.scaler.is_enabled() and self.scaler.get_scale() > 1
 
     def autocast(self) -> AbstractContextManager[object]:
         """A context in which matrix products use the chosen precision."""

@@ -69,7 +69,7 @@ def evaluate(
     try:
         for x, y in loader.eval_batches(split, training.eval_iters, training.eval_seed):
             of_tokens = losses_of(model, x, y, training, precision)  # (B, T)
-            losses.append(of_tokens.double().sum(dim=1) if of_tokens.device.type != "mps" else of_tokens.sum(dim=1))
+            losses.append(in_double(of_tokens).sum(dim=1))
             tokens.append((y != IGNORED).sum(dim=1))
             text_bytes += int(loader.text_bytes(y))
             progress()
@@ -81,7 +81,7 @@ def evaluate(
             f"No token of the {split} windows of {loader.record.dataset_dir} counts: its loss mask leaves out all.",
             "Make the dataset again with texts that teach something, or leave masks alone by use_loss_mask=False.",
         )
-    return _summary(torch.cat(losses).double().cpu(), torch.cat(tokens).double(), text_bytes)
+    return _summary(torch.cat(losses).cpu(), torch.cat(tokens).double(), text_bytes)
 
 
 def evaluate_sets(
@@ -115,6 +115,11 @@ def losses_of(
     parts = zip(*(torch.split(t.to(model.device), rows) for t in (x, y)), strict=True)
     with precision.autocast():
         return torch.cat([model.token_losses(a, b) for a, b in parts])
+
+
+def in_double(values: torch.Tensor) -> torch.Tensor:
+    """Values in float64, on the host where their device has none, as Apple's GPUs."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
 
 
 def _summary(losses: torch.Tensor, tokens: torch.Tensor, text_bytes: int) -> Measured:
