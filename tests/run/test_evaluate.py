@@ -361,6 +361,19 @@ def test_after_a_rewind_what_was_found_of_the_superseded_branch_disturbs_nothing
     assert json.loads(mypt("logs", "summarize", "n", "--json").stdout)["state"] == "complete"
 
 
+def test_a_log_that_cannot_be_appended_to_is_told_before_anything_is_measured(
+    mypt: Mypt, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert trained.is_dir()
+    log = log_path("m1")
+    log.write_text("Notes of my own\n" + log.read_text(encoding="utf-8"), encoding="utf-8")
+    before = log.read_bytes()
+    monkeypatch.setattr("mypt.run.evaluate.measure_documents", None)  # would fail unexpectedly
+    result = mypt("evaluate", "m1", "--input-file", "input.txt", ok=False)
+    assert result.exit_code == 2 and "is no log of mypt" in flat(result.stderr)
+    assert log.read_bytes() == before
+
+
 def test_a_bundle_without_a_log_is_measured_and_not_recorded(mypt: Mypt, trained: Path) -> None:
     log_path("m1").unlink()
     bundle("alone", Tokenizer.char(tiny_text()))

@@ -68,11 +68,14 @@ def evaluate(
     if config.task_names:
         check_tasks(config.task_names)
     subject = _load(path, device)
+    log = _log(subject)
     if config.task_names:
         found = Evaluated(evaluations=_on_tasks(subject, config.task_names, device))
     else:
         found = Evaluated(evaluations=[_on_text(subject, config, progress)])
-    return replace(found, log=_record(subject, found.evaluations))
+    if log is not None:
+        _record(subject, found.evaluations, log)
+    return replace(found, log=log)
 
 
 def _load(path: Path, device: str) -> Subject:
@@ -133,17 +136,26 @@ def _corpus(loaded: Loaded[Network], config: EvaluateConfig) -> Corpus:
     return shard_corpus(config.dataset_dir, config.split, loaded.tokenizer, loaded.model.config.vocab_size)
 
 
-def _record(subject: Subject, events: list[Evaluation]) -> Path | None:
-    """Append events to the log of a bundle's run, if it is there.
+def _log(subject: Subject) -> Path | None:
+    """The log of a bundle's run, if it is there.
+
+    Raises:
+        ConflictError: it is something else than a log.
+    """
+    log = own_log(subject.path)
+    if log is None or not has_run(log, subject.loaded.state.run_id):
+        return None
+    check_appendable(log)
+    return log
+
+
+def _record(subject: Subject, events: list[Evaluation], log: Path) -> None:
+    """Append events to the log of a bundle's run.
 
     No lock is asked for: the run that trains has it, and a line that is appended at once disturbs no other. The events
     carry the session of the bundle, so that a later one that went back behind it supersedes them as it does the bundle.
     """
-    state, log = subject.loaded.state, own_log(subject.path)
-    if log is None or not has_run(log, state.run_id):
-        return None
-    check_appendable(log)
+    state = subject.loaded.state
     writer = RunLog(log, state.run_id, state.attempt)
     for event in events:
         writer.append(event)
-    return log
