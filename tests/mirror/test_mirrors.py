@@ -252,3 +252,9 @@ def test_lines_of_a_log_that_cannot_be_sent_are_counted(mypt: Mypt, fake: Fake) 
     assert "could not be read" not in mypt("logs", "mirror", "x", "--to", "wandb").output
     log.write_text(whole + "{half a line\n", encoding="utf-8")
     assert f"1 line of {log.absolute()} could not be read." in flat(mypt("logs", "mirror", "x", "--to", "wandb").output)
+
+
+def test_a_tracker_that_is_named_twice_gets_everything_once(mypt: Mypt, fake: Fake) -> None:
+    calls = fake("wandb", "")
+    mypt("train", "x", *SHORT, "--mirror", "wandb", "--mirror", "wandb")
+    assert [call for call, _ in calls_of(calls)].count("init") == 1

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mypt.run.exchange.choice import better_gold, better_gold_of, losses_of_run
+from mypt.run.exchange.choice import better_gold, better_gold_of, losses_of_run, own_val_loss
 from mypt.schema.files.gold import GoldState
 from mypt.schema.files.state import Progress, TrainingState
 from mypt.schema.settings.training import TrainingConfig
@@ -78,3 +78,23 @@ def test_bundles_that_are_damaged_or_of_another_run_are_no_choice(mypt: Mypt) ->
         assert better_gold_of(BUNDLES / "x") is None
         assert [of.path.name for of in losses_of_run(BUNDLES / "x")] == ["x", "x_fp16"]
         assert "Gold is better" not in flat(mypt("inspect", "x").output)
+
+
+@pytest.mark.parametrize(
+    ("changes", "loss"),
+    [
+        ({}, 2.5),
+        ({"evaluation_pending": True}, None),
+        ({"step": 5}, None),
+        ({"model_dtype": "fp16"}, None),
+        ({"model_dtype": "fp16", "optimizer_file": "optimizer.pt"}, 2.5),
+        ({"progress": Progress()}, None),
+    ],
+    ids=str,
+)
+def test_a_loss_is_that_of_a_bundle_only_where_its_very_weights_were_measured(
+    changes: dict[str, Any], loss: float | None
+) -> None:
+    settings = TrainingConfig(max_iters=9, eval_interval=4)
+    state = TrainingState(step=4, training_config=settings, progress=Progress(last_val_loss=2.5))
+    assert own_val_loss(state.model_copy(update=changes)) == loss
