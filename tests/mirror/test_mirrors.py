@@ -3,6 +3,8 @@
 import importlib
 import json
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util.tensor_util import make_ndarray  # type: ignore[import-untyped]
 
 from mypt.checkpoint.tensors import load_tensors
+from mypt.errors import UsageError
 from mypt.log.reader import read_events
 from mypt.mirror import trackers
+from mypt.mirror.live import Mirrors
+from mypt.mirror.points import point_of
+from mypt.mirror.tensorboard import EventFiles
 from mypt.schema.files.log_line import json_line
 from mypt.train import observer
 from tests.conftest import SHORT, Mypt, flat
@@ -258,3 +264,37 @@ def test_a_tracker_that_is_named_twice_gets_everything_once(mypt: Mypt, fake: Fa
     calls = fake("wandb", "")
     mypt("train", "x", *SHORT, "--mirror", "wandb", "--mirror", "wandb")
     assert [call for call, _ in calls_of(calls)].count("init") == 1
+
+
+def test_trackers_that_hang_share_the_time_at_the_end_and_keep_no_program_alive(fake: Fake) -> None:
+    for kind in ("trackio", "wandb"):
+        fake(kind, "init hangs")
+    told: list[str] = []
+    mirrors = Mirrors(["trackio", "wandb"], "x", told.append)
+    mirrors.send({"event": "training_complete", "total_steps": 1})
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("mirror-")]
+    assert len(threads) >= 2 and all(thread.daemon for thread in threads)
+    began = time.monotonic()
+    mirrors.close(1.0)
+    assert time.monotonic() - began < 1.8 and len(told) == 2
+
+
+def test_a_point_has_the_time_of_its_event_and_no_number_that_is_an_answer(tmp_path: Path) -> None:
+    point = point_of({"event": "gold_checkpoint", "iter": 3, "timestamp": "2020-01-01T00:00:00+00:00", "val_loss": 2.0,
+                      "first": True})  # fmt: skip
+    assert dict(point.numbers) == {"gold_checkpoint/val_loss": 2.0}
+    files = EventFiles(tmp_path)
+    files.add_point(point)
+    files.close()
+    found = EventAccumulator(str(tmp_path))
+    found.Reload()
+    (shown,) = found.Tensors("gold_checkpoint/val_loss")
+    assert (shown.wall_time, shown.step) == (1577836800.0, 3)
+
+
+def test_a_folder_of_the_name_of_a_tracker_is_no_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a_mere_folder").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    kinds: Any = ["a_mere_folder"]
+    with pytest.raises(UsageError, match="not installed"):
+        trackers.check_installed(kinds)
