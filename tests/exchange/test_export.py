@@ -5,6 +5,7 @@ import shutil
 import string
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -27,13 +28,15 @@ from mypt.run.exchange.check import verify_export
 from mypt.run.exchange.export import Exported, export
 from mypt.run.verify import Check
 from mypt.schema.files.gold import GoldState
-from mypt.schema.files.state import Progress, TrainingState
+from mypt.schema.files.state import DataRecord, Progress, SourceRecord, TrainingState
 from mypt.schema.files.tokenizer import TokenizerFile
+from mypt.schema.hf_vocabulary import hf_vocabulary
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.export import ExportConfig
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.observer import Observer
 from tests.exchange.test_hf import STYLES, WITH_HOME, config, has_home, shaken, short
+from tests.exchange.test_import import byte_level
 
 transformers: Any = pytest.importorskip("transformers")
 CHAR = Tokenizer.char(string.printable[:61])
@@ -153,6 +156,14 @@ def test_a_weight_that_a_dtype_cannot_hold_is_refused_and_nothing_is_left(tmp_pa
     exported(tmp_path, dtype="bf16")
 
 
+def came_with_a_model() -> Tokenizer:
+    with TemporaryDirectory() as folder:
+        byte_level(Path(folder))
+        text = (Path(folder) / "tokenizer.json").read_text("utf-8")
+    size = hf_vocabulary(text).size
+    return Tokenizer(TokenizerFile(token_kind="hf", vocab_size=size, hf=text, end_of_text="</s>"))
+
+
 SAMPLE = "the cat's hat sat on the mat, don't it? äöü 你好 123\n\n  the cat " * 30
 TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
     "gpt2 that talks": lambda: Tokenizer(Tokenizer.gpt2().file.with_special().with_template()),
@@ -161,6 +172,7 @@ TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
     "char": lambda: Tokenizer.char(SAMPLE),
     "char with borders": lambda: Tokenizer.char(f"{SAMPLE}<|endoftext|>{SAMPLE}"),
     "ids": lambda: Tokenizer(TokenizerFile(token_kind="ids", vocab_size=61)),
+    "hf": lambda: came_with_a_model(),
 }
 
 
@@ -190,6 +202,8 @@ def test_an_export_is_imported_as_the_bundle_that_it_was_made_of(kind: str, tmp_
         theirs = transformers.AutoTokenizer.from_pretrained(made.path)
         assert theirs(SAMPLE[:200]).input_ids == tokenizer.encode(SAMPLE[:200]).tolist()
         assert (theirs.chat_template is not None) == ("talks" in kind)
+        ends = {"gpt2 that talks": "<|endoftext|>", "bpe that talks": "<|endoftext|>", "hf": "</s>"}
+        assert theirs.eos_token == ends.get(kind, "<|endoftext|>" if "borders" in kind else None)
     generation = json.loads((made.path / "generation_config.json").read_text("utf-8"))
     assert generation["suppress_tokens"] == [*range(tokenizer.vocab_size, tokenizer.vocab_size + 5)]
 
@@ -540,8 +554,11 @@ def test_an_export_is_no_bundle(whole: Path) -> None:
         assert result.exit_code == 2 and "mypt import" in " ".join(result.output.split()), result.output
     text = whole / "text.txt"
     text.write_text(SAMPLE, encoding="utf-8")
-    result = CliRunner().invoke(app, ["train", "m_hf", "--input-file", str(text), "--out-dir", str(whole)])
-    assert result.exit_code == 2 and (whole / "m_hf/mypt.json").is_file()
+    for words, told in (((), "was exported for other programs"), (("--fresh",), "is in the way, and is no bundle")):
+        call = ["train", "m_hf", "--input-file", str(text), "--out-dir", str(whole), *words]
+        result = CliRunner().invoke(app, call)
+        assert result.exit_code == 2 and told in " ".join(result.output.split()), result.output
+    assert read_record(whole / "m_hf").run == "m"
 
 
 @pytest.mark.parametrize("kind", ["bpe that talks", "char"])
@@ -550,9 +567,15 @@ def test_the_card_tells_the_record_names_no_folder_and_its_lines_work(
 ) -> None:
     tokenizer = TOKENIZERS[kind]()
     network = shaken(config("rope", "swiglu", "rmsnorm", vocab_size=tokenizer.vocab_size))
-    bundle(tmp_path, network, tokenizer, step=50, progress=Progress(last_val_loss=1.25, last_train_loss=1.0))
+    source = SourceRecord(path=str(tmp_path / "own.txt"), bytes=77, sha256="5ha")
+    data = DataRecord(
+        sources=(source,), fingerprint="f1n6e", tokenization=tokenizer.file.token_kind, train_tokens=70, val_tokens=7
+    )
+    progress = Progress(last_val_loss=1.25, last_train_loss=1.0)
+    bundle(tmp_path, network, tokenizer, step=50, progress=progress, data=data)
     made = exported(tmp_path)
     card = (made.path / "README.md").read_text("utf-8")
+    assert "own.txt" in card and "5ha" in card and "f1n6e" in card
     assert str(tmp_path) not in card and "val loss 1.2500" in card and made.record.weights_sha256 in card
     code = card.split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(made.path)
