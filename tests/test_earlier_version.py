@@ -39,7 +39,8 @@ pytestmark = pytest.mark.usefixtures("earlier")
 def earlier(folder: Path) -> Iterator[Path]:
     """The unpacked folder, its absolute paths rewritten to where it is now."""
     with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # unknown to the first releases of 3.11
+        archive.extractall(folder)
     for state in folder.glob("checkpoints/*/training_state.json"):
         text = state.read_text(encoding="utf-8")
         state.write_text(text.replace(RECORDED_FOLDER, folder.as_posix()), encoding="utf-8", newline="\n")

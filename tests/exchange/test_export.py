@@ -1,6 +1,7 @@
 """`mypt export`: folders that other programs open, each proven, and checked later."""
 
 import json
+import os
 import shutil
 import string
 from collections.abc import Callable
@@ -472,6 +473,7 @@ VERIFIED: dict[str, tuple[Callable[[Path], Any], dict[str, str]]] = {
     "the figures in the record": (
         lambda f: misstated(f, weights=0.5), {"fits its bundle": "a weight differs by 0, and mypt.json says 0.5"}
     ),
+    "a record of a terabyte": (lambda f: os.truncate(f / "mypt.json", 1 << 40), {"record": "cannot be read"}),
     "the weights are gone": (
         lambda f: (f / "model.safetensors").unlink(), {"files": "removed", "weights": "neither model.safetensors"}
     ),

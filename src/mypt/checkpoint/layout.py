@@ -21,14 +21,10 @@ MANIFEST_FILE = "manifest.json"
 EXPORT_FILE = "mypt.json"
 """The record in a folder that was exported for other programs, which is no bundle."""
 
-LARGEST_BYTES = {
-    CONFIG_FILE: 1 << 20,
-    MANIFEST_FILE: 1 << 20,
-    EXPORT_FILE: 1 << 20,
-    TOKENIZER_FILE: 1 << 26,
-    STATE_FILE: 1 << 24,
-}
-"""What JSON files never come near: a vocabulary of a million tokens, thousands of sessions."""
+LARGEST_BYTES = {CONFIG_FILE: 1 << 20, MANIFEST_FILE: 1 << 20, TOKENIZER_FILE: 1 << 26, STATE_FILE: 1 << 24}
+"""What the JSON files of a bundle never come near: a vocabulary of a million tokens, thousands of sessions."""
+LARGEST_EXPORT_RECORD = 1 << 20
+"""The same for the record of an export."""
 
 LOG_FOLDER = Path("logs") / "train"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from mypt.checkpoint.layout import EXPORT_FILE, LARGEST_BYTES
+from mypt.checkpoint.layout import EXPORT_FILE, LARGEST_EXPORT_RECORD
 from mypt.checkpoint.manifest import file_hash
 from mypt.errors import InputError
 from mypt.schema.base import explain_validation
@@ -46,7 +46,7 @@ def read_record(folder: Path) -> ExportRecord:
     path = folder / EXPORT_FILE
     todo = "Export the bundle again, to another place."
     try:
-        return ExportRecord.model_validate(decode_json(read_bounded(path, LARGEST_BYTES[EXPORT_FILE])))
+        return ExportRecord.model_validate(decode_json(read_bounded(path, LARGEST_EXPORT_RECORD)))
     except ValidationError as error:
         raise InputError(f"{path} is damaged.", todo, explain_validation(error)) from error
     except (OSError, ValueError) as error:
