@@ -27,7 +27,7 @@ from mypt.exchange.hf.weights import to_hf
 from mypt.exchange.homes import home_of
 from mypt.log.compare import compare
 from mypt.model.network import Network
-from mypt.schema.files.tokenizer import END_OF_TEXT
+from mypt.schema.files.tokenizer import END_OF_TEXT, TokenizerFile
 from mypt.schema.settings.config import GPTConfig
 
 TOLERANCE = 2e-6
@@ -676,3 +676,13 @@ def test_a_vocabulary_without_room_for_a_marker_can_be_trained_on_shards_that_ha
     assert "for new models" in " ".join(told.split())
     refused = CliRunner().invoke(app, ["train", "talk", "--dataset-dir", "chat", *map(str, how)])
     assert refused.exit_code == 2
+
+
+def test_a_dropout_in_a_tokenizer_that_came_with_a_model_is_for_training_alone(tmp_path: Path) -> None:
+    byte_level(tmp_path)
+    content = json.loads((tmp_path / "tokenizer.json").read_text("utf-8"))
+    texts = [json.dumps(content | {"model": content["model"] | change}) for change in ({}, {"dropout": 0.9})]
+    size = len(content["model"]["vocab"]) + 1
+    plain, dropping = (Tokenizer(TokenizerFile(token_kind="hf", vocab_size=size, hf=text)) for text in texts)
+    assert len({tuple(dropping.encode("the hand and the").tolist()) for _ in range(20)}) == 1
+    assert dropping.encode("the hand and the").tolist() == plain.encode("the hand and the").tolist()

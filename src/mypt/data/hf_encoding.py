@@ -81,6 +81,8 @@ class HfEncoding:
         engine.no_truncation()
         engine.no_padding()
         engine.encode_special_tokens = True
+        if getattr(engine.model, "dropout", None):  # which is for training: a text has the same ids each time
+            engine.model.dropout = None
         return engine
 
 
