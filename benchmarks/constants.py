@@ -67,7 +67,7 @@ def rows_of(config: GPTConfig) -> dict[str, Callable[[], torch.Tensor]]:
 
 def chunk(tokens: int, *inputs: Any) -> Callable[[], torch.Tensor]:
     def work() -> torch.Tensor:
-        losses.CHUNK_TOKENS = tokens
+        losses.loss_chunk = lambda _: tokens
         return losses.next_token_loss(*inputs)
 
     return work

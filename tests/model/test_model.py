@@ -12,11 +12,11 @@ from torch import Tensor
 from mypt import GPT
 from mypt.checkpoint.pt.header import read_headers
 from mypt.model.attention import attention
-from mypt.model.cost import mlp_hidden, parameter_count, parameters_by_part
+from mypt.model.cost import CHUNK_FROM_VOCAB, mlp_hidden, parameter_count, parameters_by_part
 from mypt.model.dropout import Dropout, dropout
 from mypt.model.gelu import gelu
 from mypt.model.generation import generate
-from mypt.model.losses import CHUNK_FROM_VOCAB, IGNORED, next_token_loss
+from mypt.model.losses import IGNORED, next_token_loss
 from mypt.model.network import Network
 from mypt.model.shapes import LISTED, misfits, weight_count, weight_names
 from mypt.schema.settings.config import GPTConfig

@@ -6,12 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mypt.model.cost import CHUNK_FROM_VOCAB, loss_chunk
+
 IGNORED = -100
 """Target of masked tokens; the default `ignore_index` of torch's cross entropy."""
-CHUNK_FROM_VOCAB = 4096
-"""Vocabulary size from which the loss is computed in chunks."""
-CHUNK_TOKENS = 512
-"""Tokens per chunk; measured to be as fast as the matrix product alone."""
 
 
 def next_token_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -31,7 +29,7 @@ def next_token_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     if dtype.itemsize < flat.dtype.itemsize:
         loss: Tensor = _ChunkedLoss.apply(flat, weight, flat_targets, dtype)  # type: ignore[no-untyped-call]
         return loss
-    options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=CHUNK_TOKENS)
+    options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=loss_chunk(flat.device.type))
     return F.linear_cross_entropy(flat, weight, flat_targets, reduction="sum", options=options)
 
 
@@ -47,15 +45,16 @@ class _ChunkedLoss(torch.autograd.Function):
         hidden, weight_low = hidden.to(dtype), weight.to(dtype)
         loss = torch.zeros((), device=hidden.device)
         grad_hidden, grad_weight = torch.empty_like(hidden), torch.zeros_like(weight, dtype=torch.float32)
-        for first in range(0, len(hidden), CHUNK_TOKENS):
-            chunk, target = hidden[first : first + CHUNK_TOKENS], targets[first : first + CHUNK_TOKENS, None]
+        size = loss_chunk(hidden.device.type)
+        for first in range(0, len(hidden), size):
+            chunk, target = hidden[first : first + size], targets[first : first + size, None]
             mask = (target != IGNORED).float()
             target = target.clamp(min=0)
             logits = (chunk @ weight_low.T).float()  # (chunk, V)
             lse = logits.logsumexp(dim=1, keepdim=True)
             loss += ((lse - logits.gather(1, target)) * mask).sum()
             grad = logits.sub_(lse).exp_().scatter_add_(1, target, torch.full_like(lse, -1.0)).mul_(mask).to(dtype)
-            grad_hidden[first : first + CHUNK_TOKENS] = grad @ weight_low
+            grad_hidden[first : first + size] = grad @ weight_low
             grad_weight += grad.T @ chunk
         ctx.save_for_backward(grad_hidden, grad_weight)
         return loss
@@ -70,7 +69,7 @@ class _ChunkedLoss(torch.autograd.Function):
 def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """Cross entropy of each token (B, T) in nats, fp32 and without gradient; arguments as in `next_token_loss`."""
     flat, flat_targets = hidden.reshape(-1, hidden.size(-1)), targets.reshape(-1)  # (BT, C), (BT)
-    chunk = CHUNK_TOKENS if weight.size(0) >= CHUNK_FROM_VOCAB else len(flat_targets)
+    chunk = loss_chunk(flat.device.type) if weight.size(0) >= CHUNK_FROM_VOCAB else len(flat_targets)
     losses = [
         F.cross_entropy(F.linear(x, weight).float(), y, reduction="none")
         for x, y in zip(torch.split(flat, chunk), torch.split(flat_targets, chunk), strict=True)
