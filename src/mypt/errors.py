@@ -5,6 +5,7 @@ MyptError                a failure; exit code 1
 ├── StorageError         the disk is full or read-only
 ├── ExportError          a bundle cannot be exported
 ├── BusyError            another process holds the lock
+├── ShortOfMemoryError   there is not enough memory
 ├── DivergedError        a loss, a gradient or a prediction is not finite
 ├── OutputError          standard output cannot be written
 │   └── ReaderLeftError  its reader has ended; exit code 141
@@ -55,6 +56,10 @@ class ExportError(MyptError):
 
 class BusyError(MyptError):
     """Another process holds the lock on the files to be written."""
+
+
+class ShortOfMemoryError(MyptError):
+    """There is not enough memory, on the host or on a GPU."""
 
 
 class DivergedError(MyptError):

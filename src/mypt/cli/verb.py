@@ -122,7 +122,7 @@ def _is_no_utf8(error: Exception) -> TypeGuard[UnicodeEncodeError]:
 
 def _of_the_system(error: Exception) -> tuple[str, str] | None:
     """What the system refuses and what to do, for errors that are no fault of mypt's."""
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):
         return "There is not enough memory.", "Take a smaller model, batch_size or block_size, or a shorter input."
     if isinstance(error, OSError):
         place = error.filename if error.filename is not None else "A file"

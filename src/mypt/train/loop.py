@@ -1,9 +1,10 @@
 """The training loop: step, evaluate, log, save."""
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from mypt.errors import DivergedError
+from mypt.errors import DivergedError, ShortOfMemoryError
 from mypt.log.messages import remeasured_lines
 from mypt.log.writer import RunLog
 from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint, TrainingComplete
@@ -13,8 +14,9 @@ from mypt.schema.settings.training import TrainingConfig
 from mypt.train import events
 from mypt.train.device.async_check import StepResult
 from mypt.train.device.choices import Choice
-from mypt.train.device.compile import CompiledLoss, choose
+from mypt.train.device.compile import choose, compiled_loss
 from mypt.train.device.devices import hardware
+from mypt.train.device.memory import OUT_OF_MEMORY, is_shortage, memory_told
 from mypt.train.evaluation.divergence import DIVERGED
 from mypt.train.evaluation.evaluate import evaluate_sets
 from mypt.train.evaluation.gold import Losses, decide_gold, note_baselines
@@ -86,6 +88,7 @@ class Trainer:
         Raises:
             DivergedError: something is not finite that is not to be skipped, or is so at the end; no good bundle was
                 replaced.
+            ShortOfMemoryError: there is not enough memory; what was saved before is whole.
         """
         self.clock, self.done, stopped = Clock(latest=self.clock.latest), self.state.step, None
         self._log(events.training_start(self.clock.started_at, self.stepper, self.state, self.compiled.reason))
@@ -93,7 +96,7 @@ class Trainer:
         self._note_silence()
         self.stepper.model.train()
         try:
-            with self.keeper.saver, self.stepper.watched(self.stop.look):
+            with self.keeper.saver, self.stepper.watched(self.stop.look), self._memory_told():
                 try:
                     self._take_over()
                     self._go_on()
@@ -102,10 +105,11 @@ class Trainer:
                     self._break_off()
                 if (ruined := self.keeper.ruined) and stopped != "at_step":
                     raise self.keeper.diverged(self.state, f"{ruined}, and nothing was saved from there on.")
-        except DivergedError:
+        except (DivergedError, ShortOfMemoryError) as error:
             self._note_silence()
             reached = self.state.at_step(self.done, self.stepper.tokens_per_step)
-            self._log(events.training_stopped(reached, self.clock, DIVERGED))
+            reason = DIVERGED if isinstance(error, DivergedError) else OUT_OF_MEMORY
+            self._log(events.training_stopped(reached, self.clock, reason))
             raise
         return self._close(stopped)
 
@@ -159,12 +163,33 @@ class Trainer:
         return self.state.training_config
 
     def compile_for(self, training_s: float) -> None:
-        """Decide whether to compile the loss, and record the decision."""
+        """Decide whether to compile the loss, and record the decision; what cannot be compiled runs as it is."""
         model = self.stepper.model
         self.compiled = choose(self.training, str(model.device), training_s)
-        if self.compiled.on:  # a compiled pass has no layers to look between, and compiling takes a while
-            self.stepper.loss, self.stepper.computing = CompiledLoss(model, self.observer.notice), self.stop.at_once
+        if self.compiled.on:
+            with self.observer.busy("Compiling"), self._memory_told():
+                self.compile_loss()
         self.state = self.state.with_settings(torch_compile="on" if self.compiled.on else "off")
+
+    def compile_loss(self) -> None:
+        """Go through a micro-batch forward and backward, so that nothing is left to fail in a step that counts."""
+        stepper, step = self.stepper, self.state.step
+        eager, stepper.loss = stepper.loss, compiled_loss(stepper.model)
+        try:
+            stepper.model.train()
+            stepper.micro_step(step, 0, stepper.batches(step)[0], stepper.tokens_per_step)
+            stepper.computing = self.stop.at_once  # a compiled pass has no layers to look between
+        except Exception as error:  # the compiler raises many types of errors
+            if is_shortage(error):
+                raise
+            stepper.loss, why = eager, (str(error).splitlines() or [type(error).__name__])[0]
+            self.compiled = Choice(False, f"it failed: {why}")
+            self.observer.notice(f"torch.compile failed, so the model runs in eager mode: {why}")
+        finally:
+            stepper.forget()
+
+    def _memory_told(self) -> AbstractContextManager[None]:
+        return memory_told(self.stepper.model.config, self.training)
 
     def expect(self, plan: Plan) -> None:
         """Reckon with the planned times until a step and an evaluation were measured."""

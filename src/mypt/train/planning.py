@@ -12,6 +12,7 @@ from mypt.model.cost import disk_needed, parameter_count, training_memory
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.benchmark_step import time_step
+from mypt.train.device.memory import memory_told
 from mypt.train.evaluation.masks import long_conversations, mask_uses
 from mypt.train.evaluation.measure import measured_beforehand
 from mypt.train.observer import Observer
@@ -32,6 +33,7 @@ def plan_run(stepper: Stepper, name: str, out_dir: Path, observer: Observer, sto
 
     Raises:
         ConfigError: the time limit ends before the first step.
+        ShortOfMemoryError: there is not enough memory for a step.
     """
     config, training = stepper.model.config, stepper.training
     if stop is None:
@@ -39,7 +41,7 @@ def plan_run(stepper: Stepper, name: str, out_dir: Path, observer: Observer, sto
     else:
         stop.limit(training.max_minutes, 0.0)
     try:
-        with observer.busy("Timing one step"), stepper.watched(stop.look):
+        with observer.busy("Timing one step"), stepper.watched(stop.look), memory_told(config, training):
             timing = time_step(stepper)
     except StopNow as ended:
         raise ConfigError(

@@ -197,10 +197,11 @@ class GoldRemeasured(Event):
 
 
 class TrainingStopped(Event):
-    """Written when a session ends early: by a signal or a time limit, with everything saved, or as it diverged.
+    """Written when a session ends early: by a signal or a time limit, with everything saved, or by what befell it.
 
     Attributes:
-        reason: name of the signal, `max_minutes`, or `diverged` where something is not finite and was not saved.
+        reason: name of the signal, `max_minutes`, or, with nothing saved since, `diverged` where something is not
+            finite and `out_of_memory`.
     """
 
     event: Literal["training_stopped"] = "training_stopped"

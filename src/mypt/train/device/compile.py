@@ -1,4 +1,4 @@
-"""torch.compile: whether a run uses it, and what happens when it fails."""
+"""torch.compile: whether a run uses it."""
 
 from collections.abc import Callable
 
@@ -27,31 +27,9 @@ def choose(training: TrainingConfig, device: str, training_s: float) -> Choice:
     return Choice(True, f"{training_s:.0f} s of training repay it")
 
 
-class CompiledLoss:
-    """Compiled loss; falls back to eager if the first call fails.
-
-    Args:
-        model: whose loss.
-        notice: called with a sentence on the failure.
-    """
-
-    def __init__(self, model: Network, notice: Callable[[str], None]) -> None:
-        self.model = model
-        self.notice = notice
-        if model.rope is not None:  # compiled code computes no angles
-            model.rope.cover(model.config.block_size)
-        self._loss: Callable[[Tensor, Tensor], Tensor] = torch.compile(model.loss)
-        self._proven = False
-
-    def __call__(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """As `Network.loss`."""
-        try:
-            loss = self._loss(tokens, targets)
-        except Exception as error:  # the compiler raises many types of errors
-            if self._proven:
-                raise
-            self.notice(f"torch.compile failed, so the model runs in eager mode: {str(error).splitlines()[0]}")
-            self._loss = self.model.loss
-            loss = self._loss(tokens, targets)
-        self._proven = True
-        return loss
+def compiled_loss(model: Network) -> Callable[[Tensor, Tensor], Tensor]:
+    """`Network.loss`, compiled when it is first called."""
+    if model.rope is not None:  # compiled code computes no angles
+        model.rope.cover(model.config.block_size)
+    loss: Callable[[Tensor, Tensor], Tensor] = torch.compile(model.loss)
+    return loss
