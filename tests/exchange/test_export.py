@@ -206,6 +206,7 @@ def test_an_export_is_imported_as_the_bundle_that_it_was_made_of(kind: str, tmp_
         ends = {"gpt2 that talks": "<|endoftext|>", "bpe that talks": "<|endoftext|>", "hf": "</s>"}
         assert theirs.eos_token == ends.get(kind, "<|endoftext|>" if "borders" in kind else None)
     generation = json.loads((made.path / "generation_config.json").read_text("utf-8"))
+    assert generation["max_new_tokens"] == 40
     assert generation["suppress_tokens"] == [*range(tokenizer.vocab_size, tokenizer.vocab_size + 5)]
 
 

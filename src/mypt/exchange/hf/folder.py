@@ -131,7 +131,7 @@ def _generation(model: HFModel) -> dict[str, Any]:
         "do_sample": True,
         "temperature": usual.temperature,
         "top_k": 0,
-        "max_length": model.config.block_size,
+        "max_new_tokens": max(1, min(usual.max_new_tokens, model.config.block_size // 2)),
         **({"suppress_tokens": [*beyond]} if 0 < len(beyond) <= _MOST_SUPPRESSED else {}),
     }
 
