@@ -6,8 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 from torch import Tensor
 
-from mypt.exchange.hf.config import DTYPES
-from mypt.model.cost import mlp_hidden
+from mypt.exchange.hf.config import DTYPES, sizes
 from mypt.model.shapes import misfits
 from mypt.schema.base import explain_validation
 from mypt.schema.settings.config import GPTConfig
@@ -40,12 +39,7 @@ def code_config(config: GPTConfig, dtype: str, end: int | None) -> dict[str, Any
         "torch_dtype": DTYPES[dtype],
         "architecture": config.model_dump(mode="json"),
         "vocab_size": config.vocab_size,
-        "hidden_size": config.n_embd,
-        "intermediate_size": mlp_hidden(config),
-        "num_hidden_layers": config.n_layer,
-        "num_attention_heads": config.n_head,
-        "num_key_value_heads": config.kv_heads,
-        "max_position_embeddings": config.block_size,
+        **sizes(config),
         "tie_word_embeddings": config.tie_weights,
         "use_cache": False,
         "bos_token_id": end,

@@ -33,6 +33,18 @@ def to_hf(config: GPTConfig, home: Home, dtype: str, end: int | None) -> dict[st
     }
 
 
+def sizes(config: GPTConfig) -> dict[str, int]:
+    """The sizes of a model, by the names that most classes have for them."""
+    return {
+        "hidden_size": config.n_embd,
+        "intermediate_size": mlp_hidden(config),
+        "num_hidden_layers": config.n_layer,
+        "num_attention_heads": config.n_head,
+        "num_key_value_heads": config.kv_heads,
+        "max_position_embeddings": config.block_size,
+    }
+
+
 def _gpt2(config: GPTConfig) -> dict[str, Any]:
     return {
         "n_positions": config.block_size,
@@ -61,12 +73,7 @@ def _with_rope(config: GPTConfig, family: str) -> dict[str, Any]:
     }.get(family, {"attention_bias": config.bias, "mlp_bias": config.bias})
     gelu = "gelu_pytorch_tanh" if config.gelu == "tanh" else "gelu"
     return {
-        "hidden_size": config.n_embd,
-        "intermediate_size": mlp_hidden(config),
-        "num_hidden_layers": config.n_layer,
-        "num_attention_heads": config.n_head,
-        "num_key_value_heads": config.kv_heads,
-        "max_position_embeddings": config.block_size,
+        **sizes(config),
         "hidden_act": "silu" if config.mlp_type == "swiglu" else gelu,
         _EPS_NAMES.get(family, "norm_epsilon"): config.norm_eps,
         "rope_theta": config.rope_theta,
