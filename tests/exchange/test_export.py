@@ -115,7 +115,8 @@ def test_every_other_architecture_is_computed_by_mypt_from_within_transformers(
     assert theirs(tokens, labels=tokens).loss.item() == pytest.approx(expected, rel=1e-6)
     with pytest.raises(ValueError, match="Pad on the right"):
         theirs(tokens, attention_mask=torch.tensor([[0] + [1] * 11]))
-    assert {check.ok for check in verified(made.path)} == {True}
+    found = {check.name: check.ok for check in verified(made.path)}
+    assert found == {**dict.fromkeys(found, True), "computes the same": None}
 
 
 def test_a_model_with_code_is_saved_and_loaded_again_by_transformers(tmp_path: Path) -> None:
@@ -541,13 +542,22 @@ def test_a_bundle_that_trained_on_or_is_elsewhere_is_no_fault(whole: Path, tmp_p
     assert "is not here" in next(c.found for c in verified(out / "m_hf") if c.ok is None)
 
 
-def test_code_that_is_not_mypts_is_never_run_by_a_check(tmp_path: Path) -> None:
-    bundle(tmp_path, shaken(config("rope", "swiglu", "layernorm", token_conv=4)))
-    made = exported(tmp_path, with_code=True)
-    (made.path / "modeling_mypt.py").write_text("raise SystemExit('run')", encoding="utf-8")
-    resealed(made.path)
-    (last,) = (check for check in verified(made.path) if check.name == "computes the same")
-    assert last.ok is None and "is not run" in last.found
+@pytest.mark.parametrize("coded", [False, True])
+def test_a_check_runs_no_code_of_a_folder_wherever_that_is_named(coded: bool, tmp_path: Path) -> None:
+    bundle(tmp_path, shaken(config("rope", "swiglu", "rmsnorm", token_conv=4 if coded else 1)))
+    folder = exported(tmp_path, with_code=coded).path
+    for name in ("other.py", "modeling_mypt.py"):
+        (folder / name).write_text(f"open({str(tmp_path / 'run')!r}, 'w')", encoding="utf-8")
+    for name, key in (("config.json", "AutoModelForCausalLM"), ("config.json", "AutoConfig")):
+        content = json.loads((folder / name).read_text("utf-8"))
+        restated(folder, auto_map=content.get("auto_map", {}) | {key: "other.Any"})
+    settings = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    text = json.dumps(settings | {"auto_map": {"AutoTokenizer": [None, "other.Any"]}})
+    (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
+    resealed(folder)
+    (last,) = (check for check in verified(folder) if check.name == "computes the same")
+    assert not (tmp_path / "run").exists()
+    assert not coded or (last.ok is None and "runs no code" in last.found)
 
 
 def test_an_export_is_no_bundle(whole: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ class HFModel:
         """The class in transformers."""
         return CLASS if self.home is None else self.home.hf_class
 
+    @cached_property
     def rounded(self) -> dict[str, Tensor]:
         """The weights as the folder's dtype holds them, in fp32.
 
@@ -99,11 +101,11 @@ def read_back(folder: Path, model: HFModel) -> float:
     Raises:
         ExportError: something in it is not what was written.
     """
+    rounded, largest = model.rounded, 0.0
     try:
         read = read_weights(folder, model.config, model.home)
     except InputError as error:
         raise _not_written(folder, "; ".join(error.details[:5])) from error
-    rounded, largest = model.rounded(), 0.0
     if rounded.keys() != read.keys():
         raise _not_written(folder, ", ".join(sorted(rounded.keys() ^ read.keys())[:5]))
     for name, weight in read.items():

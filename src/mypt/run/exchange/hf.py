@@ -21,7 +21,6 @@ def write_folder(folder: Path, model: HFModel, network: Network) -> ExportProof:
     Raises:
         ExportError: the dtype cannot hold a weight, or what was written is not the model.
     """
-    model.rounded()
     write(folder, model)
     return prove(folder, model, network)
 
@@ -37,7 +36,7 @@ def prove(folder: Path, model: HFModel, network: Network) -> ExportProof:
     if not is_installed():
         return ExportProof(weights=weights, notes=notes)
     held = Network(model.config)
-    held.load_weights(model.rounded())
+    held.load_weights(model.rounded)
     found = ask_transformers(folder, network, held, model.tokenizer, code=model.home is None)
     return ExportProof(
         weights=weights, program=found.program, outputs=found.outputs, tokens=found.tokens, same=found.same, notes=notes
