@@ -1,0 +1,63 @@
+"""The page on many GPUs says what its formulas say, and the formulas count what the collectives send."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import scaling
+from benchmarks.scaling import JOBS, SIZES, Job
+
+PAGE = (Path(__file__).parents[2] / "docs" / "scale.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_the_page_is_that_of_the_formulas() -> None:
+    lines = PAGE.splitlines()
+    first = lines.index(scaling.table().splitlines()[0])
+    assert "\n".join(lines[first : lines.index("", first)]) == scaling.table(), "python benchmarks/scaling.py prints it"
+
+
+def test_the_comparison_on_the_page_is_that_of_the_formulas() -> None:
+    assert scaling.cross_check() in " ".join(PAGE.split())
+
+
+def sent_in_rings(n: int, size: int) -> tuple[int, int]:
+    """Bytes that a GPU sends in a reduce-scatter by a ring, and its hops: parts go on until each GPU has one of all."""
+    parts = [[{gpu} for _ in range(n)] for gpu in range(n)]
+    sent = hops = 0
+    while not all(any(len(part) == n for part in held) for held in parts):
+        moving = [((gpu - hops) % n, parts[gpu][(gpu - hops) % n]) for gpu in range(n)]
+        for gpu, (part, summands) in enumerate(moving):
+            parts[(gpu + 1) % n][part] |= summands
+        sent, hops = sent + size // n, hops + 1
+    return sent, hops
+
+
+@pytest.mark.parametrize("n", [2, 3, 8])
+def test_a_ring_sends_what_the_formula_says_in_as_many_hops(n: int) -> None:
+    sent, hops = sent_in_rings(n, size=2520)
+    assert scaling.pass_s(2520, n, bandwidth=1) == pytest.approx(sent)
+    assert scaling.ring_latency_s(n) == pytest.approx(hops * scaling.RING_HOP)
+
+
+def test_hops_between_nodes_are_as_many_as_there_are_other_nodes() -> None:
+    within, between = scaling.RING_HOP, scaling.RING_HOP_BETWEEN
+    assert scaling.ring_latency_s(32) == pytest.approx(28 * within + 3 * between)
+    assert scaling.tree_latency_s(32) == pytest.approx(2 * (7 * scaling.TREE_HOP + 2 * scaling.TREE_HOP_BETWEEN))
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
+def test_one_gpu_transfers_nothing_and_more_gpus_never_work_better(job: Job) -> None:
+    assert scaling.ddp_s(job, 1) == scaling.fsdp_s(job, 1) == 0
+    for transfers in scaling.ddp_s, scaling.fsdp_s, scaling.hsdp_s:
+        even = [scaling.compute_s(job, job.windows_of(n) / n) for n in SIZES]
+        reached = [
+            best / (scaling.compute_s(job, job.share(n)) + transfers(job, n))
+            for best, n in zip(even, SIZES, strict=True)
+        ]
+        assert all(0 < share < 1 for share in reached) and sorted(reached, reverse=True) == reached
+
+
+def test_shares_that_are_uneven_cost_what_the_others_wait() -> None:
+    job = Job("", JOBS[0].config, windows=480, at_once=16)
+    assert (job.share(64), job.micro_batches(8), job.micro_batches(64)) == (8, 4, 1)
+    assert scaling.efficiency(job, 64, 0.0) == "94 %" and scaling.efficiency(job, 32, 0.0) == "100 %"
