@@ -96,6 +96,7 @@ def train(call: Call, observer: Observer) -> Outcome:
         trainer.stop.began = call.began
         limit = None if call.dry_run else trainer.stop
         plan = plan_run(trainer.stepper, manager.name, manager.path.parent, observer, limit)
+        trainer.stepper.restore()
         observer.planned(plan)
         if call.dry_run:
             return Outcome(manager.path, trainer.state.step, plan)

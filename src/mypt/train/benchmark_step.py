@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 import torch
+from torch import Tensor
 
 from mypt.train.device.devices import peak_memory
 from mypt.train.evaluation.evaluate import losses_of
-from mypt.train.optim.optimizer import build_optimizer
+from mypt.train.optim.optimizer import AdamW, Optimizer, build_optimizer
 from mypt.train.step import Stepper
 
 BUDGET_S = 2.0
@@ -35,9 +36,10 @@ def time_step(stepper: Stepper) -> Timing:
     """Time one micro-batch, one update and one batch of evaluation; nothing of the session changes.
 
     The update is that of another optimizer at a learning rate of 0, so that no weight moves and none has to be kept.
+    Beside its moments there are no others: the session's own have none yet, not before `Stepper.restore`.
     """
     scaler = stepper.precision.scaler.state_dict()
-    probe = replace(stepper, optimizer=build_optimizer(stepper.model, stepper.training), check=None)
+    probe = replace(stepper, optimizer=_stand_in(stepper), check=None)
     for group in probe.optimizer.param_groups:
         group["lr"] = 0.0
     step, counted = stepper.session.step, stepper.tokens_per_step
@@ -56,6 +58,26 @@ def time_step(stepper: Stepper) -> Timing:
         probe.optimizer.zero_grad(set_to_none=True)
         if scaler:
             stepper.precision.scaler.load_state_dict(scaler)
+
+
+class _OneByOne(AdamW):
+    """Moves tensor after tensor, each with moments that are gone before the next one has its own."""
+
+    def step(self, lr: float, weight_decay: float, nonfinite: Tensor | None = None) -> None:
+        """Move the tensors that have gradients."""
+        for p in self.params:
+            if p.grad is not None:
+                AdamW([p], self.betas).step(lr, weight_decay, nonfinite)
+
+
+def _stand_in(stepper: Stepper) -> Optimizer:
+    """What is stepped in place of the session's optimizer, which may be a caller's own that has moments already."""
+    own, training = stepper.optimizer, stepper.training
+    if isinstance(own, Optimizer) or not own.state_dict()["state"]:
+        return build_optimizer(stepper.model, training)
+    params = [p for group in own.param_groups for p in group["params"]]
+    rule = _OneByOne(params, (training.beta1, training.beta2))
+    return Optimizer([{"rule": rule, "params": params, "lr": training.learning_rate, "weight_decay": 0.0}])
 
 
 def _update(stepper: Stepper) -> None:

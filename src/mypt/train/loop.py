@@ -90,6 +90,7 @@ class Trainer:
                 replaced.
             ShortOfMemoryError: there is not enough memory; what was saved before is whole.
         """
+        self.stepper.restore()
         self.clock, self.done, stopped = Clock(latest=self.clock.latest), self.state.step, None
         self._log(events.training_start(self.clock.started_at, self.stepper, self.state, self.compiled.reason))
         self.observer.started(self.state.step, self.training.max_iters, self.stepper.tokens_per_step)

@@ -1,7 +1,5 @@
 """A training session put together: from a model, data and a state to a `Trainer`, in one place for all who train."""
 
-from collections.abc import Callable
-from typing import Any
 from uuid import uuid4
 
 from mypt.checkpoint.layout import OPTIMIZER_FILE
@@ -26,10 +24,7 @@ from mypt.train.observer import Observer
 from mypt.train.optim.given import build_given
 from mypt.train.optim.optimizer import Optimizer, build_optimizer
 from mypt.train.run_data import RunData
-from mypt.train.step import Stepper
-
-Restore = Callable[[AnyOptimizer], dict[str, Any]]
-"""Puts the moments of an earlier session into an optimizer, and returns the state of its loss scale."""
+from mypt.train.step import Restore, Stepper
 
 
 def assemble(
@@ -53,7 +48,8 @@ def assemble(
         checkpoint: where to save; None saves nothing.
         log: where events go; None logs nothing.
         optimizer: the caller's own; by default the one that the state names.
-        restore: gives the optimizer what an earlier session left; None starts without moments.
+        restore: gives the optimizer what an earlier session left, by `Stepper.restore` or as the session begins; None
+            starts without moments.
 
     Raises:
         ConfigError: nothing is left to train.
@@ -72,10 +68,9 @@ def assemble(
     if not any(p.requires_grad for group in optimizer.param_groups for p in group["params"]):
         raise ConfigError("Every weight that the optimizer would move is frozen.", "Freeze less.")
     precision = Precision.of(training, str(model.device))
-    if restore is not None and (scaler := restore(optimizer)):
-        precision.scaler.load_state_dict(scaler)
     ahead = may_run_ahead(model.device.type, precision, optimizer)
-    stepper = Stepper(model, data, optimizer, precision, state, model.loss, AsyncCheck() if ahead else None)
+    check = AsyncCheck() if ahead else None
+    stepper = Stepper(model, data, optimizer, precision, state, model.loss, check, earlier=restore)
     keeper = Keeper(stepper, checkpoint, AsyncSaver(beside=model.device.type == "cuda"), observer)
     return Trainer(stepper, state, observer, keeper, log)
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ from mypt.train.optim.schedule import learning_rate_at, lr_scales
 from mypt.train.run_data import RunData
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+Restore = Callable[[AnyOptimizer], dict[str, Any]]
+"""Puts the moments of an earlier session into an optimizer, and returns the state of its loss scale."""
 
 
 @dataclass
@@ -34,13 +37,14 @@ class Stepper:
     Attributes:
         model: on its device.
         data: what is trained on and measured.
-        optimizer: its state matches the session's first step.
+        optimizer: from `restore` on, its state matches the session's first step.
         precision: fp32 or autocast.
         session: the state that the session began with; its settings and its count of batches hold for each step.
         loss: summed next-token loss of inputs and targets (B, T); the model's own, or compiled.
         check: where a GPU runs ahead, results on their way to the host; None where each step waits for its result.
         look: called between the parts of a step, which it can end by raising.
         computing: a context around the gradients of a step.
+        earlier: what an earlier session left, until `restore` has put it into the optimizer.
         lr_scales: share of each group of the optimizer in the learning rate of a step.
     """
 
@@ -53,6 +57,7 @@ class Stepper:
     check: AsyncCheck | None = None
     look: Callable[[], None] = lambda: None
     computing: Callable[[], AbstractContextManager[None]] = nullcontext
+    earlier: Restore | None = None
     lr_scales: tuple[float, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -67,6 +72,17 @@ class Stepper:
     def tokens_per_step(self) -> int:
         """Tokens that one optimizer step learns from: B x T x micro-batches."""
         return self.data.primary.tokens_per_micro_batch * self.training.grad_accum_steps
+
+    def restore(self) -> None:
+        """Give the optimizer what an earlier session left; a step is timed before, which needs moments of its own.
+
+        Raises:
+            BundleError: that cannot be read, or does not fit.
+        """
+        if self.earlier is not None:
+            scaler, self.earlier = self.earlier(self.optimizer), None
+            if scaler:
+                self.precision.scaler.load_state_dict(scaler)
 
     def step(self, step: int) -> list[StepResult]:
         """Take the step after `step` completed ones; one that is not finite, or has no loss, moves no weight.
