@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from mypt.checkpoint.manifest import file_hash
-from mypt.data.shards import ShardFile, Shards, open_shards
+from mypt.data.shards import ShardFile, Shards, described, open_shards
 from mypt.errors import InputError
 from mypt.schema.files.dataset import METADATA_FILE
 from mypt.schema.files.state import DataRecord
@@ -42,10 +42,10 @@ def changed_files(shards: Shards, reading: Reading = quietly) -> Iterator[str]:
 
 def sealed(record: DataRecord) -> DataRecord:
     """The record of a set with a hash of its whole content, where there are no metadata that have one."""
-    if record.dataset_dir is None or record.content_sha256 is not None:
+    if record.dataset_dir is None or record.content_sha256 is not None or described(Path(record.dataset_dir)):
         return record
     shards = open_shards(record.dataset_dir, eval_only=record.train_tokens == 0)
-    if shards.metadata is not None or sum(f.path.stat().st_size for f in shards.files) > WHOLE_BYTES:
+    if sum(f.path.stat().st_size for f in shards.files) > WHOLE_BYTES:
         return record
     return record.model_copy(update={"content_sha256": content_hash(shards)})
 

@@ -88,7 +88,7 @@ def open_shards(path: str | Path, *, eval_only: bool = False, to_look: bool = Fa
         )
     wanted: tuple[Split, ...] = ("val",) if eval_only else ("train", "val")
     try:
-        opened = _open_mypt(folder, wanted) if (folder / METADATA_FILE).is_file() else _open_plain(folder, wanted)
+        opened = _open_mypt(folder, wanted) if described(folder) else _open_plain(folder, wanted)
     except OSError as error:
         raise InputError(
             f"{error.filename or folder} cannot be read: {error.strerror or error}.",
@@ -110,6 +110,17 @@ def _without(shards: Shards, path: str | Path, empty: list[Split]) -> InputError
         else f"Make it with `mypt prepare`, or put files there such as {' and '.join(f'{s}.bin' for s in empty)}.",
         [line] if (line := told(shards.folder, shards.left_out)) else [],
     )
+
+
+def tokenizer_of(path: str | Path) -> TokenizerFile:
+    """What the ids of a folder of shards mean, by their metadata if there are any; raises as `open_shards`."""
+    folder = expanded(path).absolute()
+    return read_dataset_tokenizer(folder) if described(folder) else open_shards(path).tokenizer
+
+
+def described(folder: Path) -> bool:
+    """Whether metadata say what the shards of a folder are, as `mypt prepare` leaves them."""
+    return (folder / METADATA_FILE).is_file()
 
 
 def read_dataset_tokenizer(folder: Path) -> TokenizerFile:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from mypt.data.integrity import sealed
 from mypt.data.loader import GPTDataLoader, LoaderOptions
-from mypt.data.shards import open_shards
+from mypt.data.shards import tokenizer_of
 from mypt.data.text import Text, read_text
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import ConfigError, InputError
@@ -161,7 +161,7 @@ def _tokenizer_of(folders: Sequence[str], base: Tokenizer | None, rows: int) -> 
     of imported models have no room to spare; the loader checks each id. It talks as the last that has conversations.
     """
     own = [base.file] if base else []
-    known = [*own, *(open_shards(folder).tokenizer for folder in folders)]
+    known = [*own, *map(tokenizer_of, folders)]
     chosen = known[0]  # which the loader refuses where the ids of a folder mean something else
     for file in known[1:]:
         spare = own and file.vocab_size > rows and file.template is None and END_OF_TEXT in chosen.special_ids
