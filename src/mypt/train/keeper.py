@@ -1,16 +1,22 @@
 """What of a session is kept: its bundles, and never anything that is not finite in place of a good one."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mypt.checkpoint.manager import CheckpointManager, Content
 from mypt.errors import DivergedError
+from mypt.model.cost import bundle_bytes
 from mypt.schema.files.events import timestamp
 from mypt.schema.files.state import TrainingState
 from mypt.train.device.async_save import AsyncSaver
 from mypt.train.evaluation.divergence import diverged, not_finite_values
 from mypt.train.observer import Observer
 from mypt.train.step import Stepper
+from mypt.train.throughput import LEAVING_S
+
+SAVED_BYTES_PER_S = 200e6
+"""Assumed speed of a save until one was measured."""
 
 
 @dataclass
@@ -24,6 +30,7 @@ class Keeper:
         observer: notified of what is saved, and of what is not.
         saved: the state that was last saved; None until something was.
         ruined: what is not finite, and since when; nothing is saved until an evaluation finds all finite again.
+        collected_s: seconds that it took to collect, or to copy, what was last saved.
     """
 
     stepper: Stepper
@@ -32,6 +39,18 @@ class Keeper:
     observer: Observer
     saved: TrainingState | None = None
     ruined: str | None = None
+    collected_s: float = 0.0
+
+    @property
+    def save_s(self) -> float:
+        """Seconds that a save takes: as the latest did, or the one that a thread is at; estimated before the first."""
+        stepper, latest = self.stepper, self.saver.latest_s
+        estimated = bundle_bytes(stepper.model.config, stepper.training) / SAVED_BYTES_PER_S + LEAVING_S
+        return max(self.collected_s + (latest or estimated), self.saver.under_way_s())
+
+    def seconds_left(self) -> float:
+        """Seconds until everything is on disk that a thread writes beside training."""
+        return self.saver.seconds_left(self.save_s)
 
     def not_finite(self) -> tuple[str, ...]:
         """Which of weights and optimizer state are not finite."""
@@ -81,8 +100,9 @@ class Keeper:
         self, to: CheckpointManager, state: TrainingState, done: Callable[[], None] = lambda: None
     ) -> TrainingState:
         state = state.model_copy(update={"saved_at": timestamp()})
-        stepper = self.stepper
+        stepper, began = self.stepper, time.perf_counter()
         tokenizer, scaler = stepper.data.primary.tokenizer, stepper.precision.scaler.state_dict()
         content = Content.of(stepper.model, tokenizer, state, stepper.optimizer, scaler, copied=self.saver.beside)
+        self.collected_s = time.perf_counter() - began
         self.saver.save(to, content, done)
         return state

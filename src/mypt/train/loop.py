@@ -242,8 +242,7 @@ class Trainer:
     def _keep_time(self, done: int) -> None:
         """Keep as much of a time limit as saving takes: after an evaluation gold may be saved too."""
         saves = 2 if self.training.evaluates_at(done) or self.state.evaluation_pending else 1
-        saving = self.clock.saving_seconds(self.stepper.model.config, self.training, self.keeper.saver.latest_s)
-        self.stop.limit(self.training.max_minutes, saves * saving + LEAVING_S)
+        self.stop.limit(self.training.max_minutes, saves * self.keeper.save_s + LEAVING_S)
 
     def _look_ahead(self, step: int) -> None:
         """End the session before a step that is not to be taken, or for which there is no time.
@@ -256,7 +255,7 @@ class Trainer:
         self._keep_time(step + 1)
         latest = self.clock.latest
         evaluating = latest.get("evaluating", 0.0) if self.training.evaluates_at(step + 1) else 0.0
-        self.stop.look_ahead(latest.get("training", 0.0) + evaluating)
+        self.stop.look_ahead(max(latest.get("training", 0.0) + evaluating, self.keeper.seconds_left()))
 
     def _evaluates_first(self) -> bool:
         session, gold = self.state.sessions[-1], self.state.progress.gold

@@ -5,15 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from mypt.model.cost import bundle_bytes, flops_per_token
+from mypt.model.cost import flops_per_token
 from mypt.schema.files.events import timestamp
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.training import TrainingConfig
 
 PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "RTX 4090": 165.0, "RTX 3090": 71.0}
 """Dense bf16 peaks from NVIDIA's data sheets, by a part of the name that the driver gives."""
-SAVED_BYTES_PER_S = 200e6
-"""Assumed speed of a save until one was measured."""
 LEAVING_S = 0.5
 """Seconds of a time limit that are kept for what comes after the last save."""
 
@@ -47,11 +45,6 @@ class Clock:
         """Seconds of training since the last call."""
         seconds, self.lap_began = self.training - self.lap_began, self.training
         return seconds
-
-    def saving_seconds(self, config: GPTConfig, training: TrainingConfig, latest_beside: float) -> float:
-        """What one save takes: as the latest did, in turn or beside training, or an estimate before the first."""
-        estimated = bundle_bytes(config, training) / SAVED_BYTES_PER_S + LEAVING_S
-        return max(latest_beside, self.latest.get("saving", 0.0)) or estimated
 
     def seconds_left(self, training: TrainingConfig, step: int, evals: int) -> float:
         """Seconds from a step to max_iters at the session's own rate, evaluations and saves included."""

@@ -26,6 +26,7 @@ class AsyncSaver:
     def __init__(self, beside: bool) -> None:
         self.beside = beside
         self.latest_s = 0.0
+        self._moved_on = 0.0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
         self._writing: deque[Future[None]] = deque()
 
@@ -47,14 +48,25 @@ class AsyncSaver:
         def write() -> None:
             began = time.perf_counter()
             to.write(content)
-            self.latest_s = time.perf_counter() - began
+            self._moved_on = time.perf_counter()
+            self.latest_s = self._moved_on - began
             done()
 
         if self.beside:
             self._wait_until(WAITING - 1)
+            if not self._unwritten():
+                self._moved_on = time.perf_counter()
             self._writing.append(self._thread.submit(write))
         else:
             write()
+
+    def under_way_s(self) -> float:
+        """Seconds since the save began that a thread is at; 0 where none is."""
+        return time.perf_counter() - self._moved_on if self._unwritten() else 0.0
+
+    def seconds_left(self, each: float) -> float:
+        """Seconds until everything is on disk, if a save takes `each`."""
+        return max(0.0, self._unwritten() * each - self.under_way_s())
 
     def wait(self) -> None:
         """Wait until everything is on disk.
@@ -63,6 +75,9 @@ class AsyncSaver:
             StorageError: the disk refused.
         """
         self._wait_until(0)
+
+    def _unwritten(self) -> int:
+        return sum(not save.done() for save in self._writing)
 
     def _wait_until(self, left: int) -> None:
         while len(self._writing) > left:
