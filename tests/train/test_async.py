@@ -1,7 +1,10 @@
 """A GPU computes beside the host, and bundles are written beside both: the same on a CPU that is told to."""
 
 import threading
+import time
 from pathlib import Path
+from typing import Any
+from weakref import ReferenceType, ref
 
 import pytest
 import torch
@@ -113,6 +116,32 @@ def test_what_is_saved_is_what_was_there_when_the_save_began(mypt: Mypt, monkeyp
         ours, theirs = tensors(f"beside{end}"), tensors(f"in_turn{end}")
         assert ours.keys() == theirs.keys() and len(ours) > 20
         assert all(torch.equal(ours[n], theirs[n]) for n in ours)
+
+
+def test_one_copy_of_all_states_is_in_memory_and_gold_and_the_last_step_share_it(
+    mypt: Mypt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies: list[ReferenceType[torch.Tensor]] = []
+    alive: list[int] = []
+    collect, write = Content.of, CheckpointManager.write
+
+    def collecting(*args: Any, **options: Any) -> Content:
+        content = collect(*args, **options)
+        copies.append(ref(next(iter(content.weights.values()))))
+        return content
+
+    def slowly(self: CheckpointManager, content: Content) -> None:
+        time.sleep(0.1)  # in which training goes on to its next save
+        alive.append(sum(copy() is not None for copy in copies))
+        write(self, content)
+
+    monkeypatch.setattr(CheckpointManager, "write", slowly)
+    threads = as_on_a_gpu(monkeypatch)
+    monkeypatch.setattr(Content, "of", collecting)
+    mypt("train", "dante", *RUN, "--save-interval", "1")
+    assert threads.keys() >= {"dante", "dante_gold"} and len(alive) > len(copies) >= 12
+    assert set(alive) == {1}
+    assert mypt("verify").exit_code == 0
 
 
 def test_a_disk_that_refuses_a_save_beside_training_ends_the_run(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from weakref import ref
 
 from mypt.checkpoint.manager import CheckpointManager, Content
 from mypt.errors import DivergedError
@@ -40,6 +41,7 @@ class Keeper:
     saved: TrainingState | None = None
     ruined: str | None = None
     collected_s: float = 0.0
+    _waiting: Callable[[], Content | None] = lambda: None
 
     @property
     def save_s(self) -> float:
@@ -100,9 +102,20 @@ class Keeper:
         self, to: CheckpointManager, state: TrainingState, done: Callable[[], None] = lambda: None
     ) -> TrainingState:
         state = state.model_copy(update={"saved_at": timestamp()})
+        content = self._content(state)
+        self._waiting = ref(content)
+        self.saver.save(to, content, done)
+        return state
+
+    def _content(self, state: TrainingState) -> Content:
+        """What is saved: a copy where training goes on meanwhile, one at a time and one for gold and the last step."""
+        waiting = self._waiting()
+        if waiting is not None and waiting.state.step == state.step:
+            return replace(waiting, state=state)
+        del waiting
+        self.saver.wait()
         stepper, began = self.stepper, time.perf_counter()
         tokenizer, scaler = stepper.data.primary.tokenizer, stepper.precision.scaler.state_dict()
         content = Content.of(stepper.model, tokenizer, state, stepper.optimizer, scaler, copied=self.saver.beside)
         self.collected_s = time.perf_counter() - began
-        self.saver.save(to, content, done)
-        return state
+        return content

@@ -9,9 +9,6 @@ from typing import Self
 
 from mypt.checkpoint.manager import CheckpointManager, Content
 
-WAITING = 2
-"""Saves that may queue: gold and the last step of one evaluation. Each holds its tensors in RAM."""
-
 
 class AsyncSaver:
     """Writes bundles one after another, in a thread or at once; leaving its context waits for all of them.
@@ -53,7 +50,6 @@ class AsyncSaver:
             done()
 
         if self.beside:
-            self._wait_until(WAITING - 1)
             if not self._unwritten():
                 self._moved_on = time.perf_counter()
             self._writing.append(self._thread.submit(write))
@@ -74,11 +70,8 @@ class AsyncSaver:
         Raises:
             StorageError: the disk refused.
         """
-        self._wait_until(0)
+        while self._writing:
+            self._writing.popleft().result()
 
     def _unwritten(self) -> int:
         return sum(not save.done() for save in self._writing)
-
-    def _wait_until(self, left: int) -> None:
-        while len(self._writing) > left:
-            self._writing.popleft().result()
