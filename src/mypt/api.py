@@ -27,6 +27,7 @@ from mypt.schema.settings.output import DEFAULT_OUT_DIR
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.brought import check_recordable, checked_data, left_as_it_was, start_record, training_settings
 from mypt.train.device.choices import settle_choices, without_hardware
+from mypt.train.device.deterministic import settled
 from mypt.train.device.devices import environment, resolve_device
 from mypt.train.loop import FitResult, Trainer
 from mypt.train.observer import Guarded, Observer, PrintObserver
@@ -197,6 +198,7 @@ class GPT(Network):
         observer.planned(plan)
         if checkpoint is not None:
             check_room(plan, checkpoint)
+        trainer.state = settled(trainer.state, plan.deterministic)
         trainer.compile_for(plan.training_s)
         trainer.expect(plan)
         return trainer

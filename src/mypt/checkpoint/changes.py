@@ -20,7 +20,7 @@ _ENVIRONMENT: dict[str, OnResume] = {
 }  # fmt: skip
 
 
-UNTOLD = ("start_step", "amp_reason", "torch_compile_reason")
+UNTOLD = ("start_step", "amp_reason", "deterministic_reason", "torch_compile_reason")
 """What a session records beside the settings that were chosen: where it began, and what it measured."""
 
 

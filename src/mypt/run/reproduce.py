@@ -18,6 +18,7 @@ from mypt.run.parent import recorded_parent
 from mypt.schema.files.events import Eval
 from mypt.schema.files.state import Progress, TrainingState
 from mypt.schema.settings.run import ReproducePlaces
+from mypt.train.device.deterministic import computing
 from mypt.train.device.devices import environment, keep_freed_memory, resolve_device
 from mypt.train.observer import Observer
 from mypt.train.run_data import RunData
@@ -199,7 +200,8 @@ def _run_sessions(
         )
         trainer = assemble(model, own, begun, comparison, restore=restore)
         if session.training_config.torch_compile == "on":
-            trainer.compile_loss()
+            with computing(model.config, session.training_config):
+                trainer.compile_loss()
         trainer.stop.at_step, trainer.stop.owing = min(end, last), owing and end <= last
         comparison.session = session.attempt
         comparison.to.begun(session.start_step, min(end, last), trainer.stepper.tokens_per_step)

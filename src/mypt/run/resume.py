@@ -195,7 +195,7 @@ def _report(
         without_hardware(training, going_on.device),
         kept_elsewhere(training, [change.name for change in moved], going_on.asked),
         _lift_note(state, training),
-        None if state.exact_resume else f"The weights were saved as {state.model_dtype}, so this resume is not exact.",
+        state.inexact and f"In this run {state.inexact}, so this resume is not exact.",
     ]
     for note in filter(None, notes):
         observer.notice(note)

@@ -18,6 +18,7 @@ from mypt.run.resume import resume_session
 from mypt.run.start import start_session
 from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.run import RunSettings
+from mypt.train.device.deterministic import settled
 from mypt.train.device.devices import keep_freed_memory
 from mypt.train.loop import FitResult, Trainer
 from mypt.train.observer import Mirrored, Observer
@@ -107,6 +108,7 @@ def train(call: Call, observer: Observer) -> Outcome:
             settle(manager.family, trainer.state, observer)
         if call.from_gold and manager.exists():
             keep_copy(manager.family, observer)
+        trainer.state = settled(trainer.state, plan.deterministic)
         trainer.compile_for(plan.training_s)
         trainer.expect(plan)
         with stop_on_signals(trainer.stop):

@@ -3,11 +3,14 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
 
 import torch
 from torch import Tensor
 
+from mypt.train.device.choices import Choice
+from mypt.train.device.deterministic import decide, in_order, refusal, unavailable, ways_to_compute
 from mypt.train.device.devices import peak_memory
 from mypt.train.evaluation.evaluate import losses_of
 from mypt.train.optim.optimizer import AdamW, Optimizer, build_optimizer
@@ -25,11 +28,13 @@ class Timing:
         step_s: one optimizer step, all its micro-batches included.
         eval_batch_s: one batch of an evaluation.
         peak_bytes: the most memory held so far; None where the system does not tell.
+        deterministic: whether a GPU is to compute the same each time; None where the settings say so already.
     """
 
     step_s: float
     eval_batch_s: float
     peak_bytes: int | None
+    deterministic: Choice | None = None
 
 
 def time_step(stepper: Stepper) -> Timing:
@@ -38,6 +43,18 @@ def time_step(stepper: Stepper) -> Timing:
     The update is that of another optimizer at a learning rate of 0, so that no weight moves and none has to be kept.
     Beside its moments there are no others: the session's own have none yet, not before `Stepper.restore`.
     """
+    device, training = str(stepper.model.device), stepper.training
+    try:
+        timing = _timed(stepper, ways_to_compute(training, device))
+        return replace(timing, deterministic=timing.deterministic or unavailable(training, device))
+    except RuntimeError as error:
+        if (refused := refusal(error)) is None:
+            raise
+    return replace(_timed(stepper, (False,)), deterministic=Choice(False, refused))
+
+
+def _timed(stepper: Stepper, ways: tuple[bool, ...]) -> Timing:
+    """Time a step in the way, or the two ways, in which a GPU may compute; what is told is that of the chosen one."""
     scaler = stepper.precision.scaler.state_dict()
     probe = replace(stepper, optimizer=_stand_in(stepper), check=None)
     for group in probe.optimizer.param_groups:
@@ -45,19 +62,27 @@ def time_step(stepper: Stepper) -> Timing:
     step, counted = stepper.session.step, stepper.tokens_per_step
     batch = stepper.data.phase_at(step).loader.batch(0)
     stepper.model.train()
+    works = (
+        lambda: probe.micro_step(step, 0, batch, counted),
+        lambda: _update(probe),
+        lambda: _eval_batch(probe),
+    )
     try:
-        micro_s, update_s, eval_s = _time(
-            stepper.model.device,
-            lambda: probe.micro_step(step, 0, batch, counted),
-            lambda: _update(probe),
-            lambda: _eval_batch(probe),
-        )
-        step_s = stepper.training.grad_accum_steps * micro_s + update_s
-        return Timing(step_s, eval_s, peak_memory(str(stepper.model.device)))
+        times = _time(stepper.model.device, *(partial(_in_order, way, work) for way in ways for work in works))
+        parts = {way: times[3 * i : 3 * i + 3] for i, way in enumerate(ways)}
+        step_s = {way: stepper.training.grad_accum_steps * micro + update for way, (micro, update, _) in parts.items()}
+        choice = decide(step_s) if len(ways) > 1 else None
+        way = ways[0] if choice is None else choice.on
+        return Timing(step_s[way], parts[way][2], peak_memory(str(stepper.model.device)), choice)
     finally:
         probe.optimizer.zero_grad(set_to_none=True)
         if scaler:
             stepper.precision.scaler.load_state_dict(scaler)
+
+
+def _in_order(way: bool, work: Callable[[], object]) -> None:
+    with in_order(way):
+        work()
 
 
 class _OneByOne(AdamW):
@@ -95,7 +120,7 @@ def _eval_batch(stepper: Stepper) -> float:
 
 
 def _time(device: torch.device, *works: Callable[[], object]) -> list[float]:
-    """Seconds of each call; short ones are repeated, and the median leaves out the first, which warms up."""
+    """Seconds of each call, in turn; short ones are repeated, and the median leaves out the first, which warms up."""
     rounds: list[list[float]] = []
     while not rounds or (sum(map(sum, rounds)) < BUDGET_S and len(rounds) < REPEATS):
         rounds.append([_seconds(device, work) for work in works])

@@ -15,8 +15,9 @@ from mypt.train import events
 from mypt.train.device.async_check import StepResult
 from mypt.train.device.choices import Choice
 from mypt.train.device.compile import choose, compiled_loss
+from mypt.train.device.deterministic import computing
 from mypt.train.device.devices import hardware
-from mypt.train.device.memory import OUT_OF_MEMORY, is_shortage, memory_told
+from mypt.train.device.memory import OUT_OF_MEMORY, is_shortage
 from mypt.train.evaluation.divergence import DIVERGED
 from mypt.train.evaluation.evaluate import evaluate_sets
 from mypt.train.evaluation.gold import Losses, decide_gold, note_baselines
@@ -97,7 +98,7 @@ class Trainer:
         self._note_silence()
         self.stepper.model.train()
         try:
-            with self.keeper.saver, self.stepper.watched(self.stop.look), self._memory_told():
+            with self.keeper.saver, self.stepper.watched(self.stop.look), self._computing():
                 try:
                     self._take_over()
                     self._go_on()
@@ -168,7 +169,7 @@ class Trainer:
         model = self.stepper.model
         self.compiled = choose(self.training, str(model.device), training_s)
         if self.compiled.on:
-            with self.observer.busy("Compiling"), self._memory_told():
+            with self.observer.busy("Compiling"), self._computing():
                 self.compile_loss()
         self.state = self.state.with_settings(torch_compile="on" if self.compiled.on else "off")
 
@@ -189,8 +190,8 @@ class Trainer:
         finally:
             stepper.forget()
 
-    def _memory_told(self) -> AbstractContextManager[None]:
-        return memory_told(self.stepper.model.config, self.training)
+    def _computing(self) -> AbstractContextManager[None]:
+        return computing(self.stepper.model.config, self.training)
 
     def expect(self, plan: Plan) -> None:
         """Reckon with the planned times until a step and an evaluation were measured."""

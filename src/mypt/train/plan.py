@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from mypt.schema.files.state import DataRecord, TrainingState
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.optim.schedule import learning_rate_at
+
+if TYPE_CHECKING:
+    from mypt.train.device.choices import Choice
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Plan:
         beforehand: evaluations before the first step.
         masks: how each phase uses the loss masks of its data; empty where there are none.
         long: conversations that no window holds whole; None if there are none.
+        deterministic: whether a GPU is to compute the same each time; None where the settings say so already.
     """
 
     name: str
@@ -86,6 +91,7 @@ class Plan:
     beforehand: int = 0
     masks: tuple[MaskUse, ...] = ()
     long: LongConversations | None = None
+    deterministic: "Choice | None" = None
 
     @property
     def data(self) -> DataRecord | None:

@@ -48,6 +48,8 @@ def plan_run(stepper: Stepper, name: str, out_dir: Path, observer: Observer, sto
             f"max_minutes {training.max_minutes} is over before the first step, which takes longer to be prepared.",
             "Give a larger --max-minutes, or a smaller model; nothing was changed.",
         ) from ended
+    if training.deterministic and timing.deterministic is not None:
+        observer.notice(f"This run is not deterministic, as it was set to be: {timing.deterministic.reason}.")
     batches = stepper.data.eval_batch_count(training.eval_iters)
     return Plan(
         name=name,
@@ -64,6 +66,7 @@ def plan_run(stepper: Stepper, name: str, out_dir: Path, observer: Observer, sto
         beforehand=measured_beforehand(stepper.session, stepper.data.primary.record, config),
         masks=mask_uses(stepper.data),
         long=long_conversations(stepper.data),
+        deterministic=timing.deterministic,
     )
 
 

@@ -82,7 +82,8 @@ def state_lines(info: BundleInfo) -> list[str]:
     if progress.last_val_loss is not None and progress.last_train_loss is not None:
         lines.append(f"Last val loss: {progress.last_val_loss:.4f} (train {progress.last_train_loss:.4f})")
     lines.append(f"Tokens processed: {progress.tokens_processed:,}")
-    exact = "exact" if state.exact_resume else "not exact" if state.optimizer_file else "not possible (no optimizer)"
+    exact = f"not exact: {state.inexact}" if state.inexact else "exact"
+    exact = exact if state.optimizer_file else "not possible (no optimizer)"
     lines.append(f"Resume: {exact}")
     log = log_of(info.path, state)
     lines += [f"Log: {display_path(log)}"] if log else []

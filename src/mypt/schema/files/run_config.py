@@ -39,6 +39,8 @@ class RunConfigRecord(Model):
     torch_compile_reason: str | None = None
     amp_reason: str | None = None
     muon_dtype: str | None = None
+    deterministic: bool | None = None
+    deterministic_reason: str | None = None
     min_lr: float | None = None
     beta1: float | None = None
     beta2: float | None = None

@@ -300,6 +300,14 @@ class TrainingState(Record):
         begun = [s.training_config for s in self.sessions if s.start_step <= step]
         return begun[-1] if begun else self.training_config
 
+    @property
+    def inexact(self) -> str | None:
+        """Why a resume from here is not the run that never stopped; None if it is."""
+        if self.exact_resume:
+            return None
+        saved = {self.model_dtype, *(s.training_config.save_dtype for s in self.sessions)}
+        return "weights were saved below fp32" if saved != {"fp32"} else "a GPU computed in an order left to chance"
+
     def at_step(self, step: int, tokens_per_step: int) -> "TrainingState":
         """The state at a later step."""
         tokens = self.progress.tokens_processed + (step - self.step) * tokens_per_step

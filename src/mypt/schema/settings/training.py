@@ -80,6 +80,14 @@ class TrainingConfig(Section):
         None, "Precision of Muon's orthogonalization; if not given, a benchmark at the start of the run decides.",
         on_resume="trajectory",
     )  # fmt: skip
+    deterministic: bool | None = setting(
+        None, "On a GPU, compute the same each time, so that a resume is exact to the bit; if not given, the timed "
+        "step turns it on where it costs less than 5 %, and the decision is kept on resume. A CPU always does.",
+        on_resume="trajectory",
+    )  # fmt: skip
+    deterministic_reason: str | None = setting(
+        None, "Why a GPU computes the same each time or not, with the measurements.", on_resume="harmless", option=False
+    )
     rows_at_once: int | None = setting(
         None, "Sequences of a micro-batch processed at once; fewer use less memory and give the same gradient. "
         "Defaults to as many as fit a CPU's caches, or all on a GPU.",

@@ -15,6 +15,7 @@ from mypt.model.losses import next_token_loss
 from mypt.model.network import Network
 from mypt.model.positions import RotaryEmbedding
 from mypt.schema.settings.training import TrainingConfig
+from mypt.train.device.devices import reserve_workspace
 from mypt.train.device.precision import has_hardware_for
 from mypt.train.optim.muon import orthogonalized
 from mypt.train.optim.optimizer import AdamW
@@ -48,11 +49,15 @@ def settle_choices(
         resumed: on a resume, Muon keeps its precision, even if the record does not name it.
     """
     update: dict[str, object] = {}
+    if training.deterministic is not False:
+        reserve_workspace(str(model.device))
     if training.use_amp is None:
         amp = choose_amp(model, training)
         update |= {"use_amp": amp.on, "amp_reason": amp.reason}
     elif "use_amp" in asked:
         update["amp_reason"] = ASKED
+    if training.deterministic is not None and "deterministic" in asked:
+        update["deterministic_reason"] = ASKED
     if training.optimizer == "muon" and training.muon_dtype is None and not resumed:
         update["muon_dtype"] = "bf16" if muon_gains(model) else "fp32"
     return training.model_copy(update=update)

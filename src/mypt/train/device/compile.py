@@ -28,8 +28,9 @@ def choose(training: TrainingConfig, device: str, training_s: float) -> Choice:
 
 
 def compiled_loss(model: Network) -> Callable[[Tensor, Tensor], Tensor]:
-    """`Network.loss`, compiled when it is first called."""
+    """`Network.loss`, compiled when it is first called; its kernels are not chosen by timing where order counts."""
     if model.rope is not None:  # compiled code computes no angles
         model.rope.cover(model.config.block_size)
-    loss: Callable[[Tensor, Tensor], Tensor] = torch.compile(model.loss)
-    return loss
+    if torch.are_deterministic_algorithms_enabled():
+        return torch.compile(model.loss, options={"deterministic": True})
+    return torch.compile(model.loss)

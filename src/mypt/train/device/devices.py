@@ -16,6 +16,7 @@ from mypt.schema.files.state import Environment
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 _UNITS = ("amx_bf16", "avx512_bf16", "avx512_f", "avx2", "sve2", "sve", "neon")
 """The widest first; a CPU with another one of them gives other bits."""
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 def available_devices() -> list[str]:
@@ -40,6 +41,12 @@ def resolve_device(name: str) -> str:
             f"Use --device auto, or one of: {', '.join(present)}.",
         )
     return name
+
+
+def reserve_workspace(device: str = "cuda") -> None:
+    """Let cuBLAS compute the same each time; torch and cuBLAS look at this once, when cuBLAS is first used."""
+    if device.startswith("cuda"):
+        os.environ.setdefault(WORKSPACE, ":4096:8")
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
