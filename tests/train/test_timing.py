@@ -11,10 +11,11 @@ from torch import Tensor
 from mypt import GPT, GPTConfig, GPTDataLoader, Tokenizer
 from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.training import TrainingConfig
-from mypt.train import benchmark_step
+from mypt.train import benchmark_step, session
 from mypt.train.benchmark_step import time_step
 from mypt.train.device.precision import Precision
 from mypt.train.observer import Observer
+from mypt.train.optim.muon import Muon
 from mypt.train.run_data import RunData
 from mypt.train.session import assemble
 from mypt.train.step import Stepper
@@ -35,8 +36,8 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Live bytes beyond those of this moment after each timed update, when gradients are gone and moments are there."""
     found, before, update = [], live_bytes(), benchmark_step._update
 
-    def watching(stepper: Stepper) -> None:
-        update(stepper)
+    def watching(stepper: Stepper, ahead: bool) -> None:
+        update(stepper, ahead)
         found.append(live_bytes() - before)
 
     monkeypatch.setattr(benchmark_step, "_update", watching)
@@ -65,6 +66,22 @@ def test_timing_a_resumed_step_changes_no_bit(optimizer: str, mypt: Mypt, monkey
         mypt("resume", name)
         monkeypatch.setattr("mypt.run.train.plan_run", lambda *args: untimed_plan(*args))
     assert_same_run("timed", "untimed")
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_the_update_is_timed_as_the_session_makes_it(ahead: bool, mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Muon keeps what it may have to put back, where a device leaves a step out by itself."""
+    clones: list[bool] = []
+    step = Muon.step
+
+    def stepping(self: Muon, lr: float, weight_decay: float, nonfinite: Tensor | None = None) -> None:
+        clones.append(nonfinite is not None)
+        step(self, lr, weight_decay, nonfinite)
+
+    monkeypatch.setattr(Muon, "step", stepping)
+    monkeypatch.setattr(session, "may_run_ahead", lambda *_: ahead)
+    mypt("train", "a", *RUN, "--optimizer", "muon")
+    assert clones == [ahead] * 7
 
 
 OWN: dict[str, Callable[[Any], torch.optim.Optimizer]] = {

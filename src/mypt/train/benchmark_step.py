@@ -64,7 +64,7 @@ def _timed(stepper: Stepper, ways: tuple[bool, ...]) -> Timing:
     stepper.model.train()
     works = (
         lambda: probe.micro_step(step, 0, batch, counted),
-        lambda: _update(probe),
+        lambda: _update(probe, ahead=stepper.check is not None),
         lambda: _eval_batch(probe),
     )
     try:
@@ -105,11 +105,14 @@ def _stand_in(stepper: Stepper) -> Optimizer:
     return Optimizer([{"rule": rule, "params": params, "lr": training.learning_rate, "weight_decay": 0.0}])
 
 
-def _update(stepper: Stepper) -> None:
-    """Move no weight; a gradient that is not finite would turn even that into nan."""
+def _update(stepper: Stepper, ahead: bool) -> None:
+    """Move no weight; a gradient that is not finite would turn even that into nan.
+
+    Where steps are to be launched `ahead` of their results, the device decides by itself, which may take more memory.
+    """
     norm = stepper.gradient_norm()
     if torch.isfinite(norm):
-        stepper.update(norm)
+        stepper.update(norm, nonfinite=torch.zeros_like(norm) if ahead else None)
     else:
         stepper.leave_out()
 
