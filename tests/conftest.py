@@ -156,7 +156,8 @@ def fill_the_disk(patch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def stopping_at(step: int) -> Iterator[None]:
     """Let every session end when a step is done, as a signal ends it."""
-    from mypt.train.loop import FitResult, Trainer
+    from mypt.train.loop import Trainer
+    from mypt.train.stop import FitResult
 
     real = Trainer.run
 

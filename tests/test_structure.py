@@ -17,7 +17,7 @@ from mypt.cli.app import VERBS, app
 
 SOURCE = Path(mypt.__file__).parent
 ORDER = {
-    "commit": 0, "errors": 0, "regular": 0, "signals": 0, "units": 0, "visible": 0, "schema": 1,
+    "commit": 0, "errors": 0, "launch": 0, "regular": 0, "signals": 0, "units": 0, "visible": 0, "schema": 1,
     "checkpoint": 2, "log": 2, "mirror": 2, "data": 2, "model": 2, "exchange": 3, "train": 4, "api": 5, "run": 6,
     "cli": 7, "__main__": 8,
 }  # fmt: skip

@@ -29,12 +29,12 @@ from mypt.train.brought import check_recordable, checked_data, left_as_it_was, s
 from mypt.train.device.choices import settle_choices, without_hardware
 from mypt.train.device.deterministic import settled
 from mypt.train.device.devices import environment, resolve_device
-from mypt.train.loop import FitResult, Trainer
+from mypt.train.loop import Trainer
 from mypt.train.observer import Guarded, Observer, PrintObserver
 from mypt.train.planning import check_room, plan_run
 from mypt.train.run_data import RunData
 from mypt.train.session import assemble, check_freezing, first_state, open_session
-from mypt.train.stop import stop_on_signals
+from mypt.train.stop import FitResult, stop_on_signals
 
 
 class GPT(Network):

@@ -6,6 +6,7 @@ MyptError                a failure; exit code 1
 ├── ExportError          a bundle cannot be exported
 ├── BusyError            another process holds the lock
 ├── ShortOfMemoryError   there is not enough memory
+├── ProcessError         a process of a run on several failed, hangs or is lost
 ├── DivergedError        a loss, a gradient or a prediction is not finite
 ├── OutputError          standard output cannot be written
 │   └── ReaderLeftError  its reader has ended; exit code 141
@@ -60,6 +61,10 @@ class BusyError(MyptError):
 
 class ShortOfMemoryError(MyptError):
     """There is not enough memory, on the host or on a GPU."""
+
+
+class ProcessError(MyptError):
+    """A process of a run on several has failed, hangs or is lost."""
 
 
 class DivergedError(MyptError):

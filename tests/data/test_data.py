@@ -469,12 +469,12 @@ def test_a_masked_step_is_the_mean_over_all_its_counted_tokens(tmp_path: Path) -
     model, precision = GPT(config), Precision.of(training, "cpu")
     stepper = assemble(model, RunData(loader), TrainingState(step=0, training_config=training), Observer()).stepper
     batches = stepper.batches(0)
-    counted = stepper.counted_tokens(0, batches)
-    assert counted == sum(int((y >= 0).sum()) for _, y in batches) < stepper.tokens_per_step / 2
-    loss = sum(stepper.micro_step(0, m, b, counted) for m, b in enumerate(batches))
+    counted = stepper.counted_tokens(0, batches, stepper.group.part())
+    assert counted == sum(int((y >= 0).sum()) for _, y in batches.values()) < stepper.tokens_per_step / 2
+    loss = sum(stepper.micro_step(0, m, b, counted) for m, b in batches.items())
     made = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     model.zero_grad()
-    x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    x, y = (torch.cat(parts) for parts in zip(*batches.values(), strict=True))
     wanted = torch.nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten(), ignore_index=-100)
     torch.autograd.backward(wanted)
     torch.testing.assert_close(loss, wanted.detach(), atol=1e-5, rtol=1e-5)

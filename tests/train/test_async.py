@@ -54,10 +54,12 @@ def test_running_ahead_and_saving_beside_change_no_bit(mypt: Mypt, monkeypatch: 
 
 def test_figures_arrive_in_order_and_so_many_steps_late() -> None:
     check = AsyncCheck(limit=2)
-    arrived = [check.send(i, torch.tensor(float(i)), torch.tensor(0.5)) for i in range(5)]
+    arrived = [check.send(i, torch.tensor(float(i)), torch.tensor(0.5), torch.tensor(0.0)) for i in range(5)]
     assert arrived == [[], [], [StepResult(0, 0.0, 0.5)], [StepResult(1, 1.0, 0.5)], [StepResult(2, 2.0, 0.5)]]
     assert [r.step for r in check.rest()] == [3, 4] and check.rest() == []
-    assert not check.send(5, torch.tensor(torch.nan), torch.tensor(1.0)) and not check.rest()[0].finite
+    assert (
+        not check.send(5, torch.tensor(torch.nan), torch.tensor(1.0), torch.tensor(0.0)) and not check.rest()[0].finite
+    )
 
 
 @pytest.mark.parametrize("at", [5, 8])  # just before an evaluation, and between two

@@ -112,7 +112,7 @@ def test_any_split_into_micro_batches_gives_the_same_gradient(monkeypatch: pytes
         monkeypatch.setattr(loader, "batch", lambda index: (parts[index][:, :-1], parts[index][:, 1:]))
         training = TrainingConfig(grad_accum_steps=accum, use_amp=False)
         stepper = stepper_of(model, loader, training)
-        for micro, batch in enumerate(stepper.batches(0)):
+        for micro, batch in stepper.batches(0).items():
             stepper.micro_step(0, micro, batch, stepper.tokens_per_step)
         return [p.grad for p in model.parameters() if p.grad is not None]
 

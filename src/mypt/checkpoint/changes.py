@@ -10,13 +10,14 @@ from mypt.schema.settings.run import SECTIONS
 
 MEANINGS: dict[OnResume, str] = {
     "harmless": "harmless", "gold": "changes what becomes gold", "trajectory": "changes the trajectory",
-    "refused": "refused",
+    "rounding": "trajectory within rounding", "refused": "refused",
 }  # fmt: skip
 """The effect of a change, for people."""
 _ENVIRONMENT: dict[str, OnResume] = {
     "mypt": "harmless", "python": "harmless", "platform": "harmless",
     "torch": "trajectory", "numpy": "trajectory", "tiktoken": "trajectory",
     "device": "trajectory", "threads": "trajectory", "processor": "trajectory",
+    "processes": "rounding", "hosts": "harmless", "backend": "rounding",
 }  # fmt: skip
 
 

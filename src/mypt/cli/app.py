@@ -1,5 +1,6 @@
 """The command `mypt`: its verbs, each in a module of its own that is loaded when the verb is asked for."""
 
+import signal
 import sys
 from collections import UserDict
 from importlib import import_module
@@ -11,7 +12,8 @@ from typer.main import get_command
 
 from mypt import __version__
 from mypt.cli.streams import install
-from mypt.errors import OutputError, ReaderLeftError
+from mypt.errors import MyptError, OutputError, ReaderLeftError
+from mypt.launch import Launch
 
 VERBS = {
     "train": "verbs.train",
@@ -85,9 +87,27 @@ def mypt(
     del version
 
 
+def follow_first(launch: Launch) -> None:
+    """Take part in what the first of several processes is called for, which alone reads the call and speaks."""
+    from mypt.run.parallel.follow import follow
+
+    try:
+        follow(launch)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except MyptError as error:
+        from mypt.cli.console import complain
+
+        complain(error.what, error.details, error.todo)
+        sys.exit(error.exit_code)
+
+
 def main() -> None:
     """Run the command line; where standard output fails what is shown on it, the exit code says so."""
     install()
+    if not (launch := Launch.of()).leads:
+        follow_first(launch)
+        return
     try:
         try:
             app()

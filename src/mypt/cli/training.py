@@ -10,6 +10,7 @@ import typer
 from mypt.checkpoint.layout import bundle_path, command
 from mypt.cli.console import say, work_console
 from mypt.errors import MyptError
+from mypt.launch import Launch
 from mypt.signals import Interrupted
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def run_and_show(call: "Call", ctx: typer.Context) -> None:
     finally:
         observer.close()
     say(out, *training_lines(call.name, outcome, call.dry_run))
-    if outcome.stopped and outcome.stopped.startswith("SIG"):
+    if outcome.stopped and outcome.stopped.startswith("SIG") and not Launch.of().elastic:  # torchrun starts anew then
         raise typer.Exit(128 + signal.Signals[outcome.stopped].value)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -117,13 +118,17 @@ class GPTDataLoader:
         B, T = self.config.batch_size, self.config.block_size
         return starts(self.options.seed, index, B, len(self.splits["train"]), T)
 
-    def eval_batches(self, split: Split, eval_iters: int, eval_seed: int = DEFAULT_EVAL_SEED) -> Iterator[Batch]:
+    def eval_batches(
+        self, split: Split, eval_iters: int, eval_seed: int = DEFAULT_EVAL_SEED, rank: int = 0, size: int = 1
+    ) -> Iterator[Batch]:
         """The eval windows of a split, in batches of at most B; every evaluation uses the same windows.
+
+        Of `size` processes, each goes through every `size`-th batch, beginning with that of its `rank`.
 
         Windows do not overlap. If the split has more than eval_iters x B of them, that many are chosen at random;
         the choice depends only on the split, `eval_seed` and these numbers.
         """
-        for starts in self._eval_starts(split, eval_iters, eval_seed):
+        for starts in islice(self._eval_starts(split, eval_iters, eval_seed), rank, None, size):
             yield self._windows(split, starts)
 
     def counts_in(self, split: Split, eval_iters: int, eval_seed: int) -> bool:

@@ -8,8 +8,8 @@ from mypt.checkpoint.files import read_state
 from mypt.run.settings import settings_of_call
 from mypt.run.train import Call, train
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
-from mypt.train.loop import FitResult
 from mypt.train.observer import Guarded, Observer, PrintObserver
+from mypt.train.stop import FitResult
 
 
 def resume(

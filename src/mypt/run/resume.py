@@ -13,6 +13,7 @@ from mypt.checkpoint.lineage import recorded_name
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.data.integrity import sealed
 from mypt.errors import BundleError, ConflictError, DeviceError, UsageError
+from mypt.launch import Launch
 from mypt.log.locate import check_appendable, check_recorded_log
 from mypt.log.replay import latest_session
 from mypt.log.writer import RunLog
@@ -117,7 +118,7 @@ def resume_session(
     state = recorded.state.model_copy(update={"training_config": training})
     data = recorded_data(state, loaded.model.config, loaded.tokenizer, Places.of_call(settings), observer)
     state = _with_data(state, data)
-    now = environment(device)
+    now = environment(device, Launch.of())
     moved = [*moves(recorded.state, state), *changed_environment(state.environment, now)]
     _report(recorded, going_on, training, moved, observer)
     state = state.model_copy(

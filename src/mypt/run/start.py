@@ -5,6 +5,7 @@ from pathlib import Path
 from mypt.checkpoint.layout import log_path, log_reference
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.errors import ConflictError
+from mypt.launch import Launch
 from mypt.log.locate import check_appendable
 from mypt.log.writer import RunLog
 from mypt.model.network import Network
@@ -57,7 +58,7 @@ def start_session(
             "config_file": str(settings.config_file) if settings.config_file else None,
         }
     )
-    state = open_session(state, training, environment(device), config, data, command)
+    state = open_session(state, training, environment(device, Launch.of()), config, data, command)
     log = RunLog(log_file, state.run_id, state.attempt)
     return assemble(model, data, state, observer, checkpoint=manager, log=log)
 

@@ -11,20 +11,23 @@ from mypt.checkpoint.layout import check_spelling
 from mypt.checkpoint.lock import locked
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.errors import ConflictError, ExportError
+from mypt.launch import Launch
 from mypt.run.archive import keep_copy, move_aside
 from mypt.run.exchange.fp16 import Export, export_fp16
 from mypt.run.fork import complete, settle
+from mypt.run.parallel.share import Shared, share_out
 from mypt.run.resume import resume_session
 from mypt.run.start import start_session
 from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.run import RunSettings
 from mypt.train.device.deterministic import settled
 from mypt.train.device.devices import keep_freed_memory
-from mypt.train.loop import FitResult, Trainer
+from mypt.train.loop import Trainer
 from mypt.train.observer import Mirrored, Observer
+from mypt.train.parallel.meeting import Meeting
 from mypt.train.plan import Plan
 from mypt.train.planning import check_room, plan_run
-from mypt.train.stop import StopNow, stop_on_signals
+from mypt.train.stop import FitResult, StopNow, stop_on_signals
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,13 @@ def train(call: Call, observer: Observer) -> Outcome:
         StorageError: the disk refused.
     """
     keep_freed_memory()
-    manager = _manager(call)
+    launch, manager = Launch.of(), _manager(call)
+    meeting = Meeting(launch) if launch.elastic or launch.size > 1 else None
     with ExitStack() as held:
+        if meeting is not None:
+            held.callback(meeting.close)
+            held.enter_context(meeting.told())
+            call = _started_anew(call, manager, meeting)
         observer = held.enter_context(Mirrored(observer, call.settings.output.mirror, call.name))
         if not call.dry_run:
             held.enter_context(locked(manager.path, observer.notice))
@@ -95,19 +103,16 @@ def train(call: Call, observer: Observer) -> Outcome:
         if trainer.state.step >= trainer.training.max_iters and not trainer.state.evaluation_pending:
             return Outcome(manager.path, trainer.state.step)
         trainer.stop.began = call.began
+        share_out(trainer, launch, meeting, _shared(trainer, call))
         limit = None if call.dry_run else trainer.stop
         plan = plan_run(trainer.stepper, manager.name, manager.path.parent, observer, limit)
         trainer.stepper.restore()
         observer.planned(plan)
         if call.dry_run:
             return Outcome(manager.path, trainer.state.step, plan)
-        check_room(plan, manager)
-        if in_the_way:
-            move_aside(manager.family, in_the_way, observer)
-        if recorded or call.from_gold:
-            settle(manager.family, trainer.state, observer)
-        if call.from_gold and manager.exists():
-            keep_copy(manager.family, observer)
+        trainer.group.first(lambda: _make_room(call, plan, manager, in_the_way, recorded, observer))
+        if meeting is not None:
+            meeting.begin(str(trainer.state.run_id), trainer.state.attempt)
         trainer.state = settled(trainer.state, plan.deterministic)
         trainer.compile_for(plan.training_s)
         trainer.expect(plan)
@@ -115,6 +120,34 @@ def train(call: Call, observer: Observer) -> Outcome:
             result = trainer.run()
             outcome = Outcome(manager.path, result.state.step, plan, result, stopped=result.stopped)
             return outcome if result.stopped else _export(outcome, trainer, manager, observer)
+
+
+def _make_room(
+    call: Call, plan: Plan, manager: CheckpointManager, in_the_way: list[Path], recorded: bool, observer: Observer
+) -> None:
+    """Prepare the places that the run writes; what is there and is not its own is moved aside."""
+    check_room(plan, manager)
+    if in_the_way:
+        move_aside(manager.family, in_the_way, observer)
+    if recorded or call.from_gold:
+        settle(manager.family, plan.state, observer)
+    if call.from_gold and manager.exists():
+        keep_copy(manager.family, observer)
+
+
+def _shared(trainer: Trainer, call: Call) -> Shared:
+    stepper = trainer.stepper
+    return Shared(call.name, stepper.model.config, stepper.data.primary.tokenizer.file, stepper.session, call.dry_run)
+
+
+def _started_anew(call: Call, manager: CheckpointManager, meeting: Meeting) -> Call:
+    """What the call means where torchrun has started the processes again: what the job has saved is gone on with."""
+    begun = meeting.begun()
+    if begun is None or not manager.exists():
+        return call
+    there, (run_id, attempt) = read_state(manager.path), begun
+    is_own = there.run_id == run_id and there.attempt >= attempt
+    return replace(call, fresh=False, from_gold=False) if is_own else call
 
 
 def _manager(call: Call) -> CheckpointManager:

@@ -12,8 +12,9 @@ from pydantic_core import to_jsonable_python
 
 from mypt.visible import visible_json
 
-OnResume = Literal["harmless", "gold", "trajectory", "refused"]
-"""Effect of changing a setting on resume: harmless, changes what becomes gold, changes the trajectory, or refused."""
+OnResume = Literal["harmless", "gold", "rounding", "trajectory", "refused"]
+"""Effect of changing a setting on resume: harmless, changes what becomes gold, changes the trajectory by no more than
+the rounding of sums in another order, changes it altogether, or refused."""
 
 
 _SHOWN = 200

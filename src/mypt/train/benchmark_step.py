@@ -117,6 +117,12 @@ def _update(stepper: Stepper, ahead: bool) -> None:
         stepper.leave_out()
 
 
+def _add_up(stepper: Stepper) -> None:
+    """Add up the gradients of all processes, which are zeros."""
+    if stepper.group.size > 1:
+        stepper.reduction().finish(failed=True)
+
+
 def _eval_batch(stepper: Stepper) -> float:
     x, y = next(stepper.data.primary.eval_batches("val", 1, stepper.training.eval_seed))
     return float(losses_of(stepper.model, x, y, stepper.training, stepper.precision).sum())

@@ -62,6 +62,7 @@ def training_start(at: str, stepper: "Stepper", state: TrainingState, compile_re
             sampling=data.sampling if data else None,
             dropout=config.dropout,
             rows_at_once=rows_at_once(config, training),
+            processes=stepper.group.size,
             torch_compile_reason=compile_reason,
             preset=state.preset,
             device=config.device,
@@ -155,8 +156,15 @@ def training_stopped(state: TrainingState, clock: Clock, reason: str) -> Trainin
     return TrainingStopped(**_reached(state, clock), reason=reason)
 
 
-def training_complete(state: TrainingState, clock: Clock, rates: Throughput) -> TrainingComplete:
-    """The closing event of a run; rates are of this session's training time alone."""
+def training_complete(state: TrainingState, clock: Clock, rates: Throughput, restarts: int) -> TrainingComplete:
+    """The closing event of a run; rates are of this session's training time alone.
+
+    Args:
+        state: at the end.
+        clock: of the session.
+        rates: of the session.
+        restarts: how often the processes of the job were started anew by then.
+    """
     progress = state.progress
     steps = state.step - state.training_config.start_step
     rate = steps / clock.training if clock.training else 0.0
@@ -178,6 +186,7 @@ def training_complete(state: TrainingState, clock: Clock, rates: Throughput) -> 
         training_s=clock.training,
         eval_s=clock.evaluating,
         save_s=clock.saving,
+        restarts=restarts,
         tflops=rates.tflops,
         mfu=rates.mfu,
     )

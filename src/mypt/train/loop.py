@@ -4,21 +4,19 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from mypt.errors import DivergedError, ShortOfMemoryError
+from mypt.errors import InputError, ProcessError
 from mypt.log.messages import remeasured_lines
 from mypt.log.writer import RunLog
-from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint, TrainingComplete
+from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint
 from mypt.schema.files.log_line import Event
 from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train import events
 from mypt.train.device.async_check import StepResult
 from mypt.train.device.choices import Choice
-from mypt.train.device.compile import choose, compiled_loss
+from mypt.train.device.compile import choose, try_compiled
 from mypt.train.device.deterministic import computing
 from mypt.train.device.devices import hardware
-from mypt.train.device.memory import OUT_OF_MEMORY, is_shortage
-from mypt.train.evaluation.divergence import DIVERGED
 from mypt.train.evaluation.evaluate import evaluate_sets
 from mypt.train.evaluation.gold import Losses, decide_gold, note_baselines
 from mypt.train.evaluation.measure import evaluates_first
@@ -26,27 +24,11 @@ from mypt.train.evaluation.remeasure import take_over
 from mypt.train.keeper import Keeper
 from mypt.train.observer import Observer
 from mypt.train.optim.schedule import learning_rate_at
+from mypt.train.parallel.group import Group
 from mypt.train.plan import Plan
 from mypt.train.step import Stepper
-from mypt.train.stop import Stop, StopNow
+from mypt.train.stop import ENDS, FitResult, Stop, StopNow
 from mypt.train.throughput import LEAVING_S, Clock, Throughput, throughput
-
-
-@dataclass
-class FitResult:
-    """What a training session leaves behind.
-
-    Attributes:
-        state: the state at the end, as it was saved.
-        evals: every evaluation of this session, in order.
-        complete: the closing event of the log; None if the session was stopped before max_iters.
-        stopped: why it was stopped; None if it was not.
-    """
-
-    state: TrainingState
-    evals: list[Eval]
-    complete: TrainingComplete | None = None
-    stopped: str | None = None
 
 
 @dataclass
@@ -90,6 +72,8 @@ class Trainer:
             DivergedError: something is not finite that is not to be skipped, or is so at the end; no good bundle was
                 replaced.
             ShortOfMemoryError: there is not enough memory; what was saved before is whole.
+            InputError: the data cannot be read any more; all steps before are saved.
+            ProcessError: a process of several has failed or is lost; all steps before are saved.
         """
         self.stepper.restore()
         self.clock, self.done, stopped = Clock(latest=self.clock.latest), self.state.step, None
@@ -103,22 +87,25 @@ class Trainer:
                     self._take_over()
                     self._go_on()
                 except StopNow as stop:
-                    stopped = stop.reason
+                    stopped = self._stopped(stop)
+                except (InputError, ProcessError):
                     self._break_off()
+                    raise
                 if (ruined := self.keeper.ruined) and stopped != "at_step":
                     raise self.keeper.diverged(self.state, f"{ruined}, and nothing was saved from there on.")
-        except (DivergedError, ShortOfMemoryError) as error:
+        except tuple(ENDS) as error:
             self._note_silence()
             reached = self.state.at_step(self.done, self.stepper.tokens_per_step)
-            reason = DIVERGED if isinstance(error, DivergedError) else OUT_OF_MEMORY
-            self._log(events.training_stopped(reached, self.clock, reason))
+            self._log(events.training_stopped(reached, self.clock, ENDS[type(error)]))
             raise
         return self._close(stopped)
 
     def _take_over(self) -> None:
         """See to it that gold is measured as this session measures."""
         self._keep_time(self.done)
-        self.state, event = take_over(self.state, self.stepper, self.keeper.checkpoint, self.stop.look)
+        self.state, event = self.group.first(
+            lambda: take_over(self.state, self.stepper, self.keeper.checkpoint, self.stop.look)
+        )
         if event is not None:
             self._log(event)
             for line in remeasured_lines(event):
@@ -153,10 +140,17 @@ class Trainer:
         if self.latest is not None:
             self.observer.stepped(self.done, self.latest.loss)
 
+    def _stopped(self, stop: StopNow) -> str:
+        """End as was asked, and return why."""
+        if stop.place:
+            self.observer.notice(f"{stop.reason} came to {stop.place}.")
+        self._break_off()
+        return stop.reason
+
     def _break_off(self) -> None:
         """Forget what was begun, and save what is whole, unless it is saved."""
         self.stepper.forget()
-        if self.state is not self.keeper.saved or self.state.step != self.done:
+        if self.group.first(lambda: self.state is not self.keeper.saved or self.state.step != self.done):
             self._save_between(self.done)
 
     @property
@@ -164,31 +158,29 @@ class Trainer:
         """The settings in force."""
         return self.state.training_config
 
+    @property
+    def group(self) -> Group:
+        """The processes that share the run."""
+        return self.stepper.group
+
     def compile_for(self, training_s: float) -> None:
         """Decide whether to compile the loss, and record the decision; what cannot be compiled runs as it is."""
         model = self.stepper.model
-        self.compiled = choose(self.training, str(model.device), training_s)
+        self.compiled = self.group.first(lambda: choose(self.training, str(model.device), training_s))
         if self.compiled.on:
             with self.observer.busy("Compiling"), self._computing():
                 self.compile_loss()
         self.state = self.state.with_settings(torch_compile="on" if self.compiled.on else "off")
 
     def compile_loss(self) -> None:
-        """Go through a micro-batch forward and backward, so that nothing is left to fail in a step that counts."""
-        stepper, step = self.stepper, self.state.step
-        eager, stepper.loss = stepper.loss, compiled_loss(stepper.model)
-        try:
-            stepper.model.train()
-            stepper.micro_step(step, 0, stepper.batches(step)[0], stepper.tokens_per_step)
+        """Compile the loss on all processes, or on none."""
+        stepper, eager = self.stepper, self.stepper.loss
+        tried = self.group.each(lambda: try_compiled(stepper, self.state.step))
+        if failed := next((why for why in tried if why is not None), None):
+            stepper.loss, self.compiled = eager, Choice(False, f"it failed: {failed}")
+            self.observer.notice(f"torch.compile failed, so the model runs in eager mode: {failed}")
+        else:
             stepper.computing = self.stop.at_once  # a compiled pass has no layers to look between
-        except Exception as error:  # the compiler raises many types of errors
-            if is_shortage(error):
-                raise
-            stepper.loss, why = eager, (str(error).splitlines() or [type(error).__name__])[0]
-            self.compiled = Choice(False, f"it failed: {why}")
-            self.observer.notice(f"torch.compile failed, so the model runs in eager mode: {why}")
-        finally:
-            stepper.forget()
 
     def _computing(self) -> AbstractContextManager[None]:
         return computing(self.stepper.model.config, self.training)
@@ -200,16 +192,22 @@ class Trainer:
     def throughput(self) -> Throughput:
         """The session's own, up to the state's step."""
         tokens, model = (self.state.step - self.training.start_step) * self.stepper.tokens_per_step, self.stepper.model
-        return throughput(tokens, self.clock.training, model.config, hardware(str(model.device)))
+        return throughput(
+            tokens, self.clock.training, model.config, hardware(str(model.device)), self.group.launch.size
+        )
 
     def _accept(self, results: Iterable[StepResult]) -> None:
         """Act on results as they become known: log those that are to be logged, stop at one that is not finite.
 
         Raises:
             DivergedError: a step is not finite, and such steps are not to be skipped.
+            StopNow: a process was asked to stop in the middle of a step; other errors of a process are raised too.
         """
         interval = self.training.log_interval
         for result in results:
+            if result.broken:
+                self.done = result.step
+                self.group.settle(self.stepper.broken)
             self.latest = self.latest if result.empty else result
             if not result.finite:
                 self._skip(result)
@@ -256,7 +254,9 @@ class Trainer:
         self._keep_time(step + 1)
         latest = self.clock.latest
         evaluating = latest.get("evaluating", 0.0) if self.training.evaluates_at(step + 1) else 0.0
-        self.stop.look_ahead(max(latest.get("training", 0.0) + evaluating, self.keeper.seconds_left()))
+        ahead = max(latest.get("training", 0.0) + evaluating, self.keeper.seconds_left())
+        if self.group.size == 1 or self.training.max_minutes is not None:  # a signal ends the step itself as well
+            self.group.first(lambda: self.stop.look_ahead(ahead))
 
     def _evaluates_first(self) -> bool:
         session, gold = self.state.sessions[-1], self.state.progress.gold
@@ -280,8 +280,9 @@ class Trainer:
         stepper = self.stepper
         with self.clock.measure("evaluating"):
             measured = evaluate_sets(
-                stepper.model, stepper.data, self.training, stepper.precision, progress=self.observer.evaluating
-            )
+                stepper.model, stepper.data, self.training, stepper.precision, progress=self.observer.evaluating,
+                group=self.group,
+            )  # fmt: skip
         train, val = measured["train"], measured["val"]
         progress = self.state.progress.after_eval(step, train.loss, val.loss, val.bpb)
         self.state = self.state.model_copy(update={"progress": progress, "evaluation_pending": False})
@@ -296,7 +297,7 @@ class Trainer:
         gold = self._decide_gold(step, losses, first)
         if not first and not losses.not_finite:
             with self.clock.measure("saving"):
-                self.state = self.keeper.save(self.state)
+                self.state = self.group.first(lambda: self.keeper.save(self.state))
         eta = self.clock.seconds_left(self.training, step, len(self.evals))
         self.observer.evaluated(event, self.training.max_iters, eta)
         if gold is not None:
@@ -317,7 +318,7 @@ class Trainer:
         self.state = self.state.with_progress(progress.model_copy(update={"gold": decision.state}))
         if decision.kind == "gold":
             with self.clock.measure("saving"):
-                self.state = self.keeper.save_gold(self.state)
+                self.state = self.group.first(lambda: self.keeper.save_gold(self.state))
         if (event := events.gold_decided(decision, step, losses.val)) is not None:
             self._log(event)
         return event
@@ -326,7 +327,7 @@ class Trainer:
         self._accept(self.stepper.catch_up())
         self.state = self.state.at_step(step, self.stepper.tokens_per_step)
         with self.clock.measure("saving"):
-            self.state = self.keeper.save_unmeasured(self.state)
+            self.state = self.group.first(lambda: self.keeper.save_unmeasured(self.state))
 
     def _close(self, stopped: str | None) -> FitResult:
         """Log how the session ended."""
@@ -334,7 +335,7 @@ class Trainer:
         if stopped:
             self._log(events.training_stopped(self.state, self.clock, stopped))
             return FitResult(self.state, self.evals, stopped=stopped)
-        complete = events.training_complete(self.state, self.clock, self.throughput())
+        complete = events.training_complete(self.state, self.clock, self.throughput(), self.group.launch.restarts)
         self._log(complete)
         return FitResult(self.state, self.evals, complete)
 

@@ -62,7 +62,7 @@ def plan_run(stepper: Stepper, name: str, out_dir: Path, observer: Observer, sto
         disk_needed=disk_needed(config, training),
         disk_free=_free_bytes(out_dir),
         step_s=timing.step_s,
-        eval_s=batches * timing.eval_batch_s,
+        eval_s=-(-batches // stepper.group.size) * timing.eval_batch_s,
         beforehand=measured_beforehand(stepper.session, stepper.data.primary.record, config),
         masks=mask_uses(stepper.data),
         long=long_conversations(stepper.data),

@@ -1,7 +1,7 @@
 """One optimizer step, from batch to moved weights."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +23,9 @@ from mypt.train.device.devices import on_device
 from mypt.train.device.precision import Precision
 from mypt.train.optim.optimizer import Optimizer
 from mypt.train.optim.schedule import learning_rate_at, lr_scales
+from mypt.train.parallel.group import Group, Part
+from mypt.train.parallel.reduce import Exact, Reduction, Sum
+from mypt.train.parallel.shares import share_of
 from mypt.train.run_data import RunData
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -45,6 +48,8 @@ class Stepper:
         look: called between the parts of a step, which it can end by raising.
         computing: a context around the gradients of a step.
         earlier: what an earlier session left, until `restore` has put it into the optimizer.
+        group: the processes that share each step.
+        broken: what this process could not do of a step, until all know.
         lr_scales: share of each group of the optimizer in the learning rate of a step.
     """
 
@@ -58,6 +63,8 @@ class Stepper:
     look: Callable[[], None] = lambda: None
     computing: Callable[[], AbstractContextManager[None]] = nullcontext
     earlier: Restore | None = None
+    group: Group = field(default_factory=Group)
+    broken: Part = field(default_factory=lambda: Part(kept=False))
     lr_scales: tuple[float, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -92,16 +99,23 @@ class Stepper:
         """
         for group, scale in zip(self.optimizer.param_groups, self.lr_scales, strict=True):
             group["lr"] = learning_rate_at(step, self.training) * scale
-        batches = self.batches(step)
-        counted = self.counted_tokens(step, batches)
+        part, adding, batches = self.group.part(), self.reduction(), dict[int, Batch]()
+        with part:
+            batches = self.batches(step)
+        counted = self.counted_tokens(step, batches, part)
         if not counted:
             return [*self.catch_up(), StepResult(step, math.nan, math.nan, finite=False, empty=True)]
-        with self.computing():
-            losses = [self.micro_step(step, micro, batch, counted) for micro, batch in enumerate(batches)]
-        loss, norm = torch.stack(losses).sum(), self.gradient_norm()
+        with part, self.computing():
+            for micro, batch in batches.items():
+                adding.add(self.micro_step(step, micro, batch, counted))
+        loss, failed = adding.finish(part.failed)
+        self.broken = self.broken if self.broken.failed else part
         if self.check is not None:
-            self.update(norm, nonfinite=(~torch.isfinite(loss + norm)).float())
-            return self.check.send(step, loss, norm)
+            return self._launch(step, loss, self.check.halted(failed), self.check)
+        if self.group.size > 1 and bool(failed):
+            self.forget()
+            return [StepResult(step, math.nan, math.nan, finite=False, broken=True)]
+        norm = self.gradient_norm()
         finite = math.isfinite(float(loss + norm))
         overflow = not finite and math.isfinite(float(loss)) and self.precision.can_lower_scale()
         if finite:
@@ -109,6 +123,12 @@ class Stepper:
         else:
             self.leave_out()
         return [StepResult(step, float(loss), float(norm), finite, overflow=overflow)]
+
+    def _launch(self, step: int, loss: Tensor, halted: Tensor, check: AsyncCheck) -> list[StepResult]:
+        """Let the device itself leave the weights where they are if they are not to be moved."""
+        norm = self.gradient_norm()
+        self.update(norm, nonfinite=(~torch.isfinite(loss + norm) | halted).float())
+        return check.send(step, loss, norm, halted)
 
     @contextmanager
     def watched(self, look: Callable[[], None]) -> Iterator[None]:
@@ -128,16 +148,28 @@ class Stepper:
         """The results that are still on their way, before the weights are measured or saved."""
         return [] if self.check is None else self.check.rest()
 
-    def batches(self, step: int) -> list[Batch]:
-        """The step's micro-batches, each numbered from the beginning of its phase."""
-        loader = self.data.phase_at(step).loader
-        return [loader.batch(index) for index in self._batch_numbers(step)]
+    def batches(self, step: int) -> dict[int, Batch]:
+        """This process's micro-batches of a step by their number in it."""
+        loader, numbers = self.data.phase_at(step).loader, self._batch_numbers(step)
+        return {micro: loader.batch(numbers[micro]) for micro in self.share}
 
-    def counted_tokens(self, step: int, batches: Sequence[Batch]) -> int:
+    @property
+    def share(self) -> range:
+        """The numbers of this process's micro-batches in a step."""
+        return share_of(self.training.grad_accum_steps, self.group.rank, self.group.size)
+
+    def reduction(self) -> Reduction:
+        """What adds up the gradients of one step."""
+        weights = [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
+        return Exact(weights, self.group) if self.training.reduce == "exact" else Sum(weights, self.group)
+
+    def counted_tokens(self, step: int, batches: Mapping[int, Batch], part: Part) -> int:
         """Targets of a whole step that count: all of them, unless masks leave some out."""
         if not self.data.phase_at(step).loader.masked:
             return self.tokens_per_step
-        return sum(int((y != IGNORED).sum()) for _, y in batches)
+        own = sum(int((y != IGNORED).sum()) for _, y in batches.values())
+        counted, failed = self.group.summed([own, part.failed])
+        return int(counted or failed)  # a step that has failed somewhere is not an empty one
 
     def micro_step(self, step: int, micro: int, batch: Batch, counted: int) -> Tensor:
         """Add one micro-batch's gradient; its loss counts by its share of all tokens of the step."""
@@ -191,6 +223,7 @@ class Stepper:
         return [p.grad for p in self._weights() if p.grad is not None]
 
     def _batch_numbers(self, step: int) -> range:
+        """The numbers of a step's micro-batches from the beginning of its phase."""
         first = self.session.micro_batches(step) - self.session.micro_batches(self.data.phase_at(step).start)
         return range(first, first + self.training.grad_accum_steps)
 

@@ -74,7 +74,7 @@ class Throughput:
     mfu: float | None
 
 
-def throughput(tokens: int, seconds: float, config: GPTConfig, device: str) -> Throughput:
+def throughput(tokens: int, seconds: float, config: GPTConfig, device: str, devices: int = 1) -> Throughput:
     """Rates of `tokens` in `seconds`.
 
     Args:
@@ -82,8 +82,9 @@ def throughput(tokens: int, seconds: float, config: GPTConfig, device: str) -> T
         seconds: that it took; 0 gives rates of 0.
         config: the model.
         device: name of the hardware, such as `NVIDIA A100-SXM4-80GB`.
+        devices: that computed together, each of that hardware.
     """
     rate = tokens / seconds if seconds else 0.0
     tflops = rate * flops_per_token(config) / 1e12
     peak = next((peak for name, peak in PEAK_TFLOPS.items() if name in device), None)
-    return Throughput(rate, tflops, None if peak is None else tflops / peak)
+    return Throughput(rate, tflops, None if peak is None else tflops / (peak * devices))

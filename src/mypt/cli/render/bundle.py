@@ -91,6 +91,7 @@ def state_lines(info: BundleInfo) -> list[str]:
     if state.environment:
         e = state.environment
         lines.append(f"Made with: mypt {e.mypt}, torch {e.torch}, Python {e.python}, {e.device}, {e.threads} threads")
+        lines[-1] += f", {e.shared_by}" if e.shared_by else ""
     return lines
 
 

@@ -25,7 +25,7 @@ def plan_table(plan: Plan) -> Table:
             f"{units.parameters(plan.parameters)} parameters: {config.n_layer} layers, {config.n_head} heads, "
             f"{config.n_embd} wide, context {config.block_size}, vocabulary {config.vocab_size:,}",
         ),
-        ("computing", f"{config.device} in {plan.precision}, {plan.tokens_per_step:,} tokens a step"),
+        ("computing", f"{config.device} in {plan.precision}, {plan.tokens_per_step:,} tokens a step{_shared(plan)}"),
         ("memory", f"about {units.size(plan.memory_estimate)} estimated{measured}"),
         ("disk", f"{units.size(plan.disk_needed)} needed, {units.size(plan.disk_free)} free"),
         (
@@ -42,6 +42,14 @@ def plan_table(plan: Plan) -> Table:
         rows.append(("hint", "evaluating takes longer than training: a smaller --eval-iters costs only precision"))
     rows += [("note", note) for note in plan.notes]
     return pairs_table(f"Plan for {plan.name}", rows)
+
+
+def _shared(plan: Plan) -> str:
+    """Who shares a step, and what their sums promise."""
+    if plan.state.environment is None or not (processes := plan.state.environment.shared_by):
+        return ""
+    exact = " exactly" if plan.training.reduce == "exact" else ""
+    return f", shared by {processes} whose gradients are summed{exact}"
 
 
 def _coverage(phases: Sequence[Coverage]) -> str:

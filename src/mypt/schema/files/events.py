@@ -148,6 +148,7 @@ class TrainingComplete(Event):
     training_s: Seconds | None = None
     eval_s: Seconds | None = None
     save_s: Seconds | None = None
+    restarts: int | None = None
     tflops: Annotated[float | None, _rounded(4)] = None
     mfu: Annotated[float | None, _rounded(4)] = None
 

@@ -35,6 +35,8 @@ class RunConfigRecord(Model):
     preset: str | None = None
     optimizer: str | None = None
     rows_at_once: int | None = None
+    reduce: str | None = None
+    processes: int | None = None
     torch_compile: str | None = None
     torch_compile_reason: str | None = None
     amp_reason: str | None = None

@@ -153,6 +153,9 @@ class Environment(Record):
 
     Attributes:
         processor: CPU model and the widest vector instruction set that torch uses; None in older records.
+        processes: that trained together.
+        hosts: that they ran on.
+        backend: what they exchanged gradients by, `gloo` or `nccl`; None for one process.
     """
 
     mypt: str
@@ -164,6 +167,15 @@ class Environment(Record):
     device: str
     threads: int
     processor: str | None = None
+    processes: int = 1
+    hosts: int = 1
+    backend: str | None = None
+
+    @property
+    def shared_by(self) -> str:
+        """The processes, for people; empty for one."""
+        hosts = f"{self.hosts} hosts" if self.hosts > 1 else "1 host"
+        return f"{self.processes} processes on {hosts} ({self.backend})" if self.processes > 1 else ""
 
 
 class SessionRecord(Record):

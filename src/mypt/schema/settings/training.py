@@ -88,6 +88,11 @@ class TrainingConfig(Section):
     deterministic_reason: str | None = setting(
         None, "Why a GPU computes the same each time or not, with the measurements.", on_resume="harmless", option=False
     )
+    reduce: Literal["sum", "exact"] = setting(
+        "sum", "How gradients are added up: sum, or exact, in a balanced tree over the micro-batches, which gives the "
+        "same weights to the bit on 1, 2, 4, 8, ... processes and needs a grad_accum_steps that is a power of two.",
+        on_resume="trajectory",
+    )  # fmt: skip
     rows_at_once: int | None = setting(
         None, "Sequences of a micro-batch processed at once; fewer use less memory and give the same gradient. "
         "Defaults to as many as fit a CPU's caches, or all on a GPU.",
@@ -131,6 +136,11 @@ class TrainingConfig(Section):
         None, "Save and stop before this time limit, for example of a job queue; resume continues the run.",
         unit="minutes", on_resume="harmless", gt=0,
     )  # fmt: skip
+    collective_timeout: float = setting(
+        600.0, "Of several processes, how long those that are ready wait for one that hangs before they save and end; "
+        "more than a save takes.",
+        unit="seconds", on_resume="harmless", gt=0, le=86_400,
+    )  # fmt: skip
     on_nonfinite: Literal["stop", "skip"] = setting(
         "stop", "What to do if a loss or gradient is not finite: stop before the weights are affected, or skip the "
         "step's batches, record them and continue.",
@@ -164,6 +174,14 @@ class TrainingConfig(Section):
     def _check_min_lr(self) -> Self:
         if self.min_lr is not None and self.min_lr > self.learning_rate:
             raise ValueError(f"min_lr {self.min_lr} is above learning_rate {self.learning_rate}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_reduce(self) -> Self:
+        if self.reduce == "exact" and self.grad_accum_steps & (self.grad_accum_steps - 1):
+            raise ValueError(
+                f"reduce exact needs a grad_accum_steps that is a power of two, and it is {self.grad_accum_steps}"
+            )
         return self
 
     @property

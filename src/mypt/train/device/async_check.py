@@ -22,6 +22,7 @@ class StepResult:
         finite: whether the step moved the weights.
         empty: whether the loss mask left none of its tokens, so that there is no loss; then it moved none.
         overflow: whether the gradient was too large for fp16 at its loss scale alone, which was lowered then.
+        broken: whether a process has not done its part of it; neither it nor a later step moved the weights.
     """
 
     step: int
@@ -30,6 +31,7 @@ class StepResult:
     finite: bool = True
     empty: bool = False
     overflow: bool = False
+    broken: bool = False
 
     def __str__(self) -> str:
         if self.empty:
@@ -49,13 +51,22 @@ class AsyncCheck:
     def __init__(self, limit: int = STEPS_AHEAD) -> None:
         self.limit = limit
         self._under_way: deque[tuple[int, Tensor, torch.Event | None]] = deque()
+        self._failed: Tensor | None = None
 
-    def send(self, step: int, loss: Tensor, norm: Tensor) -> list[StepResult]:
+    def halted(self, failed: Tensor) -> Tensor:
+        """Whether, with this step, a process has failed at any: from then on no step may move the weights.
+
+        The hosts learn of it some steps later, and all at the same one, which the weights are still at then.
+        """
+        self._failed = failed if self._failed is None else self._failed + failed
+        return self._failed > 0
+
+    def send(self, step: int, loss: Tensor, norm: Tensor, halted: Tensor) -> list[StepResult]:
         """Add a step that was launched; returns the results of the steps before the last `limit`."""
-        figures = torch.stack([loss.float(), norm.float()])
+        figures = torch.stack([loss.float(), norm.float(), halted.float()])
         event = None
         if figures.is_cuda:
-            pinned = torch.empty(2, pin_memory=True)
+            pinned = torch.empty(3, pin_memory=True)
             figures, event = pinned.copy_(figures, non_blocking=True), torch.Event(loss.device)
             event.record(torch.accelerator.current_stream(loss.device))
         self._under_way.append((step, figures, event))
@@ -71,6 +82,6 @@ class AsyncCheck:
             step, figures, event = self._under_way.popleft()
             if event is not None:
                 event.synchronize()
-            loss, norm = figures.tolist()
-            arrived.append(StepResult(step, loss, norm, math.isfinite(loss + norm)))
+            loss, norm, halted = figures.tolist()
+            arrived.append(StepResult(step, loss, norm, math.isfinite(loss + norm), broken=halted > 0))
         return arrived

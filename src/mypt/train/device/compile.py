@@ -8,6 +8,8 @@ from torch import Tensor
 from mypt.model.network import Network
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.device.choices import Choice
+from mypt.train.device.memory import is_shortage
+from mypt.train.step import Stepper
 
 PAYS_AFTER_S = 300.0
 """Seconds of training on a GPU from which compiling, which takes most of a minute, pays."""
@@ -34,3 +36,25 @@ def compiled_loss(model: Network) -> Callable[[Tensor, Tensor], Tensor]:
     if torch.are_deterministic_algorithms_enabled():
         return torch.compile(model.loss, options={"deterministic": True})
     return torch.compile(model.loss)
+
+
+def try_compiled(stepper: Stepper, step: int) -> str | None:
+    """Compile the loss of a session, and go through a micro-batch of a step forward and backward.
+
+    Nothing is left to fail in a step that counts then.
+
+    Returns:
+        Why it cannot be compiled; None if it can.
+    """
+    stepper.loss = compiled_loss(stepper.model)
+    try:
+        stepper.model.train()
+        micro, batch = next(iter(stepper.batches(step).items()))
+        stepper.micro_step(step, micro, batch, stepper.tokens_per_step)
+        return None
+    except Exception as error:  # the compiler raises many types of errors
+        if is_shortage(error):
+            raise
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    finally:
+        stepper.forget()

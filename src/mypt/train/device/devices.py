@@ -11,6 +11,7 @@ import torch
 from mypt import __version__
 from mypt.data.loader import Batch
 from mypt.errors import DeviceError
+from mypt.launch import ALONE, Launch
 from mypt.schema.files.state import Environment
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
@@ -71,8 +72,9 @@ def keep_freed_memory() -> None:
             libc.mallopt(option, value)
 
 
-def environment(device: str) -> Environment:
-    """The circumstances of this process that a trajectory depends on."""
+def environment(device: str, launch: Launch = ALONE) -> Environment:
+    """The circumstances of this process, and of those that train with it, that a trajectory depends on."""
+    backend = "nccl" if device.startswith("cuda") else "gloo"
     return Environment(
         mypt=__version__,
         python=platform.python_version(),
@@ -83,6 +85,9 @@ def environment(device: str) -> Environment:
         device=hardware(device),
         threads=torch.get_num_threads(),
         processor=processor(),
+        processes=launch.size,
+        hosts=launch.hosts,
+        backend=backend if launch.size > 1 else None,
     )
 
 

@@ -10,9 +10,6 @@ from mypt.model.cost import rows_at_once
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.training import TrainingConfig
 
-OUT_OF_MEMORY = "out_of_memory"
-"""The reason of `training_stopped` where a session ends so."""
-
 
 @contextmanager
 def memory_told(config: GPTConfig, training: TrainingConfig) -> Iterator[None]:

@@ -13,8 +13,6 @@ from mypt.model.network import Network
 from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.training import TrainingConfig
 
-DIVERGED = "diverged"
-"""The reason of `training_stopped` where a session ends so."""
 LOWER = 0.1
 """Share of a learning rate that diverged which is worth a try."""
 

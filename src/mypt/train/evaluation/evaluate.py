@@ -16,6 +16,7 @@ from mypt.model.network import Network
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.device.precision import Precision
 from mypt.train.documents import separator_of
+from mypt.train.parallel.group import ALONE, Group
 from mypt.train.run_data import RunData
 
 
@@ -43,6 +44,7 @@ def evaluate(
     training: TrainingConfig,
     precision: Precision,
     progress: Callable[[], None] = lambda: None,
+    group: Group = ALONE,
 ) -> Measured:
     """Measure the mean next-token loss of a split, without dropout.
 
@@ -58,30 +60,50 @@ def evaluate(
             the windows taken together.
         precision: as in training.
         progress: called after each batch.
+        group: the processes that share the batches; all have the same result.
 
     Raises:
         InputError: a loss mask leaves out every token.
     """
-    was_training, separator = model.training, model.separator
-    model.eval()
-    model.separator = separator_of(training, loader.tokenizer)
-    losses, tokens, text_bytes = [], [], 0
-    try:
-        for x, y in loader.eval_batches(split, training.eval_iters, training.eval_seed):
-            of_tokens = losses_of(model, x, y, training, precision)  # (B, T)
-            losses.append(in_double(of_tokens).sum(dim=1))
-            tokens.append((y != IGNORED).sum(dim=1))
-            text_bytes += int(loader.text_bytes(y))
-            progress()
-    finally:
-        model.train(was_training)
-        model.separator = separator
+    shares = group.each(lambda: _share(model, loader, split, training, precision, progress, group))
+    batches = loader.eval_batch_count(split, training.eval_iters)
+    losses, tokens, text_bytes = zip(*(shares[i % group.size][i // group.size] for i in range(batches)), strict=True)
     if not any(int(counted.sum()) for counted in tokens):
         raise InputError(
             f"No token of the {split} windows of {loader.record.dataset_dir} counts: its loss mask leaves out all.",
             "Make the dataset again with texts that teach something, or leave masks alone by use_loss_mask=False.",
         )
-    return _summary(torch.cat(losses).cpu(), torch.cat(tokens).double(), text_bytes)
+    return _summary(torch.cat(losses), torch.cat(tokens).double(), sum(text_bytes))
+
+
+def _share(
+    model: Network,
+    loader: GPTDataLoader,
+    split: Split,
+    training: TrainingConfig,
+    precision: Precision,
+    progress: Callable[[], None],
+    group: Group,
+) -> list[tuple[torch.Tensor, torch.Tensor, int]]:
+    """Of each batch of this process: the losses and counted tokens of its windows (B), and its bytes of text."""
+    was_training, separator = model.training, model.separator
+    model.eval()
+    model.separator = separator_of(training, loader.tokenizer)
+    losses, tokens, text_bytes = [], [], []
+    try:
+        for x, y in loader.eval_batches(split, training.eval_iters, training.eval_seed, group.rank, group.size):
+            of_tokens = losses_of(model, x, y, training, precision)  # (B, T)
+            losses.append(in_double(of_tokens).sum(dim=1))
+            tokens.append((y != IGNORED).sum(dim=1))
+            text_bytes.append(int(loader.text_bytes(y)))
+            progress()
+    finally:
+        model.train(was_training)
+        model.separator = separator
+    if not losses:
+        return []
+    on_host = torch.split(torch.cat(losses).cpu(), [len(t) for t in tokens])
+    return [*zip(on_host, tokens, text_bytes, strict=True)]
 
 
 def evaluate_sets(
@@ -91,17 +113,20 @@ def evaluate_sets(
     precision: Precision,
     names: Iterable[str] | None = None,
     progress: Callable[[int, int], None] = lambda _, __: None,
+    group: Group = ALONE,
 ) -> dict[str, Measured]:
     """Some of the sets of a run, by name; all that an evaluation looks at if none are named.
 
-    `progress` is called after each batch with the number of those that are done and of all.
+    `progress` is called after each batch with the number of those that are done and of all that this process has; a
+    group shares the batches.
     """
     sets = data.measured_sets()
     chosen = {name: sets[name] for name in names or sets}
-    total = sum(loader.eval_batch_count(split, training.eval_iters) for loader, split in chosen.values())
+    counts = [loader.eval_batch_count(split, training.eval_iters) for loader, split in chosen.values()]
+    total = sum(len(range(group.rank, count, group.size)) for count in counts)
     done = count(1)
     return {
-        name: evaluate(model, loader, split, training, precision, lambda: progress(next(done), total))
+        name: evaluate(model, loader, split, training, precision, lambda: progress(next(done), total), group)
         for name, (loader, split) in chosen.items()
     }
 

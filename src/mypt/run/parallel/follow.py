@@ -1,0 +1,79 @@
+"""What the other processes of a run do: they join the session of the first, and train with it."""
+
+from pathlib import Path
+
+import torch
+
+from mypt.data.tokenizer import Tokenizer
+from mypt.errors import MyptError
+from mypt.launch import Launch
+from mypt.model.network import Network
+from mypt.run.data.places import Places
+from mypt.run.data.recorded import recorded_data
+from mypt.run.parallel.share import Shared, check_alike, exchange
+from mypt.train.device.devices import environment, keep_freed_memory
+from mypt.train.loop import Trainer
+from mypt.train.observer import Observer
+from mypt.train.parallel.group import Group
+from mypt.train.parallel.meeting import Meeting
+from mypt.train.planning import plan_run
+from mypt.train.session import assemble
+from mypt.train.stop import stop_on_signals
+
+
+def follow(launch: Launch) -> None:
+    """Join the session that the first process calls for, if it does.
+
+    Raises:
+        MyptError: the run ends with it, and this process is the one to say so.
+        SystemExit: the run ends with an error that another process tells.
+    """
+    keep_freed_memory()
+    meeting = Meeting(launch)
+    if not meeting.come():
+        return
+    group = Group(launch, meeting)
+    try:
+        with meeting.told():
+            _join(group)
+    except MyptError as error:
+        if group.speaks:
+            raise
+        meeting.leave_after_the_first()
+        raise SystemExit(error.exit_code) from error
+    finally:
+        meeting.close()
+
+
+def _join(group: Group) -> None:
+    shared: Shared = group.first(_never)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(group.launch.local_rank)
+    trainers: list[Trainer] = []
+    group.each(lambda: trainers.append(_assembled(shared, group)))
+    [trainer] = trainers
+    exchange(trainer.stepper)
+    plan = plan_run(trainer.stepper, shared.name, Path(), Observer(), trainer.stop)
+    if shared.dry_run:
+        return
+    group.first(_never)
+    trainer.compile_for(plan.training_s)
+    trainer.expect(plan)
+    with stop_on_signals(trainer.stop):
+        trainer.run()
+
+
+def _assembled(shared: Shared, group: Group) -> Trainer:
+    """The session, put together from its record as for a resume, with weights that are still to come."""
+    state, config, tokenizer = shared.state, shared.config, Tokenizer(shared.tokenizer)
+    check_alike(state.environment, environment(config.device, group.launch), group.launch.place)
+    data = recorded_data(state, config, tokenizer, Places(), Observer())
+    model = Network(config, state.training_config.seed).to(config.device)
+    trainer = assemble(model, data, state, Observer())
+    trainer.stepper.group = group
+    trainer.stop.elastic, trainer.stop.timed = group.launch.elastic, False
+    return trainer
+
+
+def _never() -> Shared:
+    raise AssertionError("the first process does this")
