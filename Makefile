@@ -12,10 +12,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit format coverage docs clean
+.PHONY: help demo test test-distributed lint types unit format coverage docs clean
 
 help:  ## list these targets
-	@awk -F ':.*##' '/^[a-z]+:.*##/ { printf "  make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/installed  ## install, train a small model for ten seconds, let it write
 	$(MYPT) train demo --preset tiny --fresh
@@ -23,6 +23,9 @@ demo: .venv/installed  ## install, train a small model for ten seconds, let it w
 	$(MYPT) generate demo --prompt "The " --max-new-tokens 300
 
 test: lint types unit  ## all that a change has to pass: lint, types and tests
+
+test-distributed: .venv/installed-dev  ## one run on several processes under torchrun, and what can happen to one of them
+	$(PYTEST) -rs -m distributed
 
 lint: .venv/installed-dev  ## ruff, without changing anything
 	$(BIN)/ruff check .

@@ -45,13 +45,19 @@ def changed_settings(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> lis
     ]
 
 
-def changed_environment(recorded: Environment | None, now: Environment) -> list[Change]:
-    """The fields of the environment that differ; unrecorded ones are skipped."""
+def changed_environment(recorded: Environment | None, now: Environment, *, exact: bool = False) -> list[Change]:
+    """The fields of the environment that differ; unrecorded ones are skipped.
+
+    Args:
+        recorded: of a session.
+        now: of this process.
+        exact: whether gradients are added up so that the number of processes changes nothing.
+    """
     if recorded is None:
         return []
     before, after = recorded.model_dump(), now.model_dump()
     return [
-        Change(name, before[name], after[name], meaning)
+        Change(name, before[name], after[name], "harmless" if exact and meaning == "rounding" else meaning)
         for name, meaning in _ENVIRONMENT.items()
         if before[name] is not None and before[name] != after[name]
     ]

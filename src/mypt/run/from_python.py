@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from mypt.checkpoint.files import read_state
+from mypt.errors import UsageError
+from mypt.launch import Launch
 from mypt.run.settings import settings_of_call
 from mypt.run.train import Call, train
 from mypt.schema.settings.output import DEFAULT_OUT_DIR
@@ -44,6 +46,11 @@ def resume(
     Example:
         >>> mypt.resume("dante", max_iters=2000, learning_rate=1e-4)  # doctest: +SKIP
     """
+    if Launch.of().size > 1:
+        raise UsageError(
+            "From Python a run is gone on with by one process, and torchrun has started several.",
+            f"Start them by `torchrun ... -m mypt resume {name}`.",
+        )
     observer = Guarded(observer or PrintObserver())
     given = {"out_dir": out_dir, **{n: _text(value) for n, value in settings.items()}}
     call = Call(name, settings_of_call(name, given, source="this call"), must_exist=True, from_gold=from_gold)

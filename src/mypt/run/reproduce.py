@@ -9,18 +9,25 @@ from typing import Any
 from mypt.checkpoint.changes import Change, changed_environment
 from mypt.checkpoint.layout import log_of
 from mypt.checkpoint.manager import AnyOptimizer, CheckpointManager, load_optimizer_state, weights_sha256
+from mypt.data.tokenizer import Tokenizer
 from mypt.errors import BundleError, InputError
+from mypt.launch import Launch
 from mypt.log.replay import Branch, live_evals
 from mypt.model.network import Network
 from mypt.run.data.places import Places
-from mypt.run.data.recorded import reproduced_data
+from mypt.run.data.recorded import EvalSets, reproduced_data
+from mypt.run.parallel.share import check_processes, give
 from mypt.run.parent import recorded_parent
 from mypt.schema.files.events import Eval
-from mypt.schema.files.state import Progress, TrainingState
+from mypt.schema.files.state import Environment, Progress, TrainingState
+from mypt.schema.files.tokenizer import TokenizerFile
+from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.run import ReproducePlaces
 from mypt.train.device.deterministic import computing
 from mypt.train.device.devices import environment, keep_freed_memory, resolve_device
 from mypt.train.observer import Observer
+from mypt.train.parallel.group import Group
+from mypt.train.parallel.meeting import Meeting, meeting_of
 from mypt.train.run_data import RunData
 from mypt.train.session import assemble
 from mypt.train.step import Stepper
@@ -132,30 +139,87 @@ def reproduce(
         InputError: an input is not to be found.
     """
     keep_freed_memory()
-    manager = CheckpointManager.find(name, out_dir)
+    manager, launch, given = CheckpointManager.find(name, out_dir), Launch.of(), given or ReproducePlaces()
     with observer.busy("Reading the record"):
         loaded = manager.load()
     state = loaded.state
     _check_record(manager, state)
-    device = resolve_device(loaded.model.config.device)
-    given = given or ReproducePlaces()
-    places = Places.of(given)
-    data, eval_sets = reproduced_data(state, loaded.model.config, loaded.tokenizer, places, observer)
+    config = loaded.model.config.model_copy(update={"device": resolve_device(loaded.model.config.device)})
     last = min(steps or state.step, state.step)
+    again = Again(config, loaded.tokenizer.file, state, given, last)
     comparison = _Comparison(_logged(log_of(manager.path, state), state), observer)
     seed = state.sessions[0].training_config.seed if state.init_seed is None else state.init_seed
-    model = Network(loaded.model.config, seed)
+    model = Network(config, seed)
     if state.parent is not None:
         recorded_parent(state.parent, given.init_from_model, out_dir).give_weights(model)
-    model.to(device)
-    progress = _run_sessions(model, [replace(data, eval_sets=sets) for sets in eval_sets], state, last, comparison)
+    with meeting_of(launch) as meeting:
+        group = again.called(launch, meeting)
+        progress = run_again(again, group, comparison, model)
     whole = last == state.step
     hashes = (weights_sha256(loaded.model), weights_sha256(model)) if whole else None
-    left_out = tuple(sorted(name for name, path in places.eval_sets.items() if not path))
+    left_out = tuple(sorted(name for name, path in given.every_eval_set.items() if not path))
     same_gold = progress.gold == state.progress.gold or bool(left_out)  # a set that is not measured blocks no gold
     same = hashes[0] == hashes[1] and same_gold if hashes else None
-    differences = changed_environment(state.sessions[0].environment, environment(device))
+    differences = _differences(state, environment(config.device, launch))
     return Verdict(comparison.rows, last, whole, same, hashes, differences, left_out)
+
+
+def _differences(state: TrainingState, now: Environment) -> list[Change]:
+    """What differs from the circumstances of any session, each told once."""
+    found = [
+        change
+        for session in state.sessions
+        for change in changed_environment(session.environment, now, exact=session.training_config.reduce == "exact")
+    ]
+    return list({change.name: change for change in reversed(found)}.values())
+
+
+@dataclass(frozen=True)
+class Again:
+    """A run that is to be run again, as each process that takes part needs it.
+
+    Attributes:
+        config: the architecture, and the device.
+        tokenizer: of the run.
+        state: the record.
+        given: where inputs are, if not where the record says.
+        last: the step to go to.
+    """
+
+    config: GPTConfig
+    tokenizer: TokenizerFile
+    state: TrainingState
+    given: ReproducePlaces
+    last: int
+
+    def called(self, launch: Launch, meeting: Meeting | None) -> Group:
+        """The processes that take part, once they have come.
+
+        Raises:
+            UsageError: so many cannot share the steps of the run.
+        """
+        if meeting is None or launch.size == 1:
+            return Group(launch)
+        for session in self.state.sessions:
+            check_processes(session.training_config, self.config.device, launch.size)
+        meeting.call(self.state.training_config.collective_timeout)
+        group = Group(launch, meeting)
+        group.first(lambda: self)
+        return group
+
+
+def run_again(
+    again: Again, group: Group, comparison: "_Comparison | None" = None, model: Network | None = None
+) -> Progress:
+    """Run the sessions of a record again; `model` has the weights that it began with, on the first process."""
+    observer: Observer = comparison.to if comparison else Observer()
+    model = (model or Network(again.config)).to(again.config.device)
+    opened: list[tuple[RunData, list[EvalSets]]] = []
+    tokenizer, places = Tokenizer(again.tokenizer), Places.of(again.given)
+    group.each(lambda: opened.append(reproduced_data(again.state, again.config, tokenizer, places, observer)))
+    [(data, eval_sets)] = opened
+    give(group, model.state_dict().values())
+    return _run_sessions(model, [replace(data, eval_sets=sets) for sets in eval_sets], again, group, comparison)
 
 
 def _logged(log: Path | None, state: TrainingState) -> dict[tuple[int | None, int], dict[str, Any]]:
@@ -179,9 +243,10 @@ def _check_record(manager: CheckpointManager, state: TrainingState) -> None:
 
 
 def _run_sessions(
-    model: Network, data: list[RunData], state: TrainingState, last: int, comparison: _Comparison
+    model: Network, data: list[RunData], again: Again, group: Group, comparison: _Comparison | None
 ) -> Progress:
     """Each session from where it took over to where the next one did, with its own settings."""
+    state, last = again.state, again.last
     ends = [s.start_step for s in state.sessions[1:]] + [state.step]
     owed = [s.evaluation_owed for s in state.sessions[1:]] + [state.evaluation_pending]
     progress, restore = Progress(), None
@@ -198,13 +263,15 @@ def _run_sessions(
             optimizer=state.optimizer,
             sessions=state.sessions[:number],
         )
-        trainer = assemble(model, own, begun, comparison, restore=restore)
+        trainer = assemble(model, own, begun, comparison or Observer(), restore=restore)
+        trainer.stepper.group = group
         if session.training_config.torch_compile == "on":
             with computing(model.config, session.training_config):
                 trainer.compile_loss()
         trainer.stop.at_step, trainer.stop.owing = min(end, last), owing and end <= last
-        comparison.session = session.attempt
-        comparison.to.begun(session.start_step, min(end, last), trainer.stepper.tokens_per_step)
+        if comparison is not None:
+            comparison.session = session.attempt
+            comparison.to.begun(session.start_step, min(end, last), trainer.stepper.tokens_per_step)
         progress = trainer.run().state.progress
         restore = partial(_hand_over, trainer.stepper)
     return progress

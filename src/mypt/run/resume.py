@@ -119,7 +119,8 @@ def resume_session(
     data = recorded_data(state, loaded.model.config, loaded.tokenizer, Places.of_call(settings), observer)
     state = _with_data(state, data)
     now = environment(device, Launch.of())
-    moved = [*moves(recorded.state, state), *changed_environment(state.environment, now)]
+    exact = recorded.state.training_config.reduce == training.reduce == "exact"
+    moved = [*moves(recorded.state, state), *changed_environment(state.environment, now, exact=exact)]
     _report(recorded, going_on, training, moved, observer)
     state = state.model_copy(
         update={

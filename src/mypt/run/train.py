@@ -24,7 +24,7 @@ from mypt.train.device.deterministic import settled
 from mypt.train.device.devices import keep_freed_memory
 from mypt.train.loop import Trainer
 from mypt.train.observer import Mirrored, Observer
-from mypt.train.parallel.meeting import Meeting
+from mypt.train.parallel.meeting import Meeting, meeting_of
 from mypt.train.plan import Plan
 from mypt.train.planning import check_room, plan_run
 from mypt.train.stop import FitResult, StopNow, stop_on_signals
@@ -86,11 +86,8 @@ def train(call: Call, observer: Observer) -> Outcome:
     """
     keep_freed_memory()
     launch, manager = Launch.of(), _manager(call)
-    meeting = Meeting(launch) if launch.elastic or launch.size > 1 else None
     with ExitStack() as held:
-        if meeting is not None:
-            held.callback(meeting.close)
-            held.enter_context(meeting.told())
+        if (meeting := held.enter_context(meeting_of(launch))) is not None:
             call = _started_anew(call, manager, meeting)
         observer = held.enter_context(Mirrored(observer, call.settings.output.mirror, call.name))
         if not call.dry_run:

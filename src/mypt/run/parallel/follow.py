@@ -1,6 +1,7 @@
 """What the other processes of a run do: they join the session of the first, and train with it."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,6 +12,7 @@ from mypt.model.network import Network
 from mypt.run.data.places import Places
 from mypt.run.data.recorded import recorded_data
 from mypt.run.parallel.share import Shared, check_alike, exchange
+from mypt.run.reproduce import Again, run_again
 from mypt.train.device.devices import environment, keep_freed_memory
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
@@ -46,9 +48,12 @@ def follow(launch: Launch) -> None:
 
 
 def _join(group: Group) -> None:
-    shared: Shared = group.first(_never)
+    shared: Shared | Again = group.first(_never)
     if torch.cuda.is_available():
         torch.cuda.set_device(group.launch.local_rank)
+    if isinstance(shared, Again):
+        run_again(shared, group)
+        return
     trainers: list[Trainer] = []
     group.each(lambda: trainers.append(_assembled(shared, group)))
     [trainer] = trainers
@@ -75,5 +80,5 @@ def _assembled(shared: Shared, group: Group) -> Trainer:
     return trainer
 
 
-def _never() -> Shared:
+def _never() -> Any:
     raise AssertionError("the first process does this")

@@ -108,12 +108,12 @@ def exchange(stepper: Stepper) -> None:
         ConflictError: a process would train on other windows.
     """
     group, optimizer = stepper.group, stepper.optimizer
-    _give(group, stepper.model.state_dict().values())
+    give(group, stepper.model.state_dict().values())
     held = optimizer.state_dict() if group.leads and stepper.session.step else None
     skeleton = group.first(lambda: None if held is None else _skeleton(held))
     if skeleton is not None:
         received = held or _filled(skeleton, stepper.model.device)
-        _give(group, _tensors(received))
+        give(group, _tensors(received))
         if not group.leads:
             load_optimizer_state(received, optimizer)
     scale = group.first(stepper.precision.scaler.state_dict)
@@ -134,8 +134,9 @@ def _first_windows(stepper: Stepper) -> str:
     return hashlib.sha256(b"".join(t.numpy().tobytes() for t in loader.batch(first))).hexdigest()
 
 
-def _give(group: Group, tensors: Iterable[Tensor]) -> None:
-    for tensor in tensors:
+def give(group: Group, tensors: Iterable[Tensor]) -> None:
+    """Let all processes have what tensors hold on the first."""
+    for tensor in tensors if group.size > 1 else ():
         with group.together():
             dist.broadcast(tensor, 0)
 

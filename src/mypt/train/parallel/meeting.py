@@ -124,12 +124,27 @@ class Meeting:
             return ProcessError(f"The processes of the run have lost each other ({doing}).", _TODO), self.launch.leads
         speaks = min(r for r in ranks if r not in missing) == self.launch.rank
         lost = " and ".join(self._hosts[r] for r in missing)
-        what = f"{lost[0].upper()}{lost[1:]} {'is lost, or hangs' if len(missing) == 1 else 'are lost, or hang'}."
-        return ProcessError(what, _TODO, [f"The others waited, and then: {doing}."]), speaks
+        hangs = "timed out" in doing.lower()
+        verb = ("hang" if hangs else "are lost") if len(missing) > 1 else ("hangs" if hangs else "is lost")
+        return ProcessError(f"{lost[0].upper()}{lost[1:]} {verb}.", _TODO, [f"The others found: {doing}"]), speaks
 
     def _tell(self, key: str) -> None:
         with suppress(RuntimeError):
             self._store.set(key, "1")
+
+
+@contextmanager
+def meeting_of(launch: Launch) -> Iterator[Meeting | None]:
+    """Where the processes of a job meet while the first of them does its work; None where torchrun started none."""
+    if not launch.elastic and launch.size == 1:
+        yield None
+        return
+    meeting = Meeting(launch)
+    try:
+        with meeting.told():
+            yield meeting
+    finally:
+        meeting.close()
 
 
 _TODO = (

@@ -1,0 +1,61 @@
+"""Runs mypt under torchrun, as users do."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+FAULTY = Path(__file__).with_name("faulty.py")
+ROOT = FAULTY.parents[2]
+SHARED = [
+    "--input-file", "input.txt", "--tokenization", "char", "--n-layer", "2", "--n-head", "2", "--n-embd", "16",
+    "--block-size", "16", "--batch-size", "4", "--grad-accum-steps", "4", "--eval-iters", "5", "--max-iters", "8",
+    "--eval-interval", "4", "--learning-rate", "1e-2", "--no-use-amp",
+]  # fmt: skip
+"""A run of eight steps of four micro-batches, with dropout, whose evaluations have five batches."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a call under torchrun ended: its exit code, and what all of its processes and torchrun itself printed."""
+
+    code: int
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Torchrun = Callable[..., Ended]
+
+
+@pytest.fixture
+def torchrun(folder: Path) -> Torchrun:
+    """Calls `mypt` with some words in so many processes; a fault may happen to one, torchrun may get options."""
+
+    def run(processes: int, *words: object, fault: str | None = None, options: tuple[str, ...] = ()) -> Ended:
+        done = subprocess.run(
+            command(processes, *words, fault=fault, options=options),
+            capture_output=True, text=True, encoding="utf-8", cwd=folder, env=environment(fault), timeout=180,
+        )  # fmt: skip
+        return Ended(done.returncode, " ".join((done.stdout + done.stderr).split()))
+
+    return run
+
+
+def command(processes: int, *words: object, fault: str | None = None, options: tuple[str, ...] = ()) -> list[str]:
+    """The words of a call under torchrun."""
+    script = [str(FAULTY)] if fault else ["-m", "mypt"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return [*torchrun, *options, *script, *map(str, words)]
+
+
+def environment(fault: str | None = None) -> dict[str, str]:
+    """Of a call under torchrun; one thread for each process, as torchrun itself has it."""
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    wanted = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    return {**os.environ, **wanted, **({"FAULT": fault} if fault else {})}

@@ -1,0 +1,59 @@
+"""`mypt` with a fault in one of its processes, for torchrun: FAULT is KIND:RANK:STEP."""
+
+import math
+import os
+import signal
+import sys
+import time
+
+import pytest
+import torch
+
+from mypt.cli.app import main
+from mypt.data.loader import Batch, GPTDataLoader
+from mypt.errors import InputError
+from mypt.launch import Launch
+from mypt.train.step import Stepper
+from tests.conftest import fill_the_disk
+
+KIND, RANK, STEP = os.environ["FAULT"].split(":")
+PATCH = pytest.MonkeyPatch()
+real_micro_step, real_batch = Stepper.micro_step, GPTDataLoader.batch
+
+
+def micro_step(self: Stepper, step: int, micro: int, batch: Batch, counted: int) -> torch.Tensor:
+    """The micro-step, before which something happens to this process, where it is not only timed."""
+    if step != int(STEP) or self.optimizer.param_groups[0]["lr"] == 0:
+        return real_micro_step(self, step, micro, batch, counted)
+    if KIND == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if KIND == "hang":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if KIND in ("SIGTERM", "SIGUSR1", "twice"):
+        os.kill(os.getpid(), getattr(signal, KIND, signal.SIGTERM))
+    if KIND == "twice":
+        time.sleep(0.4)
+        os.kill(os.getpid(), signal.SIGTERM)
+    if KIND == "data":
+        raise InputError("The shard train_0.npy cannot be read any more.", "Bring it back.")
+    if KIND == "bug":
+        raise RuntimeError("a shape that nobody expected")
+    loss = real_micro_step(self, step, micro, batch, counted)
+    return loss * math.nan if KIND == "nan" else loss
+
+
+def other_batch(self: GPTDataLoader, index: int) -> Batch:
+    """Windows that are not those of the seed."""
+    return real_batch(self, index + 1)
+
+
+launch = Launch.of()
+if launch.rank == int(RANK) and not launch.restarts:
+    if KIND == "disk":
+        fill_the_disk(PATCH)
+    elif KIND == "windows":
+        PATCH.setattr(GPTDataLoader, "batch", other_batch)
+    else:
+        PATCH.setattr(Stepper, "micro_step", micro_step)
+sys.argv[0] = "mypt"
+main()
