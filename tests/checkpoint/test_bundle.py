@@ -26,13 +26,13 @@ from mypt.log.messages import eval_lines
 from mypt.log.run_record import read_run
 from mypt.log.writer import RunLog
 from mypt.run.verify import verify_bundle
+from mypt.schema.files.environment import Environment
 from mypt.schema.files.events import EVENTS, Eval, timestamp
 from mypt.schema.files.gold import GoldState, Measure, Remeasured
 from mypt.schema.files.imported import ImportedFile, ImportRecord
 from mypt.schema.files.optimizer import GroupRecord, OptimizerRecord
 from mypt.schema.files.state import (
     DataRecord,
-    Environment,
     ParentRecord,
     PhaseRecord,
     Progress,

@@ -312,7 +312,8 @@ def test_a_resume_with_another_accumulation_takes_the_next_batches(mypt: Mypt, m
 
 
 def test_the_number_of_a_micro_batch_counts_through_all_sessions() -> None:
-    from mypt.schema.files.state import Environment, SessionRecord, TrainingState
+    from mypt.schema.files.environment import Environment
+    from mypt.schema.files.state import SessionRecord, TrainingState
     from mypt.schema.settings.training import TrainingConfig
 
     here = Environment(mypt="", python="", torch="", numpy="", tiktoken="", platform="", device="cpu", threads=1)

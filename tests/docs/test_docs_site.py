@@ -93,7 +93,7 @@ def test_make_help_lists_every_target() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     phony = re.search(r"^\.PHONY: (.*)$", makefile, re.M)
     assert phony
-    assert set(phony[1].split()) == set(re.findall(r"^([a-z]+):.*##", makefile, re.M))
+    assert set(phony[1].split()) == set(re.findall(r"^([a-z-]+):.*##", makefile, re.M))
 
 
 def test_hooks_before_a_commit_are_those_of_make_test() -> None:

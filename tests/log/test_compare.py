@@ -23,8 +23,9 @@ from mypt.cli.render.comparison import closing_lines, tables, verdict_lines
 from mypt.log.compare import Comparison, Difference, _at, _better, _matched, _verdict, compare
 from mypt.log.run_record import RunRecord, read_run
 from mypt.log.writer import RunLog
+from mypt.schema.files.environment import Environment
 from mypt.schema.files.events import Eval
-from mypt.schema.files.state import DataRecord, Environment, Progress, SourceRecord, TrainingState
+from mypt.schema.files.state import DataRecord, Progress, SourceRecord, TrainingState
 from mypt.schema.files.tokenizer import TokenizerFile
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.training import TrainingConfig

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mypt.schema.files.state import DataRecord, Environment, PhaseRecord, SessionRecord, TrainingState
+from mypt.schema.files.environment import Environment
+from mypt.schema.files.state import DataRecord, PhaseRecord, SessionRecord, TrainingState
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.optim.schedule import learning_rate_at

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mypt.schema.base import OnResume, extra_of
-from mypt.schema.files.state import Environment, TrainingState
+from mypt.schema.files.environment import Environment
+from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.run import SECTIONS
 
 MEANINGS: dict[OnResume, str] = {

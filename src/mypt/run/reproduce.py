@@ -18,8 +18,9 @@ from mypt.run.data.places import Places
 from mypt.run.data.recorded import EvalSets, reproduced_data
 from mypt.run.parallel.share import check_processes, give
 from mypt.run.parent import recorded_parent
+from mypt.schema.files.environment import Environment
 from mypt.schema.files.events import Eval
-from mypt.schema.files.state import Environment, Progress, TrainingState
+from mypt.schema.files.state import Progress, TrainingState
 from mypt.schema.files.tokenizer import TokenizerFile
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.run import ReproducePlaces

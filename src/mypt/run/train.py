@@ -15,7 +15,7 @@ from mypt.launch import Launch
 from mypt.run.archive import keep_copy, move_aside
 from mypt.run.exchange.fp16 import Export, export_fp16
 from mypt.run.fork import complete, settle
-from mypt.run.parallel.share import Shared, share_out
+from mypt.run.parallel.share import Shared, restore, share_out
 from mypt.run.resume import resume_session
 from mypt.run.start import start_session
 from mypt.schema.files.state import TrainingState
@@ -103,7 +103,7 @@ def train(call: Call, observer: Observer) -> Outcome:
         share_out(trainer, launch, meeting, _shared(trainer, call))
         limit = None if call.dry_run else trainer.stop
         plan = plan_run(trainer.stepper, manager.name, manager.path.parent, observer, limit)
-        trainer.stepper.restore()
+        restore(trainer.stepper)
         observer.planned(plan)
         if call.dry_run:
             return Outcome(manager.path, trainer.state.step, plan)

@@ -12,6 +12,7 @@ from torch import Tensor
 from mypt.train.device.choices import Choice
 from mypt.train.device.deterministic import decide, in_order, refusal, unavailable, ways_to_compute
 from mypt.train.device.devices import peak_memory
+from mypt.train.device.memory import memory_told
 from mypt.train.evaluation.evaluate import losses_of
 from mypt.train.optim.optimizer import AdamW, Optimizer, build_optimizer
 from mypt.train.step import Stepper
@@ -43,9 +44,21 @@ def time_step(stepper: Stepper) -> Timing:
     The update is that of another optimizer at a learning rate of 0, so that no weight moves and none has to be kept.
     Beside its moments there are no others: the session's own have none yet, not before `Stepper.restore`.
     """
+    of_each = stepper.group.each(lambda: _of_this_process(stepper))
+    adding_s = _seconds(stepper.model.device, lambda: _add_up(stepper))
+    return Timing(
+        max(timing.step_s for timing in of_each) + adding_s,
+        max(timing.eval_batch_s for timing in of_each),
+        of_each[stepper.group.rank].peak_bytes,
+        min((timing.deterministic for timing in of_each), key=lambda choice: choice is not None and choice.on),
+    )
+
+
+def _of_this_process(stepper: Stepper) -> Timing:
     device, training = str(stepper.model.device), stepper.training
     try:
-        timing = _timed(stepper, ways_to_compute(training, device))
+        with memory_told(stepper.model.config, training):
+            timing = _timed(stepper, ways_to_compute(training, device))
         return replace(timing, deterministic=timing.deterministic or unavailable(training, device))
     except RuntimeError as error:
         if (refused := refusal(error)) is None:
@@ -70,7 +83,7 @@ def _timed(stepper: Stepper, ways: tuple[bool, ...]) -> Timing:
     try:
         times = _time(stepper.model.device, *(partial(_in_order, way, work) for way in ways for work in works))
         parts = {way: times[3 * i : 3 * i + 3] for i, way in enumerate(ways)}
-        step_s = {way: stepper.training.grad_accum_steps * micro + update for way, (micro, update, _) in parts.items()}
+        step_s = {way: len(stepper.share) * micro + update for way, (micro, update, _) in parts.items()}
         choice = decide(step_s) if len(ways) > 1 else None
         way = ways[0] if choice is None else choice.on
         return Timing(step_s[way], parts[way][2], peak_memory(str(stepper.model.device)), choice)
@@ -121,6 +134,7 @@ def _add_up(stepper: Stepper) -> None:
     """Add up the gradients of all processes, which are zeros."""
     if stepper.group.size > 1:
         stepper.reduction().finish(failed=True)
+        stepper.forget()
 
 
 def _eval_batch(stepper: Stepper) -> float:

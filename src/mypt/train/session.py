@@ -8,8 +8,9 @@ from mypt.commit import git_commit
 from mypt.errors import ConfigError
 from mypt.log.writer import RunLog
 from mypt.model.network import Network
+from mypt.schema.files.environment import Environment
 from mypt.schema.files.events import timestamp
-from mypt.schema.files.state import Environment, SessionRecord, TrainingState
+from mypt.schema.files.state import SessionRecord, TrainingState
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.device.async_check import AsyncCheck

@@ -20,6 +20,7 @@ from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.device.async_check import AsyncCheck, StepResult
 from mypt.train.device.devices import on_device
+from mypt.train.device.memory import memory_told
 from mypt.train.device.precision import Precision
 from mypt.train.optim.optimizer import Optimizer
 from mypt.train.optim.schedule import learning_rate_at, lr_scales
@@ -105,7 +106,7 @@ class Stepper:
         counted = self.counted_tokens(step, batches, part)
         if not counted:
             return [*self.catch_up(), StepResult(step, math.nan, math.nan, finite=False, empty=True)]
-        with part, self.computing():
+        with part, memory_told(self.model.config, self.training), self.computing():
             for micro, batch in batches.items():
                 adding.add(self.micro_step(step, micro, batch, counted))
         loss, failed = adding.finish(part.failed)

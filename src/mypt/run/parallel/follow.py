@@ -11,8 +11,9 @@ from mypt.launch import Launch
 from mypt.model.network import Network
 from mypt.run.data.places import Places
 from mypt.run.data.recorded import recorded_data
-from mypt.run.parallel.share import Shared, check_alike, exchange
+from mypt.run.parallel.share import Shared, check_alike, give_weights, restore
 from mypt.run.reproduce import Again, run_again
+from mypt.train.device.deterministic import settled
 from mypt.train.device.devices import environment, keep_freed_memory
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
@@ -57,11 +58,13 @@ def _join(group: Group) -> None:
     trainers: list[Trainer] = []
     group.each(lambda: trainers.append(_assembled(shared, group)))
     [trainer] = trainers
-    exchange(trainer.stepper)
+    give_weights(trainer.stepper)
     plan = plan_run(trainer.stepper, shared.name, Path(), Observer(), trainer.stop)
+    restore(trainer.stepper)
     if shared.dry_run:
         return
     group.first(_never)
+    trainer.state = settled(trainer.state, plan.deterministic)
     trainer.compile_for(plan.training_s)
     trainer.expect(plan)
     with stop_on_signals(trainer.stop):

@@ -13,7 +13,8 @@ from mypt.checkpoint.changes import changed_environment
 from mypt.checkpoint.manager import load_optimizer_state
 from mypt.errors import ConfigError, ConflictError, DeviceError
 from mypt.launch import Launch
-from mypt.schema.files.state import Environment, TrainingState
+from mypt.schema.files.environment import Environment
+from mypt.schema.files.state import TrainingState
 from mypt.schema.files.tokenizer import TokenizerFile
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.training import TrainingConfig
@@ -62,7 +63,7 @@ def share_out(trainer: Trainer, launch: Launch, meeting: Meeting | None, shared:
     group.first(lambda: shared)
     group.each(lambda: None)  # the others put their session together
     trainer.stepper.group = group
-    exchange(trainer.stepper)
+    give_weights(trainer.stepper)
 
 
 def check_processes(training: TrainingConfig, device: str, size: int) -> None:
@@ -101,30 +102,44 @@ def check_alike(shared: Environment | None, own: Environment, place: str) -> Non
         )
 
 
-def exchange(stepper: Stepper) -> None:
-    """Give all processes the weights, the moments and the loss scale of the first, and compare their first windows.
+def give_weights(stepper: Stepper) -> None:
+    """Give all processes the weights of the first, and compare their first windows.
 
     Raises:
         ConflictError: a process would train on other windows.
     """
-    group, optimizer = stepper.group, stepper.optimizer
+    group = stepper.group
     give(group, stepper.model.state_dict().values())
-    held = optimizer.state_dict() if group.leads and stepper.session.step else None
-    skeleton = group.first(lambda: None if held is None else _skeleton(held))
-    if skeleton is not None:
-        received = held or _filled(skeleton, stepper.model.device)
-        give(group, _tensors(received))
-        if not group.leads:
-            load_optimizer_state(received, optimizer)
-    scale = group.first(stepper.precision.scaler.state_dict)
-    if scale and not group.leads:
-        stepper.precision.scaler.load_state_dict(scale)
     hashes = group.gathered(_first_windows(stepper))
     if other := next((rank for rank, found in enumerate(hashes) if found != hashes[0]), None):
         raise ConflictError(
             f"Process {other} would train on other windows than process 0.",
             "Let every host have the same data; `mypt data inspect FOLDER --check` looks at a copy.",
         )
+
+
+def restore(stepper: Stepper) -> None:
+    """Give the optimizers of all processes what an earlier session left on the disk of the first.
+
+    Raises:
+        BundleError: that cannot be read, or does not fit.
+    """
+    group, optimizer = stepper.group, stepper.optimizer
+    if group.size == 1:
+        stepper.restore()
+        return
+    resumed = stepper.earlier is not None
+    group.first(stepper.restore)
+    held = optimizer.state_dict() if resumed else None
+    skeleton = group.first(lambda: None if held is None else _skeleton(held))
+    if skeleton is None:
+        return
+    received = held or _filled(skeleton, stepper.model.device)
+    give(group, _tensors(received))
+    scale = group.first(stepper.precision.scaler.state_dict)
+    if not group.leads:
+        load_optimizer_state(received, optimizer)
+        stepper.precision.scaler.load_state_dict(scale)
 
 
 def _first_windows(stepper: Stepper) -> str:

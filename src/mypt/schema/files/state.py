@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from mypt.schema.base import Record, is_folder_name, place
+from mypt.schema.files.environment import Environment
 from mypt.schema.files.gold import GoldState, Measure, Remeasured
 from mypt.schema.files.imported import ImportRecord
 from mypt.schema.files.optimizer import REPLACED_SETTINGS, OptimizerRecord
@@ -146,36 +147,6 @@ class Progress(Record):
         if val_loss < (float("inf") if self.best_val_loss is None else self.best_val_loss):
             update |= {"best_val_loss": val_loss, "best_val_bpb": val_bpb, "best_step": step}
         return self.model_copy(update=update)
-
-
-class Environment(Record):
-    """Versions and hardware that the trajectory depends on in addition to the settings.
-
-    Attributes:
-        processor: CPU model and the widest vector instruction set that torch uses; None in older records.
-        processes: that trained together.
-        hosts: that they ran on.
-        backend: what they exchanged gradients by, `gloo` or `nccl`; None for one process.
-    """
-
-    mypt: str
-    python: str
-    torch: str
-    numpy: str
-    tiktoken: str
-    platform: str
-    device: str
-    threads: int
-    processor: str | None = None
-    processes: int = 1
-    hosts: int = 1
-    backend: str | None = None
-
-    @property
-    def shared_by(self) -> str:
-        """The processes, for people; empty for one."""
-        hosts = f"{self.hosts} hosts" if self.hosts > 1 else "1 host"
-        return f"{self.processes} processes on {hosts} ({self.backend})" if self.processes > 1 else ""
 
 
 class SessionRecord(Record):

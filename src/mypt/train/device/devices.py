@@ -12,7 +12,7 @@ from mypt import __version__
 from mypt.data.loader import Batch
 from mypt.errors import DeviceError
 from mypt.launch import ALONE, Launch
-from mypt.schema.files.state import Environment
+from mypt.schema.files.environment import Environment
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 _UNITS = ("amx_bf16", "avx512_bf16", "avx512_f", "avx2", "sve2", "sve", "neon")

@@ -90,8 +90,9 @@ def _share(
     model.eval()
     model.separator = separator_of(training, loader.tokenizer)
     losses, tokens, text_bytes = [], [], []
+    shared = group.rank, group.size
     try:
-        for x, y in loader.eval_batches(split, training.eval_iters, training.eval_seed, group.rank, group.size):
+        for x, y in loader.eval_batches(split, training.eval_iters, training.eval_seed, *shared):
             of_tokens = losses_of(model, x, y, training, precision)  # (B, T)
             losses.append(in_double(of_tokens).sum(dim=1))
             tokens.append((y != IGNORED).sum(dim=1))
