@@ -24,8 +24,8 @@ TREE_HOP, TREE_HOP_BETWEEN = 1.2e-6, 8.5e-6
 """Seconds from GPU to GPU in a node and between nodes, by which NCCL chooses (LL128, its src/graph/tuning.cc)."""
 MEMORY = 80e9
 FP32, BF16 = 4, 2
-STATE = 4 * FP32
-"""Bytes of a parameter with its gradient and AdamW's two moments."""
+STATE = 5 * FP32
+"""Bytes of a parameter with its gradient, AdamW's two moments, and the gradient once more in the row that is sent."""
 
 
 @dataclass(frozen=True)
@@ -116,19 +116,27 @@ def ddp_s(job: Job, n: int) -> float:
     return 2 * pass_s(job.gradient, n) + tree_latency_s(n)
 
 
-def fsdp_s(job: Job, n: int) -> float:
-    """FSDP2: for each micro-batch the weights of each unit are gathered twice and its gradients reduced to shards."""
+def gathers_s(job: Job, n: int, among: int) -> float:
+    """For each micro-batch of n GPUs, the weights of each unit are gathered twice from the parts of some of them."""
     weights = job.gathered * parameter_count(job.config)
-    a_micro_batch = pass_s(2 * weights + job.gradient, n) + 3 * job.units * ring_latency_s(n)
-    return job.micro_batches(n) * a_micro_batch
+    return job.micro_batches(n) * (pass_s(2 * weights, among) + 2 * job.units * ring_latency_s(among))
+
+
+def scatter_s(job: Job, among: int) -> float:
+    """Once a step the gradients of each unit are added up, and each GPU is left its part."""
+    return pass_s(job.gradient, among) + job.units * ring_latency_s(among)
+
+
+def fsdp_s(job: Job, n: int) -> float:
+    """FSDP2: the gathers and the reduce-scatter of all GPUs."""
+    return gathers_s(job, n, n) + scatter_s(job, n)
 
 
 def hsdp_s(job: Job, n: int) -> float:
-    """HSDP: FSDP2 within a node, and an all-reduce of each shard of gradients with the same shard of other nodes."""
+    """HSDP: those of a node, and an all-reduce of each part of the gradients with the same part of other nodes."""
     nodes = n // NODE
     between = 2 * pass_s(job.gradient / NODE, nodes, LINK) + tree_latency_s(nodes, in_node=1)
-    in_node = fsdp_s(job, n=NODE) / job.micro_batches(NODE)
-    return job.micro_batches(n) * (in_node + between)
+    return gathers_s(job, n, NODE) + scatter_s(job, NODE) + between
 
 
 def table() -> str:

@@ -53,7 +53,7 @@ def calls() -> list[str]:
     for page in PAGES:
         for block in [b for language in ("bash", "sh", "console") for b in fenced(page, language)]:
             for line in block.replace("\\\n", " ").splitlines():
-                line = line.removeprefix("$ ").split("  #")[0]
+                line = re.sub(r"^torchrun .* -m mypt ", "mypt ", line.removeprefix("$ ").split("  #")[0])
                 found += [line.split("|")[-1].split(">")[0].strip()] if re.search(r"(^|\| *)mypt ", line) else []
     return found
 

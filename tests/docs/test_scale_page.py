@@ -1,13 +1,17 @@
 """The page on many GPUs says what its formulas say, and the formulas count what the collectives send."""
 
+import shlex
 from pathlib import Path
 
 import pytest
+from torch.distributed.run import get_args_parser
 
 from benchmarks import scaling
 from benchmarks.scaling import JOBS, SIZES, Job
+from tests.docs.test_docs import fenced
 
-PAGE = (Path(__file__).parents[2] / "docs" / "scale.md").read_text(encoding="utf-8")
+PATH = Path(__file__).parents[2] / "docs" / "scale.md"
+PAGE = PATH.read_text(encoding="utf-8")
 
 
 def test_the_table_of_the_page_is_that_of_the_formulas() -> None:
@@ -18,6 +22,13 @@ def test_the_table_of_the_page_is_that_of_the_formulas() -> None:
 
 def test_the_comparison_on_the_page_is_that_of_the_formulas() -> None:
     assert scaling.cross_check() in " ".join(PAGE.split())
+
+
+def test_torchrun_understands_every_call_of_the_page() -> None:
+    lines = [line for block in fenced(PATH, "bash") for line in block.replace("\\\n", " ").splitlines()]
+    calls = [shlex.split(line)[1:] for line in lines if line.startswith("torchrun ")]
+    parsed = [get_args_parser().parse_args(call) for call in calls]
+    assert len(parsed) >= 2 and all(args.module and args.training_script == "mypt" for args in parsed)
 
 
 def sent_in_rings(n: int, size: int) -> tuple[int, int]:
