@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
+MARK = "TORCHELASTIC_RUN_ID"
+"""A variable that torchrun sets and nobody else."""
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -29,7 +32,12 @@ class Launch:
 
     @classmethod
     def of(cls, environ: Mapping[str, str] = os.environ) -> Self:
-        """The one that the environment describes."""
+        """The one that the environment describes; of a rank without torchrun's own mark nothing is believed.
+
+        Pods and images have such variables for themselves, and in them a plain command is one process.
+        """
+        if MARK not in environ:
+            return cls()
         size = int(environ.get("WORLD_SIZE", 1))
         return cls(
             rank=int(environ.get("RANK", 0)),
@@ -37,7 +45,7 @@ class Launch:
             local_rank=int(environ.get("LOCAL_RANK", 0)),
             hosts=max(1, size // int(environ.get("LOCAL_WORLD_SIZE", size))),
             restarts=int(environ.get("TORCHELASTIC_RESTART_COUNT", 0)),
-            elastic="TORCHELASTIC_RUN_ID" in environ,
+            elastic=True,
         )
 
     @property
