@@ -38,7 +38,7 @@ class Crowd:
         self._given: Given = [None] * size
         self._work: Callable[[Given], Any] = list
         self._together: Any = None
-        self._barrier = threading.Barrier(size, self._do_work, timeout=120)
+        self._barrier = threading.Barrier(size, self._do_work, timeout=300)
 
     def run(self, first: Callable[[], object], patch: pytest.MonkeyPatch) -> None:
         """Let the first process do something that the others take part in."""

@@ -13,15 +13,13 @@ from mypt.schema.resolve import resolve_settings
 from mypt.train.observer import Observer
 from tests.run.crowd import Crowd
 
-RANKS = 128
 
-
-def a_run(name: str, **more: object) -> None:
+def a_run(name: str, ranks: int, reduction: str) -> None:
     """Two steps with an evaluation after each, of as many micro-batches as there are processes."""
     given = {
         "input_file": "input.txt", "tokenization": "char", "n_layer": 1, "n_head": 1, "n_embd": 4, "block_size": 8,
-        "batch_size": 1, "grad_accum_steps": RANKS, "eval_iters": RANKS + 1, "max_iters": 2, "eval_interval": 1,
-        "dropout": 0.0, "use_amp": False, "learning_rate": 1e-2, "device": "cpu", **more,
+        "batch_size": 1, "grad_accum_steps": ranks, "eval_iters": ranks + 1, "max_iters": 2, "eval_interval": 1,
+        "dropout": 0.0, "use_amp": False, "learning_rate": 1e-2, "device": "cpu", "reduce": reduction,
     }  # fmt: skip
     train(Call(name, resolve_settings(given)), Observer())
 
@@ -35,11 +33,13 @@ def events(name: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.usefixtures("folder")
-@pytest.mark.parametrize("reduction", ["sum", "exact"])
-def test_one_of_many_writes_what_one_alone_would(monkeypatch: pytest.MonkeyPatch, reduction: str) -> None:
-    a_run("alone", reduce=reduction)
-    crowd = Crowd(RANKS)
-    crowd.run(lambda: a_run("many", reduce=reduction), monkeypatch)
+@pytest.mark.parametrize(
+    ("ranks", "reduction"), [(128, "sum"), (128, "exact"), pytest.param(1024, "exact", marks=pytest.mark.distributed)]
+)
+def test_one_of_many_writes_what_one_alone_would(ranks: int, reduction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_run("alone", ranks, reduction)
+    crowd = Crowd(ranks)
+    crowd.run(lambda: a_run("many", ranks, reduction), monkeypatch)
     assert crowd.wrote.keys() == {0} and "logs/train/many_eval.jsonl" in crowd.wrote[0]
     alone, many = events("alone"), events("many")
     assert [e["event"] for e in many] == [e["event"] for e in alone] and len(many) >= 4
