@@ -1,6 +1,7 @@
 """Runs mypt under torchrun, as users do."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -47,10 +48,34 @@ def torchrun(folder: Path) -> Torchrun:
     return run
 
 
-def command(processes: int, *words: object, fault: str | None = None, options: tuple[str, ...] = ()) -> list[str]:
+def on_two_hosts(folders: tuple[Path, Path], *words: object) -> list[Ended]:
+    """Calls `mypt` in two processes, each started by a torchrun of its own in a folder of its own, as on two hosts."""
+    with socket.socket() as probing:
+        probing.bind(("localhost", 0))
+        port = probing.getsockname()[1]
+    meeting = ["--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}", "--rdzv-id", "job"]
+    call = command(1, *words, options=tuple(meeting), standalone=False)
+    started = [
+        subprocess.Popen(
+            call, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+        )
+        for folder in folders
+    ]
+    texts = [process.communicate(timeout=180)[0] for process in started]
+    return [Ended(p.returncode, " ".join(text.split())) for p, text in zip(started, texts, strict=True)]
+
+
+def command(
+    processes: int,
+    *words: object,
+    fault: str | None = None,
+    options: tuple[str, ...] = (),
+    standalone: bool = True,
+) -> list[str]:
     """The words of a call under torchrun."""
     script = [str(FAULTY)] if fault else ["-m", "mypt"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    options = ("--standalone", *options) if standalone else options
     return [*torchrun, *options, *script, *map(str, words)]
 
 

@@ -1,4 +1,7 @@
-"""`mypt` with a fault in one of its processes, for torchrun: FAULT is KIND:RANK:STEP."""
+"""`mypt` with a fault in one of its processes, for torchrun: FAULT is KIND:RANK:STEP.
+
+With `ahead:` before it, all processes launch steps before the results of those before are known, as on a GPU.
+"""
 
 import math
 import os
@@ -13,10 +16,12 @@ from mypt.cli.app import main
 from mypt.data.loader import Batch, GPTDataLoader
 from mypt.errors import InputError
 from mypt.launch import Launch
+from mypt.train import session
 from mypt.train.step import Stepper
 from tests.conftest import fill_the_disk
 
-KIND, RANK, STEP = os.environ["FAULT"].split(":")
+FAULT = os.environ["FAULT"].removeprefix("ahead:")
+KIND, RANK, STEP = FAULT.split(":")
 PATCH = pytest.MonkeyPatch()
 real_micro_step, real_batch = Stepper.micro_step, GPTDataLoader.batch
 
@@ -48,6 +53,8 @@ def other_batch(self: GPTDataLoader, index: int) -> Batch:
 
 
 launch = Launch.of()
+if os.environ["FAULT"].startswith("ahead:"):
+    PATCH.setattr(session, "may_run_ahead", lambda *_: True)
 if launch.rank == int(RANK) and not launch.restarts:
     if KIND == "disk":
         fill_the_disk(PATCH)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -15,7 +16,7 @@ import torch
 from mypt.checkpoint.files import read_state
 from mypt.checkpoint.lock import locked
 from tests.conftest import Mypt, flat
-from tests.parallel.conftest import SHARED, Ended, Torchrun, command, environment
+from tests.parallel.conftest import SHARED, Ended, Torchrun, command, environment, on_two_hosts
 
 pytestmark = pytest.mark.distributed
 
@@ -102,7 +103,7 @@ def test_a_resume_on_another_number_is_named_and_within_rounding(torchrun: Torch
     half = [*SHARED, "--warmup-iters", "2", "--lr-schedule", "constant"]
     assert torchrun(2, "train", "kept", *half, "--max-iters", "4").code == 0
     for name in ("same", "other"):
-        subprocess.run(["cp", "-r", "checkpoints/kept", f"checkpoints/{name}"], check=True)
+        shutil.copytree("checkpoints/kept", f"checkpoints/{name}")
     assert torchrun(2, "train", "straight", *half).code == 0
     assert torchrun(2, "resume", "same", "--max-iters", "8").code == 0
     assert same_weights("straight", "same")
@@ -116,6 +117,22 @@ def test_a_resume_on_another_number_is_named_and_within_rounding(torchrun: Torch
     assert "processes 2 1 trajectory within rounding" in plain
 
 
+def test_hosts_need_no_disk_in_common_but_the_data(torchrun: Torchrun, folder: Path) -> None:
+    """Two agents, as on two hosts: the second host reads the text, and writes nothing."""
+    other = folder / "host"
+    other.mkdir()
+    ended = on_two_hosts((folder, other), "train", "m", *SHARED)
+    assert [e.code for e in ended] == [0, 0], ended
+    wrote = [path for path in (folder, other) if (path / "checkpoints").exists()]  # either agent may be the first
+    assert len(wrote) == 1 and sum(e.text.count("Training finished!") for e in ended) == 1
+    shutil.move(wrote[0] / "checkpoints/m", folder / "m")
+    assert not [*wrote[0].glob("host/*")]
+    env = read_state(folder / "m").environment
+    assert env is not None and (env.processes, env.hosts) == (2, 2)
+    assert torchrun(2, "train", "near", *SHARED).code == 0
+    assert same_weights("near", "../m")
+
+
 @pytest.mark.parametrize("kind", ["SIGTERM", "SIGUSR1", "twice"])
 def test_a_signal_to_any_process_stops_all_at_the_same_step(torchrun: Torchrun, kind: str) -> None:
     """With exit code 0, for torchrun takes another for a failure; what is left of the run is what would have been."""
@@ -127,6 +144,17 @@ def test_a_signal_to_any_process_stops_all_at_the_same_step(torchrun: Torchrun, 
     assert read_state(Path("checkpoints/stopped")).step == 5
     assert torchrun(2, "resume", "stopped").code == 0 and torchrun(2, "train", "whole", *SHARED).code == 0
     assert same_weights("stopped", "whole") and same_moments("stopped", "whole")
+
+
+def test_hosts_that_run_ahead_of_their_devices_stop_at_the_same_step(torchrun: Torchrun) -> None:
+    """No weight moves from the step on that a process could not do, though later ones were launched; then all save."""
+    ended = torchrun(2, "train", "stopped", *SHARED, fault="ahead:SIGTERM:1:4")
+    assert ended.code == 0 and ended.text.count("Stopped after step 4") == 1, ended
+    assert torchrun(2, "resume", "stopped", fault="ahead:none:0:0").code == 0
+    assert torchrun(2, "train", "whole", *SHARED, fault="ahead:none:0:0").code == 0
+    assert same_weights("stopped", "whole") and same_moments("stopped", "whole")
+    failed = torchrun(2, "train", "failed", *SHARED, fault="ahead:data:1:5")
+    assert failed.code == 1 and errors_of(failed) == 1 and read_state(Path("checkpoints/failed")).step == 5
 
 
 def test_a_signal_to_torchrun_itself_stops_the_run_saved(folder: Path) -> None:

@@ -35,6 +35,8 @@ VERBS = {
     "logs": "record.logs",
 }
 """Every verb, in the order of `mypt --help`, with its module in `mypt.cli`, whose `app` it is."""
+TOGETHER = ("train", "resume", "reproduce")
+"""The verbs that several processes do together; any other one the first process does alone."""
 
 
 class LazyCommands(UserDict[str, Any]):
@@ -89,6 +91,9 @@ def mypt(
 
 def follow_first(launch: Launch) -> None:
     """Take part in what the first of several processes is called for, which alone reads the call and speaks."""
+    verb, *words = sys.argv[1:] or [""]
+    if verb not in TOGETHER or {"-h", "--help"} & {*words}:
+        return
     from mypt.run.parallel.follow import follow
 
     try:
