@@ -1,6 +1,7 @@
 """`mypt` with a fault in one of its processes, for torchrun: FAULT is KIND:RANK:STEP.
 
-With `ahead:` before it, all processes launch steps before the results of those before are known, as on a GPU.
+With `ahead:` before it, all processes launch steps before the results of those before are known, as on a GPU; with
+`bf16:` they take their CPU for one that has bf16.
 """
 
 import math
@@ -17,11 +18,11 @@ from mypt.data.loader import Batch, GPTDataLoader
 from mypt.errors import InputError
 from mypt.launch import Launch
 from mypt.train import session
+from mypt.train.device import precision
 from mypt.train.step import Stepper
 from tests.conftest import fill_the_disk
 
-FAULT = os.environ["FAULT"].removeprefix("ahead:")
-KIND, RANK, STEP = FAULT.split(":")
+*EVERYWHERE, KIND, RANK, STEP = os.environ["FAULT"].split(":")
 PATCH = pytest.MonkeyPatch()
 real_micro_step, real_batch = Stepper.micro_step, GPTDataLoader.batch
 
@@ -53,8 +54,10 @@ def other_batch(self: GPTDataLoader, index: int) -> Batch:
 
 
 launch = Launch.of()
-if os.environ["FAULT"].startswith("ahead:"):
+if "ahead" in EVERYWHERE:
     PATCH.setattr(session, "may_run_ahead", lambda *_: True)
+if "bf16" in EVERYWHERE:
+    PATCH.setattr(precision, "_cpu_has_bf16", lambda: True)
 if launch.rank == int(RANK) and not launch.restarts:
     if KIND == "disk":
         fill_the_disk(PATCH)
