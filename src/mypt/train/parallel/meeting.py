@@ -58,10 +58,13 @@ class Meeting:
 
     def come(self) -> bool:
         """Wait for the call; returns whether it came, which it does not where there is nothing to do together."""
-        while not self._store.check([_FORM]):
-            if self._store.check([_LEFT]):
-                return False
-            time.sleep(LOOK_S)
+        try:
+            while not self._store.check([_FORM]):
+                if self._store.check([_LEFT]):
+                    return False
+                time.sleep(LOOK_S)
+        except RuntimeError:  # the store is gone, and torchrun with it
+            return False
         self._form(float(self._store.get(_FORM)))
         return True
 
