@@ -54,6 +54,11 @@ class Launch:
         return self.rank == 0
 
     @property
+    def on_host(self) -> int:
+        """Processes of a host."""
+        return self.size // self.hosts
+
+    @property
     def place(self) -> str:
         """Which process this is, for messages."""
         return f"process {self.rank} on {socket.gethostname()}"

@@ -81,8 +81,10 @@ def loss_chunk(device: str) -> int:
     return 4096 if device.startswith("cuda") else 512
 
 
-def training_memory(config: GPTConfig, training: TrainingConfig | None = None) -> int:
+def training_memory(config: GPTConfig, training: TrainingConfig | None = None, shards: int = 1) -> int:
     """Estimated bytes for training: weights, gradients and AdamW's moments in fp32, activations and logits.
+
+    Of several shards each has its part of those four, and the whole gradient until the last pass of a step adds it up.
 
     Activations per layer are estimated as 16 tensors of shape (B, T, C), the hidden tensors of the feed-forward layer
     and, for dropout on a CPU, the attention weights.
@@ -93,7 +95,8 @@ def training_memory(config: GPTConfig, training: TrainingConfig | None = None) -
         per_layer += 3 * B * config.n_head * T * T
     at_once = loss_chunk(config.device) if config.vocab_size >= CHUNK_FROM_VOCAB else B * T
     logits = 4 * min(B * T, at_once) * config.vocab_size
-    return 4 * (4 * parameter_count(config) + config.n_layer * per_layer + logits)
+    held = 4 * parameter_count(config) // shards + (parameter_count(config) if shards > 1 else 0)
+    return 4 * (held + config.n_layer * per_layer + logits)
 
 
 def bundle_bytes(config: GPTConfig, training: TrainingConfig) -> int:

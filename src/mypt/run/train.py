@@ -25,6 +25,7 @@ from mypt.train.device.devices import keep_freed_memory
 from mypt.train.loop import Trainer
 from mypt.train.observer import Mirrored, Observer
 from mypt.train.parallel.meeting import Meeting, meeting_of
+from mypt.train.parallel.parts import is_sharded
 from mypt.train.plan import Plan
 from mypt.train.planning import check_room, plan_run
 from mypt.train.stop import FitResult, StopNow, stop_on_signals
@@ -208,6 +209,8 @@ def _export(outcome: Outcome, trainer: Trainer, manager: CheckpointManager, obse
     """Make the fp16 bundle of a run that is complete; that it is refused or broken off costs the run nothing."""
     before, primary = trainer.state.progress.last_val_loss, trainer.stepper.data.primary
     model = trainer.stepper.model
+    if is_sharded(model):  # of which the bundle alone has all
+        model = manager.load(model.config.device).model
     try:
         with observer.busy("Exporting fp16"), model.watched(trainer.stop.look):
             trainer.stop.look()

@@ -15,6 +15,7 @@ from mypt.train.device.devices import peak_memory
 from mypt.train.device.memory import memory_told
 from mypt.train.evaluation.evaluate import losses_of
 from mypt.train.optim.optimizer import AdamW, Optimizer, build_optimizer
+from mypt.train.parallel.parts import is_sharded, put_aside
 from mypt.train.step import Stepper
 
 BUDGET_S = 2.0
@@ -44,7 +45,7 @@ def time_step(stepper: Stepper) -> Timing:
     The update is that of another optimizer at a learning rate of 0, so that no weight moves and none has to be kept.
     Beside its moments there are no others: the session's own have none yet, not before `Stepper.restore`.
     """
-    of_each = stepper.group.each(lambda: _of_this_process(stepper))
+    of_each = _of_each(stepper)
     adding_s = _seconds(stepper.model.device, lambda: _add_up(stepper))
     return Timing(
         max(timing.step_s for timing in of_each) + adding_s,
@@ -52,6 +53,15 @@ def time_step(stepper: Stepper) -> Timing:
         of_each[stepper.group.rank].peak_bytes,
         min((timing.deterministic for timing in of_each), key=lambda choice: choice is not None and choice.on),
     )
+
+
+def _of_each(stepper: Stepper) -> list[Timing]:
+    """What each process measures; with weights in parts they measure together, and an error there ends all."""
+    group = stepper.group
+    if not is_sharded(stepper.model):
+        return group.each(lambda: _of_this_process(stepper))
+    with group.passing():
+        return group.gathered(_of_this_process(stepper))
 
 
 def _of_this_process(stepper: Stepper) -> Timing:
@@ -81,7 +91,8 @@ def _timed(stepper: Stepper, ways: tuple[bool, ...]) -> Timing:
         lambda: _eval_batch(probe),
     )
     try:
-        times = _time(stepper.model.device, *(partial(_in_order, way, work) for way in ways for work in works))
+        todo = [partial(_in_order, way, work) for way in ways for work in works]
+        times = _time(stepper.model.device, *todo, agreed=_agreement(stepper))
         parts = {way: times[3 * i : 3 * i + 3] for i, way in enumerate(ways)}
         step_s = {way: len(stepper.share) * micro + update for way, (micro, update, _) in parts.items()}
         choice = decide(step_s) if len(ways) > 1 else None
@@ -91,6 +102,13 @@ def _timed(stepper: Stepper, ways: tuple[bool, ...]) -> Timing:
         probe.optimizer.zero_grad(set_to_none=True)
         if scaler:
             stepper.precision.scaler.load_state_dict(scaler)
+
+
+def _agreement(stepper: Stepper) -> Callable[[bool], bool]:
+    """What comes of it that this process has measured enough: with weights in parts all end when the first has."""
+    if is_sharded(stepper.model):
+        return lambda enough: stepper.group.summed([enough])[0] > 0
+    return bool
 
 
 def _in_order(way: bool, work: Callable[[], object]) -> None:
@@ -131,21 +149,23 @@ def _update(stepper: Stepper, ahead: bool) -> None:
 
 
 def _add_up(stepper: Stepper) -> None:
-    """Add up the gradients of all processes, which are zeros."""
-    if stepper.group.size > 1:
+    """Add up the gradients of all processes, which are zeros; with weights in parts that was done on the way."""
+    if stepper.group.size > 1 and not is_sharded(stepper.model):
         stepper.reduction().finish(failed=True)
         stepper.forget()
 
 
 def _eval_batch(stepper: Stepper) -> float:
     x, y = next(stepper.data.primary.eval_batches("val", 1, stepper.training.eval_seed))
-    return float(losses_of(stepper.model, x, y, stepper.training, stepper.precision).sum())
+    loss = float(losses_of(stepper.model, x, y, stepper.training, stepper.precision).sum())
+    put_aside(stepper.model)
+    return loss
 
 
-def _time(device: torch.device, *works: Callable[[], object]) -> list[float]:
+def _time(device: torch.device, *works: Callable[[], object], agreed: Callable[[bool], bool] = bool) -> list[float]:
     """Seconds of each call, in turn; short ones are repeated, and the median leaves out the first, which warms up."""
     rounds: list[list[float]] = []
-    while not rounds or (sum(map(sum, rounds)) < BUDGET_S and len(rounds) < REPEATS):
+    while not rounds or not agreed(sum(map(sum, rounds)) >= BUDGET_S or len(rounds) == REPEATS):
         rounds.append([_seconds(device, work) for work in works])
     return [median(times) for times in zip(*(rounds[1:] or rounds), strict=True)]
 

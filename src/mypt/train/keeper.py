@@ -13,6 +13,8 @@ from mypt.schema.files.state import TrainingState
 from mypt.train.device.async_save import AsyncSaver
 from mypt.train.evaluation.divergence import diverged, not_finite_values
 from mypt.train.observer import Observer
+from mypt.train.parallel.gather import gathered
+from mypt.train.parallel.parts import is_sharded
 from mypt.train.step import Stepper
 from mypt.train.throughput import LEAVING_S
 
@@ -42,6 +44,8 @@ class Keeper:
     ruined: str | None = None
     collected_s: float = 0.0
     _waiting: Callable[[], Content | None] = lambda: None
+    _gathered: Content | None = None
+    _gathered_at: int | None = None
 
     @property
     def save_s(self) -> float:
@@ -55,8 +59,12 @@ class Keeper:
         return self.saver.seconds_left(self.save_s)
 
     def not_finite(self) -> tuple[str, ...]:
-        """Which of weights and optimizer state are not finite."""
-        return not_finite_values(self.stepper.model, self.stepper.optimizer)
+        """Which of weights and optimizer state are not finite, whichever process has that part of them."""
+        found = not_finite_values(self.stepper.model, self.stepper.optimizer)
+        if not is_sharded(self.stepper.model):
+            return found
+        of_any = self.stepper.group.gathered(found)
+        return tuple(name for name in ("weights", "optimizer state") if any(name in of_one for of_one in of_any))
 
     def judge(self, state: TrainingState, faults: Sequence[str]) -> None:
         """Let nothing be saved from this state on if something is not finite, and again if all is.
@@ -74,15 +82,14 @@ class Keeper:
             self.observer.notice(f"{at} everything is finite again, so it is saved.")
 
     def save(self, state: TrainingState) -> TrainingState:
-        """Save the run's own bundle, and return the state as it was saved."""
-        if self.checkpoint is not None:
-            state = self._write(self.checkpoint, state, lambda: self.observer.saved(state.step))
-        self.saved = state
+        """Save the run's own bundle, which all processes come to; returns the state as it was saved."""
+        state = self._save(state, gold=False)
+        self.saved, self._gathered, self._gathered_at = state, None, None
         return state
 
     def save_gold(self, state: TrainingState) -> TrainingState:
-        """Save the gold bundle, and return the state as it was saved."""
-        return state if self.checkpoint is None else self._write(self.checkpoint.gold(), state)
+        """Save the gold bundle, as `save` does the run's own."""
+        return self._save(state, gold=True)
 
     def save_unmeasured(self, state: TrainingState) -> TrainingState:
         """Save without an evaluation, unless something is not finite; raises as `judge`."""
@@ -97,6 +104,19 @@ class Keeper:
         """The error that names the last good bundle, once everything is on disk; arguments as of `diverged`."""
         self.saver.wait()
         return diverged(what, state.training_config, self.checkpoint, details, other)
+
+    def _save(self, state: TrainingState, *, gold: bool) -> TrainingState:
+        """Let the first process write a bundle; where the weights are in parts, all bring theirs."""
+        if is_sharded(self.stepper.model) and self._gathered_at != state.step:
+            self._gathered, self._gathered_at = gathered(self.stepper, state), state.step
+        return self.stepper.group.first(lambda: self._written(state, gold))
+
+    def _written(self, state: TrainingState, gold: bool) -> TrainingState:
+        if self.checkpoint is None:
+            return state
+        if gold:
+            return self._write(self.checkpoint.gold(), state)
+        return self._write(self.checkpoint, state, lambda: self.observer.saved(state.step))
 
     def _write(
         self, to: CheckpointManager, state: TrainingState, done: Callable[[], None] = lambda: None
@@ -114,6 +134,8 @@ class Keeper:
             return replace(waiting, state=state)
         del waiting
         self.saver.wait()
+        if self._gathered is not None:
+            return replace(self._gathered, state=state)
         stepper, began = self.stepper, time.perf_counter()
         tokenizer, scaler = stepper.data.primary.tokenizer, stepper.precision.scaler.state_dict()
         content = Content.of(stepper.model, tokenizer, state, stepper.optimizer, scaler, copied=self.saver.beside)

@@ -14,7 +14,7 @@ from mypt.schema.settings.training import TrainingConfig
 from mypt.train import events
 from mypt.train.device.async_check import StepResult
 from mypt.train.device.choices import Choice
-from mypt.train.device.compile import choose, try_compiled
+from mypt.train.device.compile import choose, compile_on_all
 from mypt.train.device.deterministic import computing
 from mypt.train.device.devices import hardware
 from mypt.train.evaluation.evaluate import evaluate_sets
@@ -150,7 +150,9 @@ class Trainer:
     def _break_off(self) -> None:
         """Forget what was begun, and save what is whole, unless it is saved."""
         self.stepper.forget()
-        if self.group.first(lambda: self.state is not self.keeper.saved or self.state.step != self.done):
+        if self.stepper.has_all and self.group.first(
+            lambda: self.state is not self.keeper.saved or self.state.step != self.done
+        ):
             self._save_between(self.done)
 
     @property
@@ -174,13 +176,9 @@ class Trainer:
 
     def compile_loss(self) -> None:
         """Compile the loss on all processes, or on none."""
-        stepper, eager = self.stepper, self.stepper.loss
-        tried = self.group.each(lambda: try_compiled(stepper, self.state.step))
-        if failed := next((why for why in tried if why is not None), None):
-            stepper.loss, self.compiled = eager, Choice(False, f"it failed: {failed}")
+        if failed := compile_on_all(self.stepper, self.state.step, self.stop.at_once):
+            self.compiled = Choice(False, f"it failed: {failed}")
             self.observer.notice(f"torch.compile failed, so the model runs in eager mode: {failed}")
-        else:
-            stepper.computing = self.stop.at_once  # a compiled pass has no layers to look between
 
     def _computing(self) -> AbstractContextManager[None]:
         return computing(self.stepper.model.config, self.training)
@@ -281,7 +279,7 @@ class Trainer:
         with self.clock.measure("evaluating"):
             measured = evaluate_sets(
                 stepper.model, stepper.data, self.training, stepper.precision, progress=self.observer.evaluating,
-                group=self.group,
+                group=self.group, look=self.stop.look,
             )  # fmt: skip
         train, val = measured["train"], measured["val"]
         progress = self.state.progress.after_eval(step, train.loss, val.loss, val.bpb)
@@ -297,7 +295,7 @@ class Trainer:
         gold = self._decide_gold(step, losses, first)
         if not first and not losses.not_finite:
             with self.clock.measure("saving"):
-                self.state = self.group.first(lambda: self.keeper.save(self.state))
+                self.state = self.keeper.save(self.state)
         eta = self.clock.seconds_left(self.training, step, len(self.evals))
         self.observer.evaluated(event, self.training.max_iters, eta)
         if gold is not None:
@@ -318,7 +316,7 @@ class Trainer:
         self.state = self.state.with_progress(progress.model_copy(update={"gold": decision.state}))
         if decision.kind == "gold":
             with self.clock.measure("saving"):
-                self.state = self.group.first(lambda: self.keeper.save_gold(self.state))
+                self.state = self.keeper.save_gold(self.state)
         if (event := events.gold_decided(decision, step, losses.val)) is not None:
             self._log(event)
         return event
@@ -327,7 +325,7 @@ class Trainer:
         self._accept(self.stepper.catch_up())
         self.state = self.state.at_step(step, self.stepper.tokens_per_step)
         with self.clock.measure("saving"):
-            self.state = self.group.first(lambda: self.keeper.save_unmeasured(self.state))
+            self.state = self.keeper.save_unmeasured(self.state)
 
     def _close(self, stopped: str | None) -> FitResult:
         """Log how the session ended."""

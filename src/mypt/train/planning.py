@@ -57,7 +57,7 @@ def plan_run(stepper: Stepper, name: str, out_dir: Path, observer: Observer, sto
         config=config,
         parameters=parameter_count(config),
         precision=stepper.precision.name,
-        memory_estimate=training_memory(config, training),
+        memory_estimate=training_memory(config, training, stepper.shards),
         memory_measured=timing.peak_bytes,
         disk_needed=disk_needed(config, training),
         disk_free=_free_bytes(out_dir),

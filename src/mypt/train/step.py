@@ -77,6 +77,16 @@ class Stepper:
         return self.session.training_config
 
     @property
+    def shards(self) -> int:
+        """Processes that have all of the weights between them."""
+        return 1
+
+    @property
+    def has_all(self) -> bool:
+        """Whether all of the weights are within reach."""
+        return True
+
+    @property
     def tokens_per_step(self) -> int:
         """Tokens that one optimizer step learns from: B x T x micro-batches."""
         return self.data.primary.tokens_per_micro_batch * self.training.grad_accum_steps
@@ -100,22 +110,20 @@ class Stepper:
         """
         for group, scale in zip(self.optimizer.param_groups, self.lr_scales, strict=True):
             group["lr"] = learning_rate_at(step, self.training) * scale
-        part, adding, batches = self.group.part(), self.reduction(), dict[int, Batch]()
+        part, batches = self.group.part(), dict[int, Batch]()
         with part:
             batches = self.batches(step)
         counted = self.counted_tokens(step, batches, part)
         if not counted:
             return [*self.catch_up(), StepResult(step, math.nan, math.nan, finite=False, empty=True)]
-        with part, memory_told(self.model.config, self.training), self.computing():
-            for micro, batch in batches.items():
-                adding.add(self.micro_step(step, micro, batch, counted))
-        loss, failed = adding.finish(part.failed)
+        loss, failed = self.gradients(step, batches, counted, part)
         self.broken = self.broken if self.broken.failed else part
+        if loss is None:
+            return [*self.catch_up(), self._broken_off(step)]
         if self.check is not None:
             return self._launch(step, loss, self.check.halted(failed), self.check)
         if self.group.size > 1 and bool(failed):
-            self.forget()
-            return [StepResult(step, math.nan, math.nan, finite=False, broken=True)]
+            return [self._broken_off(step)]
         norm = self.gradient_norm()
         finite = math.isfinite(float(loss + norm))
         overflow = not finite and math.isfinite(float(loss)) and self.precision.can_lower_scale()
@@ -124,6 +132,30 @@ class Stepper:
         else:
             self.leave_out()
         return [StepResult(step, float(loss), float(norm), finite, overflow=overflow)]
+
+    def gradients(
+        self, step: int, batches: Mapping[int, Batch], counted: int, part: Part
+    ) -> tuple[Tensor | None, Tensor]:
+        """Leave the whole gradient of a step in `grad` of the weights.
+
+        Args:
+            step: its number.
+            batches: this process's own.
+            counted: targets of the whole step that count.
+            part: of this process in the step.
+
+        Returns:
+            The loss of the step, and how many processes have failed; None where the gradient was not begun or ended.
+        """
+        adding = self.reduction()
+        with part, memory_told(self.model.config, self.training), self.computing():
+            for micro, batch in batches.items():
+                adding.add(self.micro_step(step, micro, batch, counted))
+        return adding.finish(part.failed)
+
+    def _broken_off(self, step: int) -> StepResult:
+        self.forget()
+        return StepResult(step, math.nan, math.nan, finite=False, broken=True)
 
     def _launch(self, step: int, loss: Tensor, halted: Tensor, check: AsyncCheck) -> list[StepResult]:
         """Let the device itself leave the weights where they are if they are not to be moved."""
@@ -200,12 +232,15 @@ class Stepper:
             nonfinite: 1 on the device where no weight may move, else 0; only mypt's own optimizers know it.
         """
         if self.training.grad_clip:
-            clip_grads_with_norm_(self._weights(), self.training.grad_clip, norm)
+            self._clip(norm)
         if nonfinite is not None and isinstance(self.optimizer, Optimizer):
             self.optimizer.step(nonfinite)
         else:
             self.precision.step(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
+
+    def _clip(self, norm: Tensor) -> None:
+        clip_grads_with_norm_(self._weights(), self.training.grad_clip, norm)
 
     def leave_out(self) -> None:
         """Move no weight, clear the gradient, and lower fp16's loss scale, if there is one."""

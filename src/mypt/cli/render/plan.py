@@ -45,10 +45,15 @@ def plan_table(plan: Plan) -> Table:
 
 
 def _shared(plan: Plan) -> str:
-    """Who shares a step, and what their sums promise."""
+    """Who shares a step, what each has of the model, and what their sums promise."""
+    training = plan.training
     if plan.state.environment is None or not (processes := plan.state.environment.shared_by):
         return ""
-    exact = " exactly" if plan.training.reduce == "exact" else ""
+    if training.parallel == "hsdp":
+        return f", shared by {processes}, of which each {training.shard_size} hold the model in parts (hsdp)"
+    if training.parallel == "fsdp":
+        return f", shared by {processes} that hold the model in parts (fsdp)"
+    exact = " exactly" if training.reduce == "exact" else ""
     return f", shared by {processes} whose gradients are summed{exact}"
 
 

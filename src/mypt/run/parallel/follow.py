@@ -11,7 +11,7 @@ from mypt.launch import Launch
 from mypt.model.network import Network
 from mypt.run.data.places import Places
 from mypt.run.data.recorded import recorded_data
-from mypt.run.parallel.share import Shared, check_alike, give_weights, restore
+from mypt.run.parallel.share import Shared, check_alike, give_weights, restore, share_weights
 from mypt.run.reproduce import Again, run_again
 from mypt.train.device.deterministic import settled
 from mypt.train.device.devices import environment, keep_freed_memory
@@ -42,10 +42,21 @@ def follow(launch: Launch) -> None:
     except MyptError as error:
         if group.speaks:
             raise
-        meeting.leave_after_the_first()
+        _let_the_first_speak(group, meeting)
         raise SystemExit(error.exit_code) from error
+    except Exception as error:
+        if not group.failed:
+            raise
+        _let_the_first_speak(group, meeting)
+        raise SystemExit(1) from error
     finally:
         meeting.close()
+
+
+def _let_the_first_speak(group: Group, meeting: Meeting) -> None:
+    """Let the first process tell why the run ends, which notices only when it is gone that this one is the reason."""
+    if not group.failed:
+        meeting.leave_after_the_first()
 
 
 def _join(group: Group) -> None:
@@ -59,6 +70,7 @@ def _join(group: Group) -> None:
     group.each(lambda: trainers.append(_assembled(shared, group)))
     [trainer] = trainers
     give_weights(trainer.stepper)
+    share_weights(trainer)
     plan = plan_run(trainer.stepper, shared.name, Path(), Observer(), trainer.stop)
     restore(trainer.stepper)
     if shared.dry_run:

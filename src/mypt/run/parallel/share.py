@@ -1,8 +1,8 @@
 """What the first process of a run hands to the others: the record, the weights, the moments."""
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,8 +19,11 @@ from mypt.schema.files.tokenizer import TokenizerFile
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.loop import Trainer
+from mypt.train.parallel.gather import restore_parts
 from mypt.train.parallel.group import Group
+from mypt.train.parallel.layout import parallel_of
 from mypt.train.parallel.meeting import Meeting
+from mypt.train.parallel.parts import is_sharded
 from mypt.train.step import Stepper
 
 SAME = {"mypt", "torch", "numpy", "tiktoken"}
@@ -58,12 +61,20 @@ def share_out(trainer: Trainer, launch: Launch, meeting: Meeting | None, shared:
     if launch.size == 1 or meeting is None:
         return
     check_processes(trainer.training, trainer.stepper.model.config.device, launch.size)
+    _decide(trainer, parallel_of(trainer.stepper, launch))
     meeting.call(trainer.training.collective_timeout)
     group = Group(launch, meeting)
-    group.first(lambda: shared)
+    group.first(lambda: replace(shared, state=trainer.stepper.session))
     group.each(lambda: None)  # the others put their session together
     trainer.stepper.group = group
     give_weights(trainer.stepper)
+    share_weights(trainer)
+
+
+def _decide(trainer: Trainer, settings: Mapping[str, object]) -> None:
+    """Let settings hold that were left to this machine, and record them."""
+    trainer.state = trainer.state.with_settings(**settings)
+    trainer.stepper.session = trainer.stepper.session.with_settings(**settings)
 
 
 def check_processes(training: TrainingConfig, device: str, size: int) -> None:
@@ -118,6 +129,14 @@ def give_weights(stepper: Stepper) -> None:
         )
 
 
+def share_weights(trainer: Trainer) -> None:
+    """Leave each process no more than its part of the weights, if the settings say so."""
+    if trainer.group.size > 1 and trainer.training.parallel in ("fsdp", "hsdp"):
+        from mypt.train.parallel.sharded_step import sharded  # which loads FSDP
+
+        trainer.stepper = trainer.keeper.stepper = sharded(trainer.stepper)
+
+
 def restore(stepper: Stepper) -> None:
     """Give the optimizers of all processes what an earlier session left on the disk of the first.
 
@@ -127,6 +146,9 @@ def restore(stepper: Stepper) -> None:
     group, optimizer = stepper.group, stepper.optimizer
     if group.size == 1:
         stepper.restore()
+        return
+    if is_sharded(stepper.model):
+        restore_parts(stepper)
         return
     resumed = stepper.earlier is not None
     group.first(stepper.restore)

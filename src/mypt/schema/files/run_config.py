@@ -36,6 +36,8 @@ class RunConfigRecord(Model):
     optimizer: str | None = None
     rows_at_once: int | None = None
     reduce: str | None = None
+    parallel: str | None = None
+    shard_size: int | None = None
     processes: int | None = None
     torch_compile: str | None = None
     torch_compile_reason: str | None = None

@@ -93,6 +93,16 @@ class TrainingConfig(Section):
         "same weights to the bit on 1, 2, 4, 8, ... processes and needs a grad_accum_steps that is a power of two.",
         on_resume="trajectory",
     )  # fmt: skip
+    parallel: Literal["auto", "ddp", "fsdp", "hsdp"] = setting(
+        "auto", "What each of several processes holds: ddp, all of the weights; fsdp, a part of weights, gradients and "
+        "optimizer state; hsdp, a part of those that shard_size processes have whole between them. auto takes fsdp "
+        "where a process has too little memory for ddp, and the choice is kept on resume.",
+        on_resume="rounding",
+    )  # fmt: skip
+    shard_size: int | None = setting(
+        None, "With hsdp, processes that have all of the weights between them; defaults to those of one host.",
+        unit="processes", on_resume="rounding", gt=0,
+    )  # fmt: skip
     rows_at_once: int | None = setting(
         None, "Sequences of a micro-batch processed at once; fewer use less memory and give the same gradient. "
         "Defaults to as many as fit a CPU's caches, or all on a GPU.",
@@ -182,6 +192,8 @@ class TrainingConfig(Section):
             raise ValueError(
                 f"reduce exact needs a grad_accum_steps that is a power of two, and it is {self.grad_accum_steps}"
             )
+        if self.reduce == "exact" and self.parallel in ("fsdp", "hsdp"):
+            raise ValueError(f"reduce exact needs parallel ddp, as {self.parallel} adds up gradients while it computes")
         return self
 
     @property

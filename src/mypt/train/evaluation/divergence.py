@@ -12,13 +12,16 @@ from mypt.errors import BundleError, DivergedError
 from mypt.model.network import Network
 from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.training import TrainingConfig
+from mypt.train.parallel.parts import own
 
 LOWER = 0.1
 """Share of a learning rate that diverged which is worth a try."""
 
 
 def not_finite_values(model: Network, optimizer: AnyOptimizer) -> tuple[str, ...]:
-    """Which of weights and optimizer state hold a NaN or an infinity; the check that `mypt verify` makes of a bundle.
+    """Which of weights and optimizer state hold a NaN or an infinity, as far as this process has them.
+
+    It is the check that `mypt verify` makes of a bundle.
 
     The extremes of a tensor tell, since they are NaN where any of its values is: 0.3 ms for a million values.
     """
@@ -40,8 +43,8 @@ def named_tensors(node: object, prefix: str = "") -> dict[str, torch.Tensor]:
 def _all_finite(tensors: Sequence[torch.Tensor]) -> bool:
     flags: dict[torch.device, list[torch.Tensor]] = {}
     for tensor in tensors:
-        if tensor.numel():
-            flags.setdefault(tensor.device, []).append(torch.stack(torch.aminmax(tensor.detach())).isfinite().all())
+        if (held := own(tensor.detach())).numel():
+            flags.setdefault(held.device, []).append(torch.stack(torch.aminmax(held)).isfinite().all())
     return all(bool(torch.stack(of_device).all()) for of_device in flags.values())  # a device is waited for once
 
 

@@ -1,13 +1,14 @@
 """The loss on fixed windows of a split, how far it can be trusted, and the same in bits per byte."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 
 import torch
 
-from mypt.data.loader import GPTDataLoader
+from mypt.data.loader import Batch, GPTDataLoader
 from mypt.data.tokens import Split
 from mypt.errors import InputError
 from mypt.model.cost import rows_at_once
@@ -16,7 +17,9 @@ from mypt.model.network import Network
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.device.precision import Precision
 from mypt.train.documents import separator_of
+from mypt.train.evaluation.in_step import Measure, in_step, padded
 from mypt.train.parallel.group import ALONE, Group
+from mypt.train.parallel.parts import is_sharded, put_aside
 from mypt.train.run_data import RunData
 
 
@@ -45,6 +48,7 @@ def evaluate(
     precision: Precision,
     progress: Callable[[], None] = lambda: None,
     group: Group = ALONE,
+    look: Callable[[], None] = lambda: None,
 ) -> Measured:
     """Measure the mean next-token loss of a split, without dropout.
 
@@ -61,12 +65,25 @@ def evaluate(
         precision: as in training.
         progress: called after each batch.
         group: the processes that share the batches; all have the same result.
+        look: called before each batch where the weights are in parts; what it raises on one process, all raise.
 
     Raises:
         InputError: a loss mask leaves out every token.
     """
-    shares = group.each(lambda: _share(model, loader, split, training, precision, progress, group))
+
+    def measure(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return losses_of(model, x, y, training, precision)
+
+    own = loader.eval_batches(split, training.eval_iters, training.eval_seed, group.rank, group.size)
     batches = loader.eval_batch_count(split, training.eval_iters)
+    if group.size > 1 and is_sharded(model):
+        together = padded(measure, loader.config.batch_size, group)
+        own = in_step(own, -(-batches // group.size), group, look, together, loader.config.block_size)
+        with _measuring(model, loader, training):
+            shares = group.gathered(_share(own, together, loader, progress))
+    else:
+        with _measuring(model, loader, training):
+            shares = group.each(lambda: _share(own, measure, loader, progress))
     losses, tokens, text_bytes = zip(*(shares[i % group.size][i // group.size] for i in range(batches)), strict=True)
     if not any(int(counted.sum()) for counted in tokens):
         raise InputError(
@@ -76,31 +93,30 @@ def evaluate(
     return _summary(torch.cat(losses), torch.cat(tokens).double(), sum(text_bytes))
 
 
-def _share(
-    model: Network,
-    loader: GPTDataLoader,
-    split: Split,
-    training: TrainingConfig,
-    precision: Precision,
-    progress: Callable[[], None],
-    group: Group,
-) -> list[tuple[torch.Tensor, torch.Tensor, int]]:
-    """Of each batch of this process: the losses and counted tokens of its windows (B), and its bytes of text."""
+@contextmanager
+def _measuring(model: Network, loader: GPTDataLoader, training: TrainingConfig) -> Iterator[None]:
+    """Let the model measure, without dropout, the windows of a loader."""
     was_training, separator = model.training, model.separator
     model.eval()
     model.separator = separator_of(training, loader.tokenizer)
-    losses, tokens, text_bytes = [], [], []
-    shared = group.rank, group.size
     try:
-        for x, y in loader.eval_batches(split, training.eval_iters, training.eval_seed, *shared):
-            of_tokens = losses_of(model, x, y, training, precision)  # (B, T)
-            losses.append(in_double(of_tokens).sum(dim=1))
-            tokens.append((y != IGNORED).sum(dim=1))
-            text_bytes.append(int(loader.text_bytes(y)))
-            progress()
+        yield
     finally:
         model.train(was_training)
         model.separator = separator
+        put_aside(model)
+
+
+def _share(
+    batches: Iterable[Batch], measure: Measure, loader: GPTDataLoader, progress: Callable[[], None]
+) -> list[tuple[torch.Tensor, torch.Tensor, int]]:
+    """Of each batch of this process: the losses and counted tokens of its windows (B), and its bytes of text."""
+    losses, tokens, text_bytes = [], [], []
+    for x, y in batches:
+        losses.append(in_double(measure(x, y)).sum(dim=1))  # of tokens (B, T)
+        tokens.append((y != IGNORED).sum(dim=1))
+        text_bytes.append(int(loader.text_bytes(y)))
+        progress()
     if not losses:
         return []
     on_host = torch.split(torch.cat(losses).cpu(), [len(t) for t in tokens])
@@ -115,11 +131,12 @@ def evaluate_sets(
     names: Iterable[str] | None = None,
     progress: Callable[[int, int], None] = lambda _, __: None,
     group: Group = ALONE,
+    look: Callable[[], None] = lambda: None,
 ) -> dict[str, Measured]:
     """Some of the sets of a run, by name; all that an evaluation looks at if none are named.
 
     `progress` is called after each batch with the number of those that are done and of all that this process has; a
-    group shares the batches.
+    group shares the batches; `look` is as in `evaluate`.
     """
     sets = data.measured_sets()
     chosen = {name: sets[name] for name in names or sets}
@@ -127,7 +144,7 @@ def evaluate_sets(
     total = sum(len(range(group.rank, count, group.size)) for count in counts)
     done = count(1)
     return {
-        name: evaluate(model, loader, split, training, precision, lambda: progress(next(done), total), group)
+        name: evaluate(model, loader, split, training, precision, lambda: progress(next(done), total), group, look)
         for name, (loader, split) in chosen.items()
     }
 

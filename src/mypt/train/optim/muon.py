@@ -1,6 +1,6 @@
 """Muon: momentum whose every matrix is made orthogonal before it moves the weights."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mypt.train.device.precision import has_hardware_for
+from mypt.train.parallel.parts import own
 
 MOMENTUM = 0.9
 ROUNDS = 5
@@ -21,7 +22,7 @@ weight decay (Liu et al. 2025, "Muon is Scalable for LLM Training", section 2.2)
 
 
 @dataclass(frozen=True)
-class _Piece:
+class Piece:
     """A matrix within a tensor: rows `start` to `stop`, turned to lie if it stands."""
 
     number: int
@@ -29,7 +30,7 @@ class _Piece:
     stop: int
     turned: bool
 
-    def of(self, tensors: Sequence[Tensor]) -> Tensor:
+    def of(self, tensors: Sequence[Tensor] | Mapping[int, Tensor]) -> Tensor:
         """A view of the piece, at least as wide as high."""
         rows = tensors[self.number][self.start : self.stop]
         return rows.mT if self.turned else rows
@@ -48,16 +49,16 @@ class Muon:
     def __init__(
         self, params: Sequence[Tensor], pieces: Sequence[Sequence[int]], dtype: torch.dtype | None = None
     ) -> None:
-        self.params = [p.detach() for p in params]
+        self.params = [own(p.detach()) for p in params]
         self.sources = list(params)
         device = self.params[0].device
         self.dtype = dtype or (torch.bfloat16 if has_hardware_for(str(device), "bf16") else torch.float32)
-        self.by_shape: dict[tuple[int, int], list[_Piece]] = {}
+        self.by_shape: dict[tuple[int, int], list[Piece]] = {}
         for number, (p, heights) in enumerate(zip(params, pieces, strict=True)):
             columns = p.size(1)
             for rows, stop in zip(heights, accumulate(heights), strict=True):
                 shape = (min(rows, columns), max(rows, columns))
-                piece = _Piece(number, stop - rows, stop, rows > columns)
+                piece = Piece(number, stop - rows, stop, rows > columns)
                 self.by_shape.setdefault(shape, []).append(piece)
 
     @cached_property
@@ -76,10 +77,14 @@ class Muon:
         for tensor, held in before:
             tensor.copy_(torch.where(nonfinite.bool(), held, tensor))
 
-    def _move(self, lr: float, weight_decay: float) -> None:
-        grads = [p.grad for p in self.sources if p.grad is not None]
+    def ahead(self) -> list[Tensor]:
+        """The momentum after this step's gradients, and once more by them, which is Nesterov's."""
+        grads = [own(p.grad) for p in self.sources if p.grad is not None]
         torch._foreach_lerp_(self.momentum, grads, 1 - MOMENTUM)
-        ahead = torch._foreach_lerp(grads, self.momentum, MOMENTUM)  # Nesterov's
+        return list(torch._foreach_lerp(grads, self.momentum, MOMENTUM))
+
+    def _move(self, lr: float, weight_decay: float) -> None:
+        ahead = self.ahead()
         torch._foreach_mul_(self.params, 1 - lr * weight_decay)
         for shape, pieces in self.by_shape.items():
             updates = orthogonalized(torch.stack([piece.of(ahead) for piece in pieces]).to(self.dtype))

@@ -15,12 +15,14 @@ from mypt.checkpoint.tensors import torch_dtype
 from mypt.model.network import Network
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.optim.muon import Muon
+from mypt.train.optim.shared_muon import SharedMuon
+from mypt.train.parallel.parts import is_shared_out, own
 
 EPS = 1e-8
 
 
 class AdamW:
-    """AdamW (Loshchilov and Hutter 2019) for some tensors of one device.
+    """AdamW (Loshchilov and Hutter 2019) for what this process holds of some tensors, on one device.
 
     Args:
         params: the tensors.
@@ -28,7 +30,8 @@ class AdamW:
     """
 
     def __init__(self, params: Sequence[Tensor], betas: tuple[float, float]) -> None:
-        self.params = list(params)
+        self.sources = list(params)
+        self.params = [own(p) for p in params]
         self.betas = betas
 
     @cached_property
@@ -49,7 +52,7 @@ class AdamW:
     @torch.no_grad()
     def step(self, lr: float, weight_decay: float, nonfinite: Tensor | None = None) -> None:
         """Move the tensors by their gradients, unless `nonfinite` is 1."""
-        grads = [p.grad for p in self.params if p.grad is not None]
+        grads = [own(p.grad) for p in self.sources if p.grad is not None]
         self.steps += 1 if nonfinite is None else 1 - nonfinite
         torch._fused_adamw_(
             self.params, grads, self.first, self.second, [], [self.steps] * len(grads),
@@ -136,7 +139,8 @@ def build_optimizer(model: Network, training: TrainingConfig) -> Optimizer:
     if hidden:
         pieces = [model.config.qkv_rows if n.endswith("attn.qkv.weight") else (p.size(0),) for n, p in hidden.items()]
         dtype = torch_dtype(training.muon_dtype) if training.muon_dtype else None
-        groups.append({"rule": Muon(list(hidden.values()), pieces, dtype), "params": list(hidden.values())})
+        rule = SharedMuon if is_shared_out(next(iter(hidden.values()))) else Muon
+        groups.append({"rule": rule(list(hidden.values()), pieces, dtype), "params": list(hidden.values())})
     betas = (training.beta1, training.beta2)
     groups += [{"rule": AdamW(params, betas), "params": params} for params in (matrices, vectors) if params]
     for group in groups:

@@ -1,5 +1,6 @@
 """The processes of a run: what one has or raises, all have or raise."""
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -56,12 +57,14 @@ class Group:
         meeting: where they meet; None where there is one process.
         lost: whether they have lost each other; then whoever is left goes on alone, to save and to leave.
         speaks: whether this process is the one to say so.
+        failed: whether it is this one that has left the others in what they do together.
     """
 
     launch: Launch = field(default_factory=Launch)
     meeting: "Meeting | None" = None
     lost: bool = False
     speaks: bool = False
+    failed: bool = False
 
     @property
     def size(self) -> int:
@@ -148,8 +151,29 @@ class Group:
         except RuntimeError as error:
             assert self.meeting is not None
             self.lost = True
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # torchrun's, which ends all once one has ended
             told, self.speaks = self.meeting.who_is_lost(str(error).splitlines()[0])
             raise told from error
+
+    @contextmanager
+    def passing(self) -> Iterator[None]:
+        """Around what all do at one time, and which may fail on this process alone: then the others have lost it.
+
+        Raises:
+            ProcessError: as `together`, where another process has failed.
+        """
+        try:
+            yield
+        except Exception as error:
+            if self.lost:
+                raise
+            if _is_of_the_link(error):
+                with self.together():
+                    raise
+            self.lost = self.failed = True
+            if isinstance(error, MyptError) and self.meeting:
+                raise cast(MyptError, self._portable(error)) from error
+            raise
 
     def _portable(self, error: BaseException | None) -> BaseException | None:
         """An error as other processes raise it: with the process and the host that it comes from."""
@@ -164,6 +188,11 @@ class Group:
         text = " ".join(str(error).split()) or "no message"
         todo = "Call again with --debug to see where."
         return ProcessError(f"{what} failed with {type(error).__name__}: {text}.", todo)
+
+
+def _is_of_the_link(error: Exception) -> bool:
+    """Whether an error says that another process cannot be reached; of gloo it has no type of its own."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
 ALONE = Group()
