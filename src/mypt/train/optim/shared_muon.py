@@ -7,7 +7,6 @@ from math import sqrt
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from mypt.train.optim.muon import RMS, Muon, Piece, orthogonalized
 from mypt.train.parallel.parts import rows_of
@@ -19,6 +18,8 @@ class SharedMuon(Muon):
     def __init__(
         self, params: Sequence[Tensor], pieces: Sequence[Sequence[int]], dtype: torch.dtype | None = None
     ) -> None:
+        from torch.distributed.tensor import DTensor  # takes most of a second to load
+
         super().__init__(params, pieces, dtype)
         first = params[0]
         assert isinstance(first, DTensor)
