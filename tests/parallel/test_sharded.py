@@ -59,6 +59,7 @@ def test_a_model_in_parts_learns_what_a_whole_one_learns(torchrun: Torchrun, myp
         mypt(verb, "rows")
     reproduced = flat(mypt("reproduce", "rows", ok=False).output)
     assert "processes 4 1 trajectory within rounding" in reproduced
+    assert "identical" in torchrun(4, "reproduce", "rows").text
 
 
 @pytest.mark.distributed
@@ -79,6 +80,9 @@ def test_parts_are_made_anew_for_each_number_of_processes(torchrun: Torchrun, my
     mypt("resume", "one", "--max-iters", "8")
     for name in ("m", "whole", "one"):
         assert apart("alone", name) <= 4.8e-7 and read_state(Path("checkpoints", name)).step == 8
+    again = torchrun(2, "reproduce", "whole").text  # each session in its own parts, and the last one without
+    assert "processes 4 2 trajectory within rounding" in again and "mypt failed unexpectedly" not in again
+    assert len(re.findall(r"\d\.\d{6} yes", again)) == 4, again
 
 
 @pytest.mark.distributed

@@ -16,7 +16,7 @@ from mypt.log.replay import Branch, live_evals
 from mypt.model.network import Network
 from mypt.run.data.places import Places
 from mypt.run.data.recorded import EvalSets, reproduced_data
-from mypt.run.parallel.share import check_processes, give
+from mypt.run.parallel.share import check_processes, give, restore, share_weights
 from mypt.run.parent import recorded_parent
 from mypt.schema.files.environment import Environment
 from mypt.schema.files.events import Eval
@@ -26,12 +26,16 @@ from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.run import ReproducePlaces
 from mypt.train.device.deterministic import computing
 from mypt.train.device.devices import environment, keep_freed_memory, resolve_device
+from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
+from mypt.train.parallel.gather import gathered
 from mypt.train.parallel.group import Group
+from mypt.train.parallel.layout import check_rows
 from mypt.train.parallel.meeting import Meeting, meeting_of
+from mypt.train.parallel.parts import is_sharded
 from mypt.train.run_data import RunData
 from mypt.train.session import assemble
-from mypt.train.step import Stepper
+from mypt.train.step import Restore
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ def reproduce(
         recorded_parent(state.parent, given.init_from_model, out_dir).give_weights(model)
     with meeting_of(launch) as meeting:
         group = again.called(launch, meeting)
-        progress = run_again(again, group, comparison, model)
+        progress, model = run_again(again, group, comparison, model)
     whole = last == state.step
     hashes = (weights_sha256(loaded.model), weights_sha256(model)) if whole else None
     left_out = tuple(sorted(name for name, path in given.every_eval_set.items() if not path))
@@ -203,6 +207,7 @@ class Again:
             return Group(launch)
         for session in self.state.sessions:
             check_processes(session.training_config, self.config.device, launch.size)
+            check_rows(session.training_config, launch)
         meeting.call(self.state.training_config.collective_timeout)
         group = Group(launch, meeting)
         group.first(lambda: self)
@@ -211,8 +216,12 @@ class Again:
 
 def run_again(
     again: Again, group: Group, comparison: "_Comparison | None" = None, model: Network | None = None
-) -> Progress:
-    """Run the sessions of a record again; `model` has the weights that it began with, on the first process."""
+) -> tuple[Progress, Network]:
+    """Run the sessions of a record again; `model` has the weights that it began with, on the first process.
+
+    Returns:
+        What it came to, and the model at the end.
+    """
     observer: Observer = comparison.to if comparison else Observer()
     model = (model or Network(again.config)).to(again.config.device)
     opened: list[tuple[RunData, list[EvalSets]]] = []
@@ -245,12 +254,12 @@ def _check_record(manager: CheckpointManager, state: TrainingState) -> None:
 
 def _run_sessions(
     model: Network, data: list[RunData], again: Again, group: Group, comparison: _Comparison | None
-) -> Progress:
+) -> tuple[Progress, Network]:
     """Each session from where it took over to where the next one did, with its own settings."""
     state, last = again.state, again.last
     ends = [s.start_step for s in state.sessions[1:]] + [state.step]
     owed = [s.evaluation_owed for s in state.sessions[1:]] + [state.evaluation_pending]
-    progress, restore = Progress(), None
+    progress, earlier = Progress(), None
     sessions = zip(state.sessions, data, ends, owed, strict=True)
     for number, (session, own, end, owing) in enumerate(sessions, start=1):
         if session.start_step > last or (session.start_step == last and not session.begins_by_measuring):
@@ -264,8 +273,10 @@ def _run_sessions(
             optimizer=state.optimizer,
             sessions=state.sessions[:number],
         )
-        trainer = assemble(model, own, begun, comparison or Observer(), restore=restore)
+        trainer = assemble(model, own, begun, comparison or Observer(), restore=earlier)
         trainer.stepper.group = group
+        share_weights(trainer)
+        restore(trainer.stepper)
         if session.training_config.torch_compile == "on":
             with computing(model.config, session.training_config):
                 trainer.compile_loss()
@@ -274,11 +285,28 @@ def _run_sessions(
             comparison.session = session.attempt
             comparison.to.begun(session.start_step, min(end, last), trainer.stepper.tokens_per_step)
         progress = trainer.run().state.progress
-        restore = partial(_hand_over, trainer.stepper)
-    return progress
+        model, earlier = _left(trainer)
+    return progress, model
 
 
-def _hand_over(earlier: Stepper, optimizer: AnyOptimizer) -> dict[str, Any]:
+def _left(trainer: Trainer) -> tuple[Network, Restore]:
+    """What a session leaves to the next: the model, and what gives an optimizer the moments.
+
+    Of a model in parts, which the next session may part otherwise, the first process has all of it then.
+    """
+    stepper = trainer.stepper
+    if not is_sharded(stepper.model):
+        return stepper.model, partial(_hand_over, stepper.optimizer.state_dict(), stepper.precision.scaler.state_dict())
+    content = gathered(stepper, trainer.state)
+    model = Network(stepper.model.config).to(stepper.model.device)
+    if content is not None:
+        model.load_weights(content.weights)
+    give(stepper.group, model.state_dict().values())
+    saved = content.optimizer if content is not None else None
+    return model, partial(_hand_over, saved["optimizer"] if saved else {}, {})
+
+
+def _hand_over(moments: dict[str, Any], scaler: dict[str, Any], optimizer: AnyOptimizer) -> dict[str, Any]:
     """Give an optimizer the moments of the session before, and return the state of its loss scale."""
-    load_optimizer_state(earlier.optimizer.state_dict(), optimizer)
-    return earlier.precision.scaler.state_dict()
+    load_optimizer_state(moments, optimizer)
+    return scaler

@@ -152,6 +152,7 @@ def restore(stepper: Stepper) -> None:
         return
     resumed = stepper.earlier is not None
     group.first(stepper.restore)
+    stepper.earlier = None  # of the others, who get what the first has
     held = optimizer.state_dict() if resumed else None
     skeleton = group.first(lambda: None if held is None else _skeleton(held))
     if skeleton is None:

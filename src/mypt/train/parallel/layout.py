@@ -27,13 +27,22 @@ def parallel_of(stepper: Stepper, launch: Launch) -> dict[str, object]:
         raise ConfigError(f"The weights cannot be shared out by --parallel {parallel}: {problem[0]}.", problem[1])
     if parallel != "hsdp":
         return {"parallel": parallel}
-    shard_size = training.shard_size or launch.on_host
+    return {"parallel": parallel, "shard_size": check_rows(training, launch)}
+
+
+def check_rows(training: TrainingConfig, launch: Launch) -> int:
+    """How many processes are to have all of the weights between them; all of them without hsdp.
+
+    Raises:
+        ConfigError: they cannot be parted into rows of so many.
+    """
+    shard_size = (training.shard_size or launch.on_host) if training.parallel == "hsdp" else launch.size
     if launch.size % shard_size:
         raise ConfigError(
             f"{launch.size} processes cannot be parted into rows of {shard_size} (--shard-size).",
             f"Give a --shard-size that divides {launch.size}, or start a multiple of {shard_size} processes.",
         )
-    return {"parallel": parallel, "shard_size": shard_size}
+    return shard_size
 
 
 def _hindrance(stepper: Stepper) -> tuple[str, str] | None:
