@@ -86,6 +86,17 @@ def test_parts_are_made_anew_for_each_number_of_processes(torchrun: Torchrun, my
 
 
 @pytest.mark.distributed
+def test_layers_in_parts_can_be_recomputed_and_compiled(torchrun: Torchrun) -> None:
+    """Recomputed they give the same bits, compiled the same within rounding."""
+    assert torchrun(2, "train", "plain", *FSDP).code == 0
+    assert torchrun(2, "train", "again", *FSDP, "--use-checkpoint").code == 0
+    assert same_bundle("plain", "again")
+    ended = torchrun(2, "train", "compiled", *FSDP, "--torch-compile", "on")
+    assert ended.code == 0 and config_of("compiled")["torch_compile"] == "on", ended
+    assert apart("plain", "compiled") <= 4.8e-7
+
+
+@pytest.mark.distributed
 @pytest.mark.parametrize("processes", [2, 3, 4])
 def test_muon_in_parts_is_muon_to_the_bit(processes: int) -> None:
     script = Path(__file__).with_name("muon_in_parts.py")
