@@ -151,7 +151,8 @@ class Group:
         except RuntimeError as error:
             assert self.meeting is not None
             self.lost = True
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # torchrun's, which ends all once one has ended
+            if hasattr(signal, "pthread_sigmask"):  # not on Windows
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # torchrun's, which ends all when one ends
             told, self.speaks = self.meeting.who_is_lost(str(error).splitlines()[0])
             raise told from error
 
