@@ -3,7 +3,7 @@
 Every line is started by the same torchrun and takes the same global batch. They take turns, so that a busy machine
 slows all of them alike, and the best of the rounds counts.
 
-python benchmarks/parallel.py [--nanogpt ../nanoGPT] [--processes 1 2] [--rounds 3]
+python benchmarks/parallel.py [--nanogpt ../nanoGPT] [--processes 1 2] [--rounds 3] [--steps 12]
 """
 
 import argparse
@@ -21,7 +21,6 @@ import torch
 import torch.distributed as dist
 
 MICRO_BATCHES, B, T, V, LAYERS, HEADS, C = 4, 8, 128, 256, 4, 4, 256
-STEPS = 12
 LINES = ("mypt", "mypt exact", "nanogpt")
 
 
@@ -31,17 +30,18 @@ def main() -> None:
     options.add_argument("--nanogpt", type=Path, help="folder of a checkout")
     options.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--steps", type=int, default=12, help="of each process; the first two warm up")
     options.add_argument("--worker", help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.worker:
-        work(given.worker, given.nanogpt)
+        work(given.worker, given.nanogpt, given.steps)
         return
     lines = [line for line in LINES if line != "nanogpt" or given.nanogpt]
     best: dict[tuple[str, int], float] = {}
     for _ in range(given.rounds):
         for line in lines:
             for size in given.processes:
-                best[line, size] = min(best.get((line, size), float("inf")), measured(line, size, given.nanogpt))
+                best[line, size] = min(best.get((line, size), float("inf")), measured(line, size, given))
     tokens = MICRO_BATCHES * B * T
     print(f"{LAYERS} layers, {C} wide, context {T}, {tokens:,} tokens a step in {MICRO_BATCHES} micro-batches\n")
     print("| ms a step | " + " | ".join(f"N = {size}" for size in given.processes) + " |")
@@ -50,20 +50,21 @@ def main() -> None:
         print(f"| {line} | " + " | ".join(f"{best[line, size]:,.1f}" for size in given.processes) + " |")
 
 
-def measured(line: str, size: int, nanogpt: Path | None) -> float:
+def measured(line: str, size: int, given: argparse.Namespace) -> float:
     """Milliseconds a step of one line on so many processes."""
     call = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size), __file__]
-    call += ["--worker", line, *(["--nanogpt", str(nanogpt)] if nanogpt else [])]
+    call += ["--worker", line, "--steps", str(given.steps)]
+    call += ["--nanogpt", str(given.nanogpt)] if given.nanogpt else []
     done = subprocess.run(call, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
     return float(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
-def work(line: str, nanogpt: Path | None) -> None:
+def work(line: str, nanogpt: Path | None, steps: int) -> None:
     """Be one of the processes; the first one prints the median of its steps."""
     torch.set_num_threads(1)
     step = nanogpt_step(nanogpt) if line == "nanogpt" and nanogpt else mypt_step(exact=line == "mypt exact")
     times = []
-    for number in range(STEPS):
+    for number in range(steps):
         began = time.perf_counter()
         step(number)
         times.append(1e3 * (time.perf_counter() - began))

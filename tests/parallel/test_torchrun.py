@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from mypt.checkpoint.files import read_state
 from mypt.checkpoint.lock import locked
 from tests.conftest import Mypt, flat
-from tests.parallel.conftest import SHARED, Ended, Torchrun, command, environment, on_two_hosts
+from tests.parallel.conftest import ROOT, SHARED, Ended, Torchrun, command, environment, on_two_hosts
 
 pytestmark = pytest.mark.distributed
 
@@ -250,6 +251,13 @@ def test_a_time_limit_ends_all_at_the_same_step(torchrun: Torchrun) -> None:
     assert ended.code == 0 and "max_minutes" in ended.text, ended
     [stopped] = events("m", "training_stopped")
     assert stopped["reason"] == "max_minutes" and read_state(Path("checkpoints/m")).step == stopped["iter"]
+
+
+def test_the_benchmark_of_processes_runs() -> None:
+    """A few steps of each line, whose figures nobody looks at here."""
+    call = [sys.executable, str(ROOT / "benchmarks/parallel.py"), "--processes", "2", "--rounds", "1", "--steps", "3"]
+    table = subprocess.run(call, capture_output=True, text=True, env=environment(), check=True).stdout
+    assert re.search(r"\| mypt \| [\d,.]+ \|\n\| mypt exact \| [\d,.]+ \|", table), table
 
 
 def test_masks_count_tokens_over_all_processes(torchrun: Torchrun, mypt: Mypt) -> None:
