@@ -242,7 +242,7 @@ def test_a_name_that_is_busy_or_too_many_processes_end_all_before_the_first_step
     assert ended.code == 1 and errors_of(ended) == 1 and "checkpoints/m" in ended.text
     ended = torchrun(3, "train", "m", *SHARED, "--grad-accum-steps", "2")
     assert ended.code == 1 and errors_of(ended) == 1  # torchrun's own exit code
-    assert "A step has 2 micro-batches, and 3 processes cannot share them." in ended.text
+    assert "A step has 2 micro-batches, which 3 processes cannot share." in ended.text
     assert not Path("checkpoints/m").exists() and not Path("logs/train/m_eval.jsonl").exists()
 
 

@@ -79,7 +79,7 @@ def _decide(trainer: Trainer, settings: Mapping[str, object]) -> None:
 
 def check_processes(training: TrainingConfig, device: str, size: int) -> None:
     """Make sure that so many processes can share a step; raises as `share_out`."""
-    micro_batches = training.grad_accum_steps
+    micro_batches, several = training.grad_accum_steps, "es" * (training.grad_accum_steps > 1)
     if device not in ("cpu", "cuda"):
         raise DeviceError(
             f"{size} processes cannot share the device {device}.",
@@ -87,10 +87,9 @@ def check_processes(training: TrainingConfig, device: str, size: int) -> None:
         )
     if size > micro_batches:
         raise ConfigError(
-            f"A step has {micro_batches} micro-batch{'es' * (micro_batches > 1)}, and {size} processes cannot share "
-            "them.",
+            f"A step has {micro_batches} micro-batch{several}, which {size} processes cannot share.",
             f"Set --grad-accum-steps to {size} or more, with a smaller --batch-size if the global batch is to stay the "
-            f"same, or start at most {micro_batches} processes.",
+            f"same, or start at most {micro_batches} process{several}.",
         )
     if training.reduce == "exact" and size & (size - 1):
         raise ConfigError(
