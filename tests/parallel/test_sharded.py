@@ -141,7 +141,8 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_goes_wrong_in_a_pass_ends_all_at_the_last_save(torchrun: Torchrun, fault: str) -> None:
     options = ("--shutdown-timeout", "3")
-    ended = torchrun(2, "train", "m", *FSDP, "--collective-timeout", "5", fault=fault, options=options)
+    waits = ["--collective-timeout", "15"]  # long enough for a busy machine
+    ended = torchrun(2, "train", "m", *FSDP, *waits, fault=fault, options=options)
     assert ended.code == 1 and len(re.findall(FAULTS[fault], ended.text)) == errors_of(ended) == 1, ended
     assert read_state(Path("checkpoints/m")).step == 4
 
