@@ -38,9 +38,9 @@ class MyptError(Exception):
         self.todo = todo
         self.details = tuple(details)
 
-    def __reduce__(self) -> tuple[type["MyptError"], tuple[str, str, tuple[str, ...]]]:
-        """Support pickling, so that worker processes can pass errors on."""
-        return type(self), (self.what, self.todo, self.details)
+    def __reduce__(self) -> tuple[type["MyptError"], tuple[str, str, tuple[str, ...]], dict[str, object]]:
+        """Support pickling, so that processes can pass errors on, with their notes."""
+        return type(self), (self.what, self.todo, self.details), vars(self)
 
 
 class BundleError(MyptError):

@@ -1,6 +1,8 @@
 """How processes share and add up, seen within one: the tree of exact sums, shares, what a launch says, what is kept."""
 
 import math
+import pickle
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,15 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mypt.errors import ConfigError, DeviceError, InputError
+import mypt as mypt_package
+from mypt.errors import ConfigError, ConflictError, DeviceError, InputError, UsageError
 from mypt.launch import Launch
-from mypt.run.parallel.share import check_processes
+from mypt.run.parallel.share import check_alike, check_processes
+from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.device.async_check import AsyncCheck
+from mypt.train.device.devices import environment
 from mypt.train.parallel.group import Group, Part
 from mypt.train.parallel.reduce import Exact, Sum
 from mypt.train.parallel.shares import share_of
 from mypt.train.stop import Stop, StopNow
+from mypt.train.throughput import throughput
 from tests.conftest import SHORT, Mypt, flat
 
 
@@ -87,6 +93,35 @@ def test_what_a_part_raises_is_kept_only_where_there_are_others(raised: BaseExce
     assert part.error is raised and part.failed
     with pytest.raises(type(raised)), Part(kept=False):
         raise raised
+
+
+def test_a_bug_of_another_process_brings_its_traceback_along() -> None:
+    """The message says that --debug shows where it was, and the first process alone prints."""
+    part = Part(kept=True)
+    with part:
+        gradients(0, -1)[7]  # what nobody expected
+    told = pickle.loads(pickle.dumps(Group(Launch(rank=3, size=4))._portable(part.error)))
+    assert "Process 3 on " in told.what and "IndexError" in told.what
+    assert "in test_a_bug_of_another_process" in "".join(traceback.format_exception(told))
+
+
+def test_processes_of_other_versions_are_refused_and_other_machines_are_not() -> None:
+    here = environment("cpu")
+    check_alike(here, here.model_copy(update={"processor": "another", "threads": 96, "platform": "BSD"}), "process 1")
+    with pytest.raises(ConflictError, match="Process 1 on b has other versions"):
+        check_alike(here, here.model_copy(update={"torch": "2.0.0"}), "process 1 on b")
+
+
+def test_the_share_of_the_peak_is_that_of_all_devices() -> None:
+    one, two = (throughput(10**6, 1.0, GPTConfig(), "NVIDIA H100 80GB HBM3", devices) for devices in (1, 2))
+    assert one.mfu and two.mfu and two.mfu == pytest.approx(one.mfu / 2) and two.tflops == one.tflops
+
+
+def test_python_goes_on_with_a_run_in_one_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match="torchrun has started several"):
+        mypt_package.resume("m")
 
 
 def test_a_process_that_is_killed_by_python_itself_keeps_nothing() -> None:

@@ -237,6 +237,11 @@ def test_what_goes_wrong_in_one_process_ends_all_with_one_message(torchrun: Torc
     assert (read_state(Path("checkpoints/m")).step if Path("checkpoints/m").exists() else None) == step
 
 
+def test_debug_shows_where_another_process_failed(torchrun: Torchrun) -> None:
+    ended = torchrun(2, "train", "m", *SHARED, "--debug", fault="bug:1:5")
+    assert ended.code == 1 and "faulty.py" in ended.text and "in micro_step" in ended.text, ended
+
+
 def test_a_name_that_is_busy_or_too_many_processes_end_all_before_the_first_step(torchrun: Torchrun) -> None:
     with locked(Path("checkpoints/m"), print):
         ended = torchrun(2, "train", "m", *SHARED)

@@ -1,6 +1,7 @@
 """The processes of a run: what one has or raises, all have or raise."""
 
 import signal
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -188,7 +189,9 @@ class Group:
             return None
         text = " ".join(str(error).split()) or "no message"
         todo = "Call again with --debug to see where."
-        return ProcessError(f"{what} failed with {type(error).__name__}: {text}.", todo)
+        told = ProcessError(f"{what} failed with {type(error).__name__}: {text}.", todo)
+        told.add_note("".join(traceback.format_exception(error)))  # which --debug shows on the first process
+        return told
 
 
 def _is_of_the_link(error: Exception) -> bool:
