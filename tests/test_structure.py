@@ -19,7 +19,7 @@ SOURCE = Path(mypt.__file__).parent
 ORDER = {
     "commit": 0, "errors": 0, "launch": 0, "regular": 0, "signals": 0, "units": 0, "visible": 0, "schema": 1,
     "checkpoint": 2, "log": 2, "mirror": 2, "data": 2, "model": 2, "exchange": 3, "train": 4, "api": 5, "run": 6,
-    "cli": 7, "__main__": 8,
+    "board": 7, "cli": 8, "__main__": 9,
 }  # fmt: skip
 """The rooms, from the lowest up; `mypt` itself names things of all of them, and imports them when they are used."""
 ROOM = 14
@@ -84,7 +84,7 @@ def run_python(code: str, folder: Path) -> str:
 LIGHT = [["--help"], ["--version"], ["resume", "--help"], ["logs", "--help"], ["prepare", "--help"], ["presets"],
          ["presets", "--json"], ["train", "--help"], ["inspect", "--help"],
          ["inspect"], ["inspect", "m"], ["inspect", "m", "--json"], ["train", "x", "--n-embd", "-1"],
-         ["compare", "m", "m"]]  # fmt: skip
+         ["compare", "m", "m"], ["board", "--help"]]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

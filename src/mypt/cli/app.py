@@ -21,6 +21,7 @@ VERBS = {
     "prepare": "verbs.prepare",
     "inspect": "record.inspect",
     "compare": "record.compare",
+    "board": "record.board",
     "evaluate": "verbs.evaluate",
     "verify": "verbs.verify",
     "reproduce": "verbs.reproduce",

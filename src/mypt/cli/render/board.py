@@ -1,0 +1,65 @@
+"""What `mypt compare` and `mypt inspect` show, as plain tables and sentences for the board."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from mypt.checkpoint.describe import read_bundle
+from mypt.checkpoint.lineage import lineage
+from mypt.cli.render import bundle, comparison
+from mypt.cli.render.tables import pairs_table, plain
+from mypt.log.compare import compare
+from mypt.visible import visible
+
+
+def comparison_page(names: Sequence[str], out_dir: Path) -> dict[str, Any]:
+    """The verdict on some runs, with its tables."""
+    found = compare(names, out_dir)
+    verdict, *reasons = comparison.verdict_lines(found)
+    return {
+        "verdict": verdict,
+        "reasons": _lines(reasons),
+        "sections": [_section(table) for table in comparison.tables(found, everything=False)],
+        "lines": _lines(comparison.closing_lines(found)),
+    }
+
+
+def inspect_page(name: str, out_dir: Path) -> dict[str, Any]:
+    """A bundle: settings, architecture, parameters, data, files, lineage, and the bundles of its run."""
+    info = read_bundle(name, out_dir)
+    state = info.state
+    settings = state.model_dump(mode="json")["training_config"]
+    tables = [pairs_table("Settings", [(name, plain(value)) for name, value in settings.items()])]
+    if state.imported is not None:
+        tables = []
+    told = [line for line in bundle.state_lines(info) if not line.startswith(("===", "  ", "Training configuration"))]
+    return {
+        "sections": [_section(table) for table in (*tables, *bundle.inspect_tables(info))],
+        "lineage": [
+            {
+                "name": visible(a.name),
+                "step": a.step,
+                "note": visible(a.note) if a.note else None,
+                "commands": _lines(a.commands),
+            }
+            for a in lineage(info.path, state)
+        ],
+        "lines": _lines([*told, *bundle.loss_lines(info.path)]),
+    }
+
+
+def _section(table: Table) -> dict[str, Any]:
+    """A table of rich as its title, its headings and the texts of its cells."""
+    rows = zip(*(list(column.cells) for column in table.columns), strict=True)
+    return {
+        "title": visible(str(table.title or "")),
+        "heads": [visible(str(column.header)) for column in table.columns] if table.show_header else [],
+        "right": [column.justify == "right" for column in table.columns],
+        "rows": [[visible(str(cell)).strip() for cell in row] for row in rows],
+    }
+
+
+def _lines(lines: Iterable[str]) -> list[str]:
+    return [visible(line) for line in lines]
