@@ -22,14 +22,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from mypt.board import serve as serving
+from mypt.board.folder import Board
+from mypt.board.series import View
+from mypt.board.serve import serve
 from mypt.checkpoint.manifest import write_manifest
 from mypt.cli.app import VERBS, app
 from mypt.schema.resolve import setting_names
+from mypt.schema.settings.output import Axis
 
 HANG_S = 10
 MEMORY_BYTES = 1 << 30
@@ -294,6 +299,20 @@ def content_of(folder: Path) -> str:
     return hashlib.sha256(repr([(p, p.read_bytes()) for p in files]).encode()).hexdigest()
 
 
+def answer_all(out_dir: Path, pages: Any, port: int, ready: Callable[[str], None], *, show: bool = False) -> None:
+    """In place of a board that serves until a signal ends it: give every answer that a page can ask for."""
+    del port, show
+    board = Board(out_dir, pages)
+    ready("http://127.0.0.1:1/")
+    runs = [row["id"] for row in board.changes()[1]]
+    for run in runs:
+        for axis in get_args(Axis):
+            json.dumps(board.series([run], View(axis, smooth=0.5)), allow_nan=False)
+        json.dumps(board.run(run), allow_nan=False)
+    if len(runs) > 1:
+        json.dumps(board.compare(runs), allow_nan=False)
+
+
 def fuzz(calls: int, seed: int, tell: Callable[[int], None] = lambda _: None) -> list[Fault]:
     """Make calls, each in a fresh copy of one folder; those at fault."""
     base, back = Path(tempfile.mkdtemp()), Path.cwd()
@@ -305,6 +324,7 @@ def fuzz(calls: int, seed: int, tell: Callable[[int], None] = lambda _: None) ->
     faults, before = [], content_of(home)
     try:
         make_world(world)
+        serving.serve = answer_all
         known = commands()
         for number in range(calls):
             tell(number)
@@ -328,6 +348,7 @@ def fuzz(calls: int, seed: int, tell: Callable[[int], None] = lambda _: None) ->
                 faults.append(Fault(number, words, change, why))
             shutil.rmtree(here.parent)
     finally:
+        serving.serve = serve
         os.environ["HOME"] = old_home
         os.chdir(back)
         shutil.rmtree(base, ignore_errors=True)
