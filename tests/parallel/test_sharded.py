@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from mypt.api import GPT
 from mypt.checkpoint.files import read_state
 from mypt.launch import Launch
 from mypt.model.cost import training_memory
@@ -19,7 +18,6 @@ from tests.conftest import Mypt, flat
 from tests.parallel.conftest import SHARED, Torchrun, environment
 from tests.parallel.test_torchrun import errors_of, events, furthest, same_moments, same_weights, val_losses
 from tests.train.test_training import config_of as model_config
-from tests.train.test_training import loader_of, stepper_of
 
 FSDP = [*SHARED, "--parallel", "fsdp"]
 HSDP = [*SHARED, "--parallel", "hsdp", "--shard-size", "2"]
@@ -166,5 +164,6 @@ def test_memory_decides_where_nothing_is_set(monkeypatch: pytest.MonkeyPatch) ->
     ]  # fmt: skip
     for there, given, expected in cases:
         monkeypatch.setattr(layout, "physical_memory", lambda there=there: there)
-        stepper = stepper_of(GPT(config), loader_of(config), TrainingConfig(use_amp=False, **given))
-        assert layout.parallel_of(stepper, Launch(size=2)) == {"parallel": expected}
+        training = TrainingConfig(use_amp=False, **given)
+        assert layout.settle_parallel(config, training, Launch(size=2)).parallel == expected
+        assert layout.settle_parallel(config, training, Launch()) == training

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +58,19 @@ class Network(nn.Module):
         if config.tie_weights:
             self.lm_head.weight = self.token_embedding.weight
         self._init_weights(seed)
+
+    @classmethod
+    def hollow(cls, config: GPTConfig) -> Self:
+        """A network whose weights have shapes and no memory: for these alone, or until `to_empty` gives it some."""
+        with torch.device("meta"):
+            return cls(config)
+
+    def to_empty(self, *, device: str | torch.device | int | None, recurse: bool = True) -> Self:
+        """As that of torch, which would make two weights of one that has two names."""
+        super().to_empty(device=device, recurse=recurse)
+        if self.config.tie_weights:
+            self.lm_head.weight = self.token_embedding.weight
+        return self
 
     def forward(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
         """Logits (B, T, V) for the token after each of `tokens` (B, T)."""

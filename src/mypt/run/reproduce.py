@@ -16,7 +16,7 @@ from mypt.log.replay import Branch, live_evals
 from mypt.model.network import Network
 from mypt.run.data.places import Places
 from mypt.run.data.recorded import EvalSets, reproduced_data
-from mypt.run.parallel.share import check_processes, give, restore, share_weights
+from mypt.run.parallel.share import check_processes, restore, share_weights
 from mypt.run.parent import recorded_parent
 from mypt.schema.files.environment import Environment
 from mypt.schema.files.events import Eval
@@ -30,7 +30,7 @@ from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
 from mypt.train.parallel.gather import gathered
 from mypt.train.parallel.group import Group
-from mypt.train.parallel.layout import check_rows
+from mypt.train.parallel.layout import check_rows, placed
 from mypt.train.parallel.meeting import Meeting, meeting_of
 from mypt.train.parallel.parts import is_sharded
 from mypt.train.run_data import RunData
@@ -223,12 +223,11 @@ def run_again(
         What it came to, and the model at the end.
     """
     observer: Observer = comparison.to if comparison else Observer()
-    model = (model or Network(again.config)).to(again.config.device)
+    model = model or Network.hollow(again.config)
     opened: list[tuple[RunData, list[EvalSets]]] = []
     tokenizer, places = Tokenizer(again.tokenizer), Places.of(again.given)
     group.each(lambda: opened.append(reproduced_data(again.state, again.config, tokenizer, places, observer)))
     [(data, eval_sets)] = opened
-    give(group, model.state_dict().values())
     return _run_sessions(model, [replace(data, eval_sets=sets) for sets in eval_sets], again, group, comparison)
 
 
@@ -273,6 +272,7 @@ def _run_sessions(
             optimizer=state.optimizer,
             sessions=state.sessions[:number],
         )
+        model = placed(model, session.training_config, group.launch)
         trainer = assemble(model, own, begun, comparison or Observer(), restore=earlier)
         trainer.stepper.group = group
         share_weights(trainer)
@@ -292,18 +292,17 @@ def _run_sessions(
 def _left(trainer: Trainer) -> tuple[Network, Restore]:
     """What a session leaves to the next: the model, and what gives an optimizer the moments.
 
-    Of a model in parts, which the next session may part otherwise, the first process has all of it then.
+    Of a model in parts, which the next session may part otherwise, the first process alone has all of it then.
     """
     stepper = trainer.stepper
     if not is_sharded(stepper.model):
         return stepper.model, partial(_hand_over, stepper.optimizer.state_dict(), stepper.precision.scaler.state_dict())
     content = gathered(stepper, trainer.state)
-    model = Network(stepper.model.config).to(stepper.model.device)
-    if content is not None:
-        model.load_weights(content.weights)
-    give(stepper.group, model.state_dict().values())
-    saved = content.optimizer if content is not None else None
-    return model, partial(_hand_over, saved["optimizer"] if saved else {}, {})
+    if content is None or content.optimizer is None:
+        return Network.hollow(stepper.model.config), partial(_hand_over, {}, {})
+    model = Network(content.config)
+    model.load_weights(content.weights)
+    return model, partial(_hand_over, content.optimizer["optimizer"], {})
 
 
 def _hand_over(moments: dict[str, Any], scaler: dict[str, Any], optimizer: AnyOptimizer) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from mypt.train.device.devices import environment, resolve_device
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
 from mypt.train.optim.schedule import LIFT, falling, find_lift, keeping
+from mypt.train.parallel.layout import placed, settle_parallel
 from mypt.train.run_data import RunData
 from mypt.train.session import assemble, open_session
 
@@ -110,15 +111,17 @@ def resume_session(
     """
     recorded = _read(manager, source, settings.output.log_file)
     going_on = _resolve(recorded, settings)
-    device = going_on.device
+    device, launch = going_on.device, Launch.of()
     with observer.busy("Loading the model"):
-        loaded = source.load(device)
-        loaded.model.config = recorded.config.model_copy(update={"device": device})
+        loaded = source.load()
+        loaded.model.config = config = recorded.config.model_copy(update={"device": device})
         training = settle_choices(loaded.model, going_on.training, going_on.asked, resumed=True)
+        training = settle_parallel(config, training, launch, brought=recorded.state.optimizer is not None)
+        model = placed(loaded.model, training, launch)
     state = recorded.state.model_copy(update={"training_config": training})
-    data = recorded_data(state, loaded.model.config, loaded.tokenizer, Places.of_call(settings), observer)
+    data = recorded_data(state, config, loaded.tokenizer, Places.of_call(settings), observer)
     state = _with_data(state, data)
-    now = environment(device, Launch.of())
+    now = environment(device, launch)
     exact = recorded.state.training_config.reduce == training.reduce == "exact"
     moved = [*moves(recorded.state, state), *changed_environment(state.environment, now, exact=exact)]
     _report(recorded, going_on, training, moved, observer)
@@ -128,9 +131,9 @@ def resume_session(
             "attempt": max(state.attempt, latest_session(going_on.log_file, state.run_id)),
         }
     )
-    state = open_session(state, training, now, loaded.model.config, data, command)
+    state = open_session(state, training, now, config, data, command)
     log = RunLog(going_on.log_file, state.run_id, state.attempt)
-    return assemble(loaded.model, data, state, observer, checkpoint=manager, log=log, restore=source.load_optimizer)
+    return assemble(model, data, state, observer, checkpoint=manager, log=log, restore=source.load_optimizer)
 
 
 def _read(manager: CheckpointManager, source: CheckpointManager, log: Path | None) -> Recorded:

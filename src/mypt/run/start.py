@@ -17,6 +17,7 @@ from mypt.train.device.choices import settle_choices, without_hardware
 from mypt.train.device.devices import environment, resolve_device
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
+from mypt.train.parallel.layout import placed, settle_parallel
 from mypt.train.planning import check_memory
 from mypt.train.session import assemble, check_freezing, first_state, open_session
 
@@ -29,7 +30,7 @@ def start_session(
     Raises:
         UsageError: a setting, the text or the model to start from is unusable.
     """
-    device, training = resolve_device(settings.model.device), settings.training
+    device, training, launch = resolve_device(settings.model.device), settings.training, Launch.of()
     log_file = settings.output.log_file or log_path(manager.name)
     check_appendable(log_file)
     parent = _parent(manager, settings, observer)
@@ -43,9 +44,10 @@ def start_session(
         if parent is not None:
             parent.give_weights(model)
             observer.notice(_started_from(parent, config, settings))
-        model.to(device)
     with observer.busy("Measuring what half precision brings"):
         training = settle_choices(model, training, settings.given)
+    training = settle_parallel(config, training, launch)
+    model = placed(model, training, launch)
     if note := without_hardware(training, device):
         observer.notice(note)
     state = first_state(training, data, manager.name, log_reference(log_file, manager.path)).model_copy(
@@ -58,7 +60,7 @@ def start_session(
             "config_file": str(settings.config_file) if settings.config_file else None,
         }
     )
-    state = open_session(state, training, environment(device, Launch.of()), config, data, command)
+    state = open_session(state, training, environment(device, launch), config, data, command)
     log = RunLog(log_file, state.run_id, state.attempt)
     return assemble(model, data, state, observer, checkpoint=manager, log=log)
 

@@ -105,8 +105,7 @@ class _Bundle:
     def network(self) -> Network:
         """The model of config.json, for its shapes alone; of weights that do not fit it there is none."""
         weights_fit(self.path / MODEL_FILE, self.config)(self.headers)
-        with torch.device("meta"):
-            return Network(self.config)
+        return Network.hollow(self.config)
 
 
 ELSEWHERE = ("step fits log", "gold fits record", "data")

@@ -107,7 +107,7 @@ def check_recordable(model: Network, data: RunData) -> None:
     Raises:
         ConfigError: it would build others.
     """
-    reference = _meta_network(model.config)
+    reference = Network.hollow(model.config)
     reasons = [f"{name} is overridden" for name in _overridden(model)]
     reasons += [*_altered(model, reference), *reference.misfits(model.state_dict())]
     reasons += sorted({f"weights are {p.dtype}" for p in model.parameters() if p.dtype != torch.float32})
@@ -116,11 +116,6 @@ def check_recordable(model: Network, data: RunData) -> None:
             reasons.append(f"{type(loader).__name__} is a loader of your own")
     if reasons:
         raise ConfigError("This cannot be recorded so that a resume would go on with it.", WITHOUT_RECORD, reasons[:10])
-
-
-def _meta_network(config: GPTConfig) -> Network:
-    with torch.device("meta"):
-        return Network(config)
 
 
 def _overridden(model: Network) -> list[str]:

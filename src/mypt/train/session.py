@@ -42,7 +42,7 @@ def assemble(
     """Put a session together.
 
     Args:
-        model: on its device, with the weights of the state's step.
+        model: on its device, with the weights of the state's step; one that is to be shared out may be elsewhere.
         data: what is trained on and measured.
         state: as `open_session` gives it.
         observer: who watches.
@@ -68,11 +68,12 @@ def assemble(
     optimizer = optimizer or optimizer_of(model, state)
     if not any(p.requires_grad for group in optimizer.param_groups for p in group["params"]):
         raise ConfigError("Every weight that the optimizer would move is frozen.", "Freeze less.")
-    precision = Precision.of(training, str(model.device))
-    ahead = may_run_ahead(model.device.type, precision, optimizer)
+    device = model.config.device
+    precision = Precision.of(training, device)
+    ahead = may_run_ahead(device, precision, optimizer)
     check = AsyncCheck() if ahead else None
     stepper = Stepper(model, data, optimizer, precision, state, model.loss, check, earlier=restore)
-    keeper = Keeper(stepper, checkpoint, AsyncSaver(beside=model.device.type == "cuda"), observer)
+    keeper = Keeper(stepper, checkpoint, AsyncSaver(beside=device.startswith("cuda")), observer)
     return Trainer(stepper, state, observer, keeper, log)
 
 
@@ -81,7 +82,7 @@ def may_run_ahead(device: str, precision: Precision, optimizer: AnyOptimizer) ->
 
     The optimizer has to leave a step out by itself where it is not finite, and a loss scale adapts on the host.
     """
-    return device == "cuda" and isinstance(optimizer, Optimizer) and not precision.scaler.is_enabled()
+    return device.startswith("cuda") and isinstance(optimizer, Optimizer) and not precision.scaler.is_enabled()
 
 
 def optimizer_of(model: Network, state: TrainingState) -> AnyOptimizer:

@@ -11,13 +11,14 @@ from mypt.launch import Launch
 from mypt.model.network import Network
 from mypt.run.data.places import Places
 from mypt.run.data.recorded import recorded_data
-from mypt.run.parallel.share import Shared, check_alike, give_weights, restore, share_weights
+from mypt.run.parallel.share import Shared, check_alike, check_windows, restore, share_weights
 from mypt.run.reproduce import Again, run_again
 from mypt.train.device.deterministic import settled
 from mypt.train.device.devices import environment, keep_freed_memory
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
 from mypt.train.parallel.group import Group
+from mypt.train.parallel.layout import placed
 from mypt.train.parallel.meeting import Meeting
 from mypt.train.planning import plan_run
 from mypt.train.session import assemble
@@ -69,7 +70,7 @@ def _join(group: Group) -> None:
     trainers: list[Trainer] = []
     group.each(lambda: trainers.append(_assembled(shared, group)))
     [trainer] = trainers
-    give_weights(trainer.stepper)
+    check_windows(trainer.stepper)
     share_weights(trainer)
     plan = plan_run(trainer.stepper, shared.name, Path(), Observer(), trainer.stop)
     restore(trainer.stepper)
@@ -88,7 +89,7 @@ def _assembled(shared: Shared, group: Group) -> Trainer:
     state, config, tokenizer = shared.state, shared.config, Tokenizer(shared.tokenizer)
     check_alike(state.environment, environment(config.device, group.launch), group.launch.place)
     data = recorded_data(state, config, tokenizer, Places(), Observer())
-    model = Network(config, state.training_config.seed).to(config.device)
+    model = placed(Network.hollow(config), state.training_config, group.launch)
     trainer = assemble(model, data, state, Observer())
     trainer.stepper.group = group
     trainer.stop.elastic, trainer.stop.timed = group.launch.elastic, False

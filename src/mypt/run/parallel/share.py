@@ -1,8 +1,8 @@
 """What the first process of a run hands to the others: the record, the weights, the moments."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from mypt.schema.settings.training import TrainingConfig
 from mypt.train.loop import Trainer
 from mypt.train.parallel.gather import restore_parts
 from mypt.train.parallel.group import Group
-from mypt.train.parallel.layout import parallel_of
+from mypt.train.parallel.layout import in_parts
 from mypt.train.parallel.meeting import Meeting
 from mypt.train.parallel.parts import is_sharded
 from mypt.train.step import Stepper
@@ -61,20 +61,13 @@ def share_out(trainer: Trainer, launch: Launch, meeting: Meeting | None, shared:
     if launch.size == 1 or meeting is None:
         return
     check_processes(trainer.training, trainer.stepper.model.config.device, launch.size)
-    _decide(trainer, parallel_of(trainer.stepper, launch))
     meeting.call(trainer.training.collective_timeout)
     group = Group(launch, meeting)
-    group.first(lambda: replace(shared, state=trainer.stepper.session))
+    group.first(lambda: shared)
     group.each(lambda: None)  # the others put their session together
     trainer.stepper.group = group
-    give_weights(trainer.stepper)
+    check_windows(trainer.stepper)
     share_weights(trainer)
-
-
-def _decide(trainer: Trainer, settings: Mapping[str, object]) -> None:
-    """Let settings hold that were left to this machine, and record them."""
-    trainer.state = trainer.state.with_settings(**settings)
-    trainer.stepper.session = trainer.stepper.session.with_settings(**settings)
 
 
 def check_processes(training: TrainingConfig, device: str, size: int) -> None:
@@ -112,15 +105,13 @@ def check_alike(shared: Environment | None, own: Environment, place: str) -> Non
         )
 
 
-def give_weights(stepper: Stepper) -> None:
-    """Give all processes the weights of the first, and compare their first windows.
+def check_windows(stepper: Stepper) -> None:
+    """Make sure that all processes have the first windows of the first one.
 
     Raises:
         ConflictError: a process would train on other windows.
     """
-    group = stepper.group
-    give(group, stepper.model.state_dict().values())
-    hashes = group.gathered(_first_windows(stepper))
+    hashes = stepper.group.gathered(_first_windows(stepper))
     if other := next((rank for rank, found in enumerate(hashes) if found != hashes[0]), None):
         raise ConflictError(
             f"Process {other} would train on other windows than process 0.",
@@ -129,11 +120,13 @@ def give_weights(stepper: Stepper) -> None:
 
 
 def share_weights(trainer: Trainer) -> None:
-    """Leave each process no more than its part of the weights, if the settings say so."""
-    if trainer.group.size > 1 and trainer.training.parallel in ("fsdp", "hsdp"):
+    """Give all processes the weights that the first has: their parts of these if the settings say so, or all."""
+    if in_parts(trainer.training, trainer.group.size):
         from mypt.train.parallel.sharded_step import sharded  # which loads FSDP
 
         trainer.stepper = trainer.keeper.stepper = sharded(trainer.stepper)
+    else:
+        give(trainer.group, trainer.stepper.model.state_dict().values())
 
 
 def restore(stepper: Stepper) -> None:

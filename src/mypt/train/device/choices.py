@@ -43,14 +43,14 @@ def settle_choices(
     """The settings with everything decided that is left to a measurement; what is recorded or asked for stays.
 
     Args:
-        model: on its device.
+        model: one of its config, which may be elsewhere than on the device that this names.
         training: the settings; None marks what is to be measured.
         asked: names of the settings that this call gives.
         resumed: on a resume, Muon keeps its precision, even if the record does not name it.
     """
     update: dict[str, object] = {}
     if training.deterministic is not False:
-        reserve_workspace(str(model.device))
+        reserve_workspace(model.config.device)
     if training.use_amp is None:
         amp = choose_amp(model, training)
         update |= {"use_amp": amp.on, "amp_reason": amp.reason}
@@ -94,14 +94,14 @@ def choose_amp(model: Network, training: TrainingConfig) -> Choice:
     One layer and the output layer are taken forward and backward in both precisions, in turn, at the sizes that
     training uses. Their times and that of the update, which is in fp32 either way, add up to the step.
     """
-    device, name = str(model.device), training.amp_dtype
-    if not has_hardware_for(device, name):
+    device, name = torch.device(model.config.device), training.amp_dtype
+    if not has_hardware_for(str(device), name):
         return Choice(False, f"{device} has no hardware for {name}")
     trial = _Trial(model, training)
     half = torch_dtype(name)
-    layers = fastest({"fp32": lambda: trial.layer(None), name: lambda: trial.layer(half)}, model.device)
-    heads = fastest({"fp32": lambda: trial.head(None), name: lambda: trial.head(half)}, model.device)
-    update_s = fastest({"update": trial.update}, model.device)["update"] * trial.updates
+    layers = fastest({"fp32": lambda: trial.layer(None), name: lambda: trial.layer(half)}, device)
+    heads = fastest({"fp32": lambda: trial.head(None), name: lambda: trial.head(half)}, device)
+    update_s = fastest({"update": trial.update}, device)["update"] * trial.updates
     step_s = {d: trial.layers * layers[d] + trial.heads * heads[d] + update_s for d in ("fp32", name)}
     gain = step_s["fp32"] / step_s[name]
     figures = f"{1e3 * step_s['fp32']:,.1f} ms in fp32, {1e3 * step_s[name]:,.1f} in {name}"
@@ -110,12 +110,13 @@ def choose_amp(model: Network, training: TrainingConfig) -> Choice:
 
 def muon_gains(model: Network) -> bool:
     """Whether bf16 makes the matrices of Muon orthogonal faster than fp32 does."""
-    if not has_hardware_for(str(model.device), "bf16"):
+    device = torch.device(model.config.device)
+    if not has_hardware_for(str(device), "bf16"):
         return False
     C, widest = model.config.n_embd, max(max(p.shape) for p in model.blocks[0].parameters() if p.dim() == 2)
-    matrices = torch.randn(2, C, min(widest, 4 * C), device=model.device)
+    matrices = torch.randn(2, C, min(widest, 4 * C), device=device)
     low = matrices.bfloat16()
-    seconds = fastest({"fp32": lambda: orthogonalized(matrices), "bf16": lambda: orthogonalized(low)}, model.device)
+    seconds = fastest({"fp32": lambda: orthogonalized(matrices), "bf16": lambda: orthogonalized(low)}, device)
     return seconds["fp32"] >= GAIN * seconds["bf16"]
 
 
@@ -146,7 +147,7 @@ class _Trial:
     """
 
     def __init__(self, model: Network, training: TrainingConfig) -> None:
-        config, device = model.config, model.device
+        config, device = model.config, torch.device(model.config.device)
         rows, T, C = rows_at_once(config, training), config.block_size, config.n_embd
         parts = ceil(config.batch_size / rows) * training.grad_accum_steps
         tokens = min(rows * T, HEAD_TOKENS)
@@ -154,7 +155,7 @@ class _Trial:
         self.rope = RotaryEmbedding(config).to(device) if config.pos_encoding == "rope" else None
         self.x = torch.randn(rows, T, C, device=device, requires_grad=True)
         self.hidden = torch.randn(1, tokens, C, device=device, requires_grad=True)
-        self.weight = model.lm_head.weight.detach().requires_grad_()
+        self.weight = model.lm_head.weight.detach().to(device).requires_grad_()
         self.targets = torch.randint(0, config.vocab_size, (1, tokens), device=device)
         self.optimizer = AdamW(list(self.block.parameters()), (training.beta1, training.beta2))
         self.layers = parts * config.n_layer

@@ -11,10 +11,11 @@ from torch.nn.utils import get_total_norm
 from mypt.data.loader import Batch
 from mypt.model.cost import rows_at_once
 from mypt.model.losses import IGNORED
+from mypt.train.device.memory import memory_told
 from mypt.train.optim.optimizer import build_optimizer
 from mypt.train.parallel.group import Part
 from mypt.train.parallel.parts import own
-from mypt.train.parallel.sharding import rows_of_processes, shard
+from mypt.train.parallel.sharding import give_parts, rows_of_processes, shard
 from mypt.train.step import Stepper
 
 
@@ -102,12 +103,20 @@ class ShardedStepper(Stepper):
 
 
 def sharded(stepper: Stepper) -> ShardedStepper:
-    """Share the weights of a session out among its processes, which have the same; its optimizer has no moments yet."""
+    """Share out the weights of a session, which the first process has; its optimizer has no moments yet.
+
+    No process has memory for more on its device than for its parts and one whole weight, and the first has no other
+    copy any more when this ends.
+    """
     model, group, training = stepper.model, stepper.group, stepper.training
     shard_size = training.shard_size if training.parallel == "hsdp" else None
     shard_size = shard_size or group.size
-    mesh = rows_of_processes(group, model.device.type, shard_size, training.collective_timeout)
-    shard(model, mesh)
+    device = model.config.device
+    mesh = rows_of_processes(group, torch.device(device).type, shard_size, training.collective_timeout)
+    whole = {name: weight.detach() for name, weight in model.named_parameters()} if group.leads else {}
+    shard(model.to_empty(device="meta"), mesh)
+    with group.passing(), memory_told(model.config, training):
+        give_parts(whole, model.to_empty(device=device), group)
     given = {f.name: getattr(stepper, f.name) for f in fields(stepper) if f.init}
     given |= {"optimizer": build_optimizer(model, training), "loss": model.loss}
     return ShardedStepper(**given, replicas=group.size // shard_size)

@@ -4,12 +4,13 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
 from mypt.model.network import Network
 from mypt.train.parallel.group import Group
+from mypt.train.parallel.parts import cut, own
 
 
 def rows_of_processes(group: Group, device: str, shard_size: int, timeout_s: float) -> DeviceMesh:
@@ -36,7 +37,7 @@ def rows_of_processes(group: Group, device: str, shard_size: int, timeout_s: flo
 
 
 def shard(model: Network, mesh: DeviceMesh) -> None:
-    """Leave each process its part of the weights, which are the same on all; from now on all go through it together.
+    """Let each process have room for its part of the weights alone; from now on all go through the model together.
 
     A block has its weights whole from when it is entered until it is left, in either direction; embeddings, the last
     norm and the output layer as long as a pass goes on. Gradients are summed, since losses are divided before.
@@ -46,6 +47,17 @@ def shard(model: Network, mesh: DeviceMesh) -> None:
     _in_parts(model, mesh)
     for method in ("loss", "token_losses"):
         register_fsdp_forward_method(model, method)
+
+
+def give_parts(whole: dict[str, Tensor], model: Network, group: Group) -> None:
+    """Give each process its parts of the weights that the first has in `whole`, one weight after the other."""
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            sent = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
+            if group.leads:
+                sent.copy_(whole.pop(name))
+            dist.broadcast(sent, 0)
+            own(weight).copy_(cut(sent, weight))
 
 
 def _in_parts(module: nn.Module, mesh: DeviceMesh) -> None:
