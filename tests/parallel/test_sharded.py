@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from mypt.checkpoint.files import read_state
 from mypt.launch import Launch
@@ -15,8 +16,9 @@ from mypt.model.cost import training_memory
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.parallel import layout
 from tests.conftest import Mypt, flat
+from tests.model.test_documents import documents
 from tests.parallel.conftest import SHARED, Torchrun, environment
-from tests.parallel.test_torchrun import errors_of, events, furthest, same_moments, same_weights, val_losses
+from tests.parallel.test_torchrun import errors_of, events, furthest, same_moments, same_weights, val_losses, weights
 from tests.train.test_training import config_of as model_config
 
 FSDP = [*SHARED, "--parallel", "fsdp"]
@@ -53,6 +55,31 @@ def test_a_model_in_parts_learns_what_a_whole_one_learns(torchrun: Torchrun, myp
     reproduced = flat(mypt("reproduce", "rows", ok=False).output)
     assert "processes 4 1 trajectory within rounding" in reproduced
     assert "identical" in torchrun(4, "reproduce", "rows").text
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("positions", ["rope", "learned"])
+def test_parts_of_every_kind_of_weight_begin_as_those_of_one_process(
+    torchrun: Torchrun, mypt: Mypt, positions: str
+) -> None:
+    """Tied, frozen, of positions, of a convolution, in odd rows, from a parent; with documents that see no other."""
+    documents(Path("data"))
+    mypt("prepare", "texts.txt", "--out", "data", "--tokenization", "char", "--val-share", "0.2")
+    call = ["--dataset-dir", "data", *SHARED[4:], *MUON, "--n-layer", "3", "--n-embd", "20", "--token-conv", "3"]
+    mypt("train", "parent", *call, "--pos-encoding", positions, "--mlp-type", "swiglu", "--max-iters", "1")
+    frozen = ["--freeze-layers", "1", *(["--freeze-embeddings"] if positions == "learned" else [])]
+    steady = ["--warmup-iters", "2", "--lr-schedule", "constant"]
+    call = [*call, *steady, "--init-from-model", "parent", "--mask-documents", *frozen]
+    mypt("train", "alone", *call)
+    for name in ("two", "again"):
+        assert torchrun(2, "train", name, *call, "--parallel", "fsdp", "--max-iters", "4").code == 0
+        assert torchrun(2, "resume", name, "--max-iters", "8").code == 0
+    assert same_bundle("two", "again") and val_losses("two") == val_losses("again")
+    assert furthest("alone", "two") <= 4.8e-7
+    before, after = weights("parent"), weights("two")
+    unmoved = {name for name in after if torch.equal(before[name], after[name])}
+    embeddings = ("token_emb", "position_emb", "lm_head") if positions == "learned" else ()
+    assert unmoved == {name for name in after if name.startswith(("blocks.0.", *embeddings))}
 
 
 @pytest.mark.distributed
@@ -158,7 +185,7 @@ def test_rows_that_do_not_come_out_even_are_refused(torchrun: Torchrun) -> None:
 
 def test_memory_decides_where_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     config = model_config()
-    needed = training_memory(config, TrainingConfig())
+    needed = training_memory(config, TrainingConfig(), processes=2)
     cases: list[tuple[int, dict[str, Any], str]] = [
         (2 * needed, {}, "ddp"), (2 * needed - 1, {}, "fsdp"), (9, {"reduce": "exact"}, "ddp"),
     ]  # fmt: skip

@@ -81,13 +81,19 @@ def loss_chunk(device: str) -> int:
     return 4096 if device.startswith("cuda") else 512
 
 
-def training_memory(config: GPTConfig, training: TrainingConfig | None = None, shards: int = 1) -> int:
+def training_memory(
+    config: GPTConfig, training: TrainingConfig | None = None, processes: int = 1, shards: int = 1
+) -> int:
     """Estimated bytes for training: weights, gradients and AdamW's moments in fp32, activations and logits.
 
-    Of several shards each has its part of those four, and the whole gradient until the last pass of a step adds it up.
-
     Activations per layer are estimated as 16 tensors of shape (B, T, C), the hidden tensors of the feed-forward layer
-    and, for dropout on a CPU, the attention weights.
+    and, for dropout on a CPU, the attention weights; of all layers, or of one beside what goes into each.
+
+    Args:
+        config: the architecture, and the device.
+        training: the settings; None for the defaults.
+        processes: that share a step.
+        shards: processes that have the weights between them; 1 where each has all.
     """
     B, T, C = rows_at_once(config, training), config.block_size, config.n_embd
     per_layer = B * T * (16 * C + 3 * mlp_hidden(config))
@@ -95,8 +101,30 @@ def training_memory(config: GPTConfig, training: TrainingConfig | None = None, s
         per_layer += 3 * B * config.n_head * T * T
     at_once = loss_chunk(config.device) if config.vocab_size >= CHUNK_FROM_VOCAB else B * T
     logits = 4 * min(B * T, at_once) * config.vocab_size
-    held = 4 * parameter_count(config) // shards + (parameter_count(config) if shards > 1 else 0)
-    return 4 * (held + config.n_layer * per_layer + logits)
+    held = _held_whole(config, processes) if shards == 1 else _held_in_parts(config, training, processes, shards)
+    recomputed = training is not None and training.use_checkpoint
+    activations = per_layer + config.n_layer * B * T * C if recomputed else config.n_layer * per_layer
+    return 4 * (held + activations + logits)
+
+
+def _held_whole(config: GPTConfig, processes: int) -> int:
+    """Values of weights, gradients and moments; to be added up, gradients are once more in one row."""
+    return (4 if processes == 1 else 5) * parameter_count(config)
+
+
+def _held_in_parts(config: GPTConfig, training: TrainingConfig | None, processes: int, shards: int) -> int:
+    """Values of weights, gradients and moments at the peak of a step of a process that has a part of them.
+
+    Gradients are whole until the last pass of a step adds them up; where there is but one, it adds up layer by layer.
+    Whole are, beside, two layers, one of which is being fetched, the gradient of one and the row that it is sent in,
+    and what lies outside of the layers, together with its gradient.
+    """
+    parts, count = parameters_by_part(config), parameter_count(config)
+    layers = parts["attention"] + parts["feed-forward"] + parts["norms"]
+    micro_batches = 1 if training is None else -(-training.grad_accum_steps // processes)
+    passes = micro_batches * -(-config.batch_size // rows_at_once(config, training))
+    own = -(-count // shards)
+    return 3 * own + (own if passes == 1 else count) + 4 * layers // config.n_layer + 2 * (count - layers)
 
 
 def bundle_bytes(config: GPTConfig, training: TrainingConfig) -> int:

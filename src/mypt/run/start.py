@@ -38,7 +38,7 @@ def start_session(
     config = config.model_copy(update={"device": device})
     check_freezing(config, training)
     data, config = open_data(settings, config, parent.loaded.tokenizer if parent else None, observer)
-    check_memory(config, training)
+    check_memory(config, training, launch)
     with observer.busy("Building the model"):
         model = Network(config, training.seed)
         if parent is not None:

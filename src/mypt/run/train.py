@@ -206,15 +206,18 @@ def _gold_of(manager: CheckpointManager) -> TrainingState:
 
 
 def _export(outcome: Outcome, trainer: Trainer, manager: CheckpointManager, observer: Observer) -> Outcome:
-    """Make the fp16 bundle of a run that is complete; that it is refused or broken off costs the run nothing."""
+    """Make the fp16 bundle of a run that is complete; that it is refused or broken off costs the run nothing.
+
+    Of a model in parts the bundle alone has all; where a device has had no room for it, what rounding costs is not measured.
+    """
     before, primary = trainer.state.progress.last_val_loss, trainer.stepper.data.primary
-    model = trainer.stepper.model
-    if is_sharded(model):  # of which the bundle alone has all
-        model = manager.load(model.config.device).model
+    parts = is_sharded(trainer.stepper.model)
+    model = manager.load().model if parts else trainer.stepper.model
+    measured = None if parts and model.config.device != "cpu" else primary
     try:
         with observer.busy("Exporting fp16"), model.watched(trainer.stop.look):
             trainer.stop.look()
-            export = export_fp16(model, primary.tokenizer, trainer.state, manager.fp16(), primary, before)
+            export = export_fp16(model, primary.tokenizer, trainer.state, manager.fp16(), measured, before)
             return replace(outcome, export=export)
     except StopNow as stop:
         return replace(outcome, stopped=stop.reason)

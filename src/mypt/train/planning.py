@@ -8,6 +8,7 @@ from mypt import units
 from mypt.checkpoint.atomic import rehearse, storage_errors
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.errors import ConfigError, StorageError
+from mypt.launch import ALONE, Launch
 from mypt.model.cost import disk_needed, parameter_count, training_memory
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.training import TrainingConfig
@@ -57,7 +58,7 @@ def plan_run(stepper: Stepper, name: str, out_dir: Path, observer: Observer, sto
         config=config,
         parameters=parameter_count(config),
         precision=stepper.precision.name,
-        memory_estimate=training_memory(config, training, stepper.shards),
+        memory_estimate=training_memory(config, training, stepper.group.size, stepper.shards),
         memory_measured=timing.peak_bytes,
         disk_needed=disk_needed(config, training),
         disk_free=_free_bytes(out_dir),
@@ -70,13 +71,15 @@ def plan_run(stepper: Stepper, name: str, out_dir: Path, observer: Observer, sto
     )
 
 
-def check_memory(config: GPTConfig, training: TrainingConfig) -> None:
+def check_memory(config: GPTConfig, training: TrainingConfig, launch: Launch = ALONE) -> None:
     """Make sure that a model can be built on this machine, before it is tried.
 
     Raises:
-        ConfigError: its training needs more than twice the memory that there is.
+        ConfigError: its training needs more than twice the memory that there is, were it shared out as far as it may.
     """
-    there, needed = physical_memory(), training_memory(config, training)
+    shards = launch.size if training.parallel != "ddp" else 1
+    there, needed = physical_memory(), training_memory(config, training, launch.size, shards)
+    needed = max(needed, 4 * parameter_count(config))  # which the first process has, whatever the others have
     if there is not None and needed > 2 * there:
         raise ConfigError(
             f"Training this model needs about {units.size(needed)} of memory; this machine has {units.size(there)}.",

@@ -85,4 +85,4 @@ def _fits(config: GPTConfig, training: TrainingConfig, launch: Launch) -> bool:
     else:
         memory = physical_memory()
         there = memory // launch.on_host if memory is not None else None
-    return there is None or training_memory(config, training) <= there
+    return there is None or training_memory(config, training, launch.size) <= there
