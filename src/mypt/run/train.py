@@ -208,7 +208,7 @@ def _gold_of(manager: CheckpointManager) -> TrainingState:
 def _export(outcome: Outcome, trainer: Trainer, manager: CheckpointManager, observer: Observer) -> Outcome:
     """Make the fp16 bundle of a run that is complete; that it is refused or broken off costs the run nothing.
 
-    Of a model in parts the bundle alone has all; where a device has had no room for it, what rounding costs is not measured.
+    Of a model in parts the bundle alone has all. A GPU may have no room for it, so its loss is not measured there.
     """
     before, primary = trainer.state.progress.last_val_loss, trainer.stepper.data.primary
     parts = is_sharded(trainer.stepper.model)
