@@ -272,7 +272,7 @@ def one_bundle() -> BundleInfo:
         FileInfo("manifest.json", 710, None, "hash", ()),
     )
     tokenizer = TokenizerFile(token_kind="char", vocab_size=4, chars=["a", "b", "c", "d"])
-    return BundleInfo(Path("checkpoints/dante"), GPTConfig(vocab_size=4), tokenizer, state, files)
+    return BundleInfo(Path("checkpoints/dante"), GPTConfig(vocab_size=4), tokenizer, state, files, "12" * 32)
 
 
 @pytest.mark.parametrize("width", [80, 140])

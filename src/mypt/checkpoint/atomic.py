@@ -315,7 +315,7 @@ def _exchange(a: Path, b: Path) -> bool:
 
 
 def _flush_tree(folder: Path) -> None:
-    for path in (*folder.iterdir(), folder):
+    for path in (*folder.rglob("*"), folder):
         _flush(path)
 
 

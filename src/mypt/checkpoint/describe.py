@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,14 +12,19 @@ from mypt.checkpoint.layout import (
     CONFIG_FILE,
     MANIFEST_FILE,
     MODEL_FILE,
+    MODEL_PARTS,
     OPTIMIZER_FILE,
+    OPTIMIZER_PARTS,
+    PART,
     STATE_FILE,
     TOKENIZER_FILE,
     bundle_path,
+    place_of,
 )
 from mypt.checkpoint.lineage import Ancestor, lineage
-from mypt.checkpoint.manifest import check_file, read_manifest
-from mypt.checkpoint.pt.header import TensorHeader, read_headers
+from mypt.checkpoint.manifest import check_file, hash_of_weights, read_manifest
+from mypt.checkpoint.parts.heads import parts_of, read_part
+from mypt.checkpoint.pt.header import read_headers
 from mypt.log.locate import own_log
 from mypt.log.replay import latest_evaluations
 from mypt.model.cost import parameter_count, parameters_by_part
@@ -46,12 +52,12 @@ class FileInfo:
     """A file of a bundle.
 
     Attributes:
-        name: file name.
+        name: file name; of a part, after that of its folder.
         bytes: size.
         sha256: hash recorded in the manifest; None for the manifest itself.
         checked: what was compared with the manifest: the `hash` of files up to `HASH_LIMIT_BYTES`, else the `size`.
         dtypes: dtypes of its tensors; scalars, such as the optimizer's step count, are left out.
-        tensors: all of its tensors.
+        tensors: all of its tensors, of which a part has some rows.
     """
 
     name: str
@@ -93,13 +99,14 @@ class BundleDescription:
 
 @dataclass(frozen=True)
 class BundleInfo:
-    """The contents of a bundle, without tensor data."""
+    """The contents of a bundle, without tensor data; `weights_hash` tells its weights from others."""
 
     path: Path
     config: GPTConfig
     tokenizer: TokenizerFile
     state: TrainingState
     files: tuple[FileInfo, ...]
+    weights_hash: str
     evaluations: tuple[dict[str, Any], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
@@ -127,11 +134,10 @@ def read_bundle(name: str, out_dir: Path = DEFAULT_OUT_DIR) -> BundleInfo:
         BundleError: a file is missing or damaged.
     """
     info = read_consistently(_read, bundle_path(name, out_dir))
-    (model,) = (file for file in info.files if file.name == MODEL_FILE)
     log = own_log(info.path)
-    if log is None or model.sha256 is None or not log.is_file():
+    if log is None or not log.is_file():
         return info
-    return replace(info, evaluations=tuple(latest_evaluations(log, model.sha256)))
+    return replace(info, evaluations=tuple(latest_evaluations(log, info.weights_hash)))
 
 
 def get_model_info(name: str, out_dir: str | Path = DEFAULT_OUT_DIR) -> dict[str, Any]:
@@ -145,31 +151,36 @@ def get_model_info(name: str, out_dir: str | Path = DEFAULT_OUT_DIR) -> dict[str
 
 
 def _read(path: Path) -> BundleInfo:
-    state = read_state(path)
-    names = [MODEL_FILE, CONFIG_FILE, TOKENIZER_FILE, STATE_FILE]
-    names += [OPTIMIZER_FILE] if state.optimizer_file else []
-    manifest = read_manifest(path)
+    state, manifest = read_state(path), read_manifest(path)
+    names = [*_tensor_files(path, MODEL_FILE, MODEL_PARTS), CONFIG_FILE, TOKENIZER_FILE, STATE_FILE]
+    names += _tensor_files(path, OPTIMIZER_FILE, OPTIMIZER_PARTS) if state.optimizer_file else []
     for name in manifest.files:
         check_file(path / name, content=_is_small(path / name))
-    headers = {n: read_headers(path / n) if n.endswith(".pt") else {} for n in names}
     return BundleInfo(
         path=path,
         config=read_config(path),
         tokenizer=read_tokenizer(path),
         state=state,
         files=(
-            *(_file_info(path / n, headers[n], manifest.files[n].sha256) for n in names),
-            _file_info(path / MANIFEST_FILE, {}, None),
+            *(_file_info(path, name, manifest.files[name].sha256) for name in names),
+            _file_info(path, MANIFEST_FILE, None),
         ),
+        weights_hash=hash_of_weights(manifest),
     )
+
+
+def _tensor_files(bundle: Path, file: str, folder: str) -> list[str]:
+    return [place_of(part)[1] for part in parts_of(bundle, folder)] or [file]
 
 
 def _is_small(path: Path) -> bool:
     return path.is_file() and path.stat().st_size <= HASH_LIMIT_BYTES
 
 
-def _file_info(path: Path, headers: dict[str, TensorHeader], sha256: str | None) -> FileInfo:
-    dtypes = sorted({h.dtype for h in headers.values() if h.numel > 1})
+def _file_info(bundle: Path, name: str, sha256: str | None) -> FileInfo:
+    path = bundle / name
+    headers = read_headers(path) if path.suffix == ".pt" else read_part(path) if path.suffix == PART else {}
+    tensors = tuple(TensorInfo(tensor, h.shape, h.dtype) for tensor, h in headers.items())
+    dtypes = sorted({tensor.dtype for tensor in tensors if prod(tensor.shape) > 1})
     checked: Literal["hash", "size"] = "hash" if _is_small(path) else "size"
-    tensors = tuple(TensorInfo(name, h.shape, h.dtype) for name, h in headers.items())
-    return FileInfo(path.name, path.stat().st_size, sha256, checked, tuple(dtypes), tensors)
+    return FileInfo(name, path.stat().st_size, sha256, checked, tuple(dtypes), tensors)

@@ -15,6 +15,7 @@ from mypt.checkpoint.layout import (
     folder_reference,
     is_export,
     log_reference,
+    names_in,
 )
 from mypt.checkpoint.lineage import recorded_name
 from mypt.checkpoint.manifest import file_hash, read_manifest, write_text
@@ -154,7 +155,7 @@ def added(bundle: Path) -> list[str]:
         known = {*read_manifest(bundle).files, MANIFEST_FILE}
     except BundleError:
         return []
-    return sorted(path.name for path in bundle.iterdir() if path.name not in known)
+    return [name for name in names_in(bundle) if name not in known]
 
 
 def run_name(bundle: Path) -> str | None:

@@ -1,13 +1,15 @@
 """Whether the tensors that the head of a file announces are those of the model that config.json describes."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mypt.checkpoint.layout import CONFIG_FILE, OPTIMIZER_FILE
+from mypt.checkpoint.layout import CONFIG_FILE, OPTIMIZER_FILE, OPTIMIZER_PARTS, PART
 from mypt.checkpoint.manifest import damaged
 from mypt.checkpoint.pt.header import TensorHeader
 from mypt.model.cost import parameter_count
 from mypt.model.shapes import misfits, weight_count
+from mypt.schema.files.manifest import FileHash
 from mypt.schema.settings.config import GPTConfig
 
 Headers = Mapping[str, TensorHeader]
@@ -54,8 +56,17 @@ def moments_fit(path: Path, config: GPTConfig) -> Judge:
     return judge
 
 
+def tensor_bytes(files: Mapping[str, FileHash]) -> dict[str, int]:
+    """Bytes of the files of tensors of a bundle; of parts their sum, by the name of their folder."""
+    sizes: Counter[str] = Counter()
+    for name, saved in files.items():
+        if name.endswith((".pt", PART)):
+            sizes[name.partition("/")[0]] += saved.bytes
+    return dict(sizes)
+
+
 def largest_file(name: str, config: GPTConfig) -> int:
-    """Bytes that a file of tensors has at most, before anything in it is looked at."""
+    """Bytes that a file of tensors, or a folder of its parts, has at most, before anything in it is looked at."""
     tensors, values = weight_count(config), parameter_count(config) + config.vocab_size * config.n_embd
-    times = MOMENTS if name == OPTIMIZER_FILE else 1
+    times = MOMENTS if name in (OPTIMIZER_FILE, OPTIMIZER_PARTS) else 1
     return times * (8 * values + _EACH_TENSOR * tensors) + _LEAST

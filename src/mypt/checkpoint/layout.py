@@ -12,8 +12,11 @@ from mypt.schema.settings.output import DEFAULT_OUT_DIR
 if TYPE_CHECKING:
     from mypt.schema.files.state import TrainingState
 
-MODEL_FILE = "model.pt"
-OPTIMIZER_FILE = "optimizer.pt"
+MODEL_FILE, MODEL_PARTS = "model.pt", "model"
+OPTIMIZER_FILE, OPTIMIZER_PARTS = "optimizer.pt", "optimizer"
+"""Weights and moments: each in one file, or in a folder with what each of several processes has saved of them."""
+PART = ".safetensors"
+"""How the name of a part ends, as that of no other file of a bundle does."""
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
 STATE_FILE = "training_state.json"
@@ -78,6 +81,22 @@ def base_name(name: str) -> str:
         if name.endswith(ending) and name != ending:
             return base_name(name.removesuffix(ending))
     return name
+
+
+def place_of(file: Path) -> tuple[Path, str]:
+    """The bundle of a file, and the name that the file has in it."""
+    if file.suffix == PART:
+        return file.parents[1], f"{file.parent.name}/{file.name}"
+    return file.parent, file.name
+
+
+def names_in(bundle: Path) -> list[str]:
+    """Sorted names of what lies in a bundle; a folder of parts is looked into."""
+    found: list[str] = []
+    for path in bundle.iterdir():
+        is_parts = path.name in (MODEL_PARTS, OPTIMIZER_PARTS) and path.is_dir()
+        found += [f"{path.name}/{part.name}" for part in path.iterdir()] if is_parts else [path.name]
+    return sorted(found)
 
 
 def check_spelling(path: Path) -> None:

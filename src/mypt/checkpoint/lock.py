@@ -68,7 +68,7 @@ def locked(target: Path, notice: Callable[[str], None]) -> Iterator[None]:
             yield
         finally:
             with suppress(OSError):  # everything is saved; the next process reports that it took over
-                _owner_file(target).unlink(missing_ok=True)
+                owner_file(target).unlink(missing_ok=True)
 
 
 def holder(target: Path, *, held: bool | None = None) -> Holder | None:
@@ -80,7 +80,7 @@ def holder(target: Path, *, held: bool | None = None) -> Holder | None:
     """
     held = any(map(_is_held, _lock_files(target))) if held is None else held
     try:
-        owner = json.loads(read_regular(_owner_file(target)))
+        owner = json.loads(read_regular(owner_file(target)))
         pid, host, since = int(owner["pid"]), str(owner["host"]), str(owner["since"])
         alive = True if held else False if host == platform.node() else None
         return Holder(str(owner.get("name", "")), pid, host, since, alive)
@@ -164,14 +164,15 @@ def _lock_files(target: Path) -> list[Path]:
     return sorted({path.with_name(f".{base_name(path.name)}.lock") for path in named})
 
 
-def _owner_file(target: Path) -> Path:
+def owner_file(target: Path) -> Path:
+    """Where it stands who holds the lock on a bundle, while someone does."""
     return target.with_name(f".{base_name(target.name)}.owner.json")
 
 
 def _write_owner(target: Path) -> None:
     now = datetime.now().isoformat(timespec="seconds")
     owner = {"name": target.name, "pid": os.getpid(), "host": platform.node(), "since": now}
-    path = _owner_file(target)
+    path = owner_file(target)
     path.unlink(missing_ok=True)
     with path.open("x", encoding="utf-8") as file:  # which follows no link
         file.write(json.dumps(owner) + "\n")

@@ -1,7 +1,8 @@
 """Saves and loads a bundle: weights, optimizer, tokenizer, config and training state."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -12,11 +13,11 @@ from torch import Tensor
 from mypt.checkpoint.atomic import copy_tree, read_consistently, recover, replacing
 from mypt.checkpoint.family import Family, added, check_bundle
 from mypt.checkpoint.files import read_config, read_state, read_tokenizer, write_json
-from mypt.checkpoint.fit import moments_fit, weights_fit
 from mypt.checkpoint.layout import (
     CONFIG_FILE,
     MODEL_FILE,
     OPTIMIZER_FILE,
+    OPTIMIZER_PARTS,
     STATE_FILE,
     TOKENIZER_FILE,
     bundle_path,
@@ -24,9 +25,11 @@ from mypt.checkpoint.layout import (
     folder_reference,
 )
 from mypt.checkpoint.manifest import damaged, write_manifest
-from mypt.checkpoint.tensors import copy_to_cpu, load_tensors, save_tensors, torch_dtype
+from mypt.checkpoint.stored import load_moments, load_weights
+from mypt.checkpoint.tensors import copy_to_cpu, save_tensors, torch_dtype
 from mypt.data.tokenizer import Tokenizer
 from mypt.model.network import Network
+from mypt.schema.files.manifest import FileHash
 from mypt.schema.files.state import ParentRecord, TrainingState
 from mypt.schema.files.tokenizer import TokenizerFile
 from mypt.schema.settings.config import GPTConfig
@@ -64,18 +67,23 @@ class Loaded(Generic[N]):
 
 
 @dataclass(frozen=True)
-class Content:
-    """The content of a bundle to be written, with tensors on the CPU.
-
-    Attributes:
-        state: `state.optimizer_file` is None if and only if there is no optimizer.
-        weights: weights in `state.model_dtype`.
-        optimizer: optimizer and loss-scaler state, for resuming.
-    """
+class Described:
+    """What a bundle says of its tensors."""
 
     config: GPTConfig
     tokenizer: TokenizerFile
     state: TrainingState
+
+
+@dataclass(frozen=True)
+class Content(Described):
+    """The content of a bundle to be written, with tensors on the CPU.
+
+    Attributes:
+        weights: weights in `state.model_dtype`.
+        optimizer: optimizer and loss-scaler state, for resuming.
+    """
+
     weights: dict[str, Tensor]
     optimizer: dict[str, Any] | None = None
 
@@ -163,7 +171,7 @@ class CheckpointManager:
         Args:
             model: network; its weights are saved in `state.model_dtype`.
             tokenizer: tokenizer of the weights.
-            state: training state; `state.optimizer_file` is None if and only if `optimizer` is None.
+            state: training state.
             optimizer: optimizer, for resuming.
             scaler: state of the loss scaler, for resuming in fp16.
 
@@ -179,19 +187,36 @@ class CheckpointManager:
             StorageError: the bundle cannot be written; the previous one is kept.
             ConflictError: something that is no bundle has its name.
         """
-        check_bundle(self.path)
-        with replacing(self.path) as folder:
+        with self.replaced() as folder:
             save_tensors(content.weights, folder / MODEL_FILE)
-            write_json(folder / CONFIG_FILE, content.config)
-            write_json(folder / TOKENIZER_FILE, content.tokenizer)
-            state = content.state
-            here = folder_reference(self.path, state.log_file)
-            write_json(folder / STATE_FILE, state.model_copy(update={"folder": here}))
             if content.optimizer is not None:
                 save_tensors(content.optimizer, folder / OPTIMIZER_FILE)
-            write_manifest(folder, content.state.step)
+            self.complete(folder, content, {})
+
+    @contextmanager
+    def replaced(self) -> Iterator[Path]:
+        """A folder for a bundle that takes the place of this one where the block succeeds; raises as `write`."""
+        check_bundle(self.path)
+        with replacing(self.path) as folder:
+            yield folder
             for name in added(self.path) if self.path.exists() else ():
+                (folder / name).parent.mkdir(exist_ok=True)
                 copy_tree(self.path / name, folder / name)
+
+    def complete(self, folder: Path, described: Described, known: Mapping[str, FileHash]) -> None:
+        """Write into a folder what a bundle says of the tensors that are in it, and its manifest last.
+
+        Args:
+            folder: with the tensors.
+            described: what it says; the name of the optimizer's file is that of the one that is there.
+            known: hashes of files.
+        """
+        write_json(folder / CONFIG_FILE, described.config)
+        write_json(folder / TOKENIZER_FILE, described.tokenizer)
+        optimizer = next((name for name in (OPTIMIZER_FILE, OPTIMIZER_PARTS) if (folder / name).exists()), None)
+        update = {"folder": folder_reference(self.path, described.state.log_file), "optimizer_file": optimizer}
+        write_json(folder / STATE_FILE, described.state.model_copy(update=update))
+        write_manifest(folder, described.state.step, known)
 
     def load(self, device: str = "cpu") -> Loaded[Network]:
         """Load network, tokenizer and state.
@@ -224,15 +249,14 @@ class CheckpointManager:
         Raises:
             BundleError: the file is missing, damaged, or belongs to another model.
         """
-        path = self.path / OPTIMIZER_FILE
-        content = load_tensors(path, judge=moments_fit(path, read_config(self.path)))
+        content = load_moments(self.path, read_config(self.path))
         try:
             load_optimizer_state(content["optimizer"], optimizer)
             scaler = content["scaler"]
             if not isinstance(scaler, dict):
                 raise TypeError("the state of its loss scale is no dictionary")
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
-            raise damaged(path, f"does not fit the model: {error}") from error
+            raise damaged(self.path / OPTIMIZER_FILE, f"does not fit the model: {error}") from error
         return scaler
 
 
@@ -261,7 +285,7 @@ def _load(path: Path, build: Callable[[GPTConfig], N], device: str) -> Loaded[N]
             path / TOKENIZER_FILE,
             f"has {tokenizer.vocab_size} tokens, but the model has a vocab_size of {config.vocab_size}",
         )
-    weights: dict[str, Tensor] = load_tensors(path / MODEL_FILE, judge=weights_fit(path / MODEL_FILE, config))
+    weights = load_weights(path, config)
     model = build(config)
     try:
         model.load_weights(weights)

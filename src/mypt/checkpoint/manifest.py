@@ -2,13 +2,26 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mypt.checkpoint.layout import FP16, GOLD, LARGEST_BYTES, MANIFEST_FILE, STATE_FILE, base_name, command
+from mypt.checkpoint.layout import (
+    FP16,
+    GOLD,
+    LARGEST_BYTES,
+    MANIFEST_FILE,
+    MODEL_FILE,
+    MODEL_PARTS,
+    PART,
+    STATE_FILE,
+    base_name,
+    command,
+    names_in,
+    place_of,
+)
 from mypt.errors import BundleError
 from mypt.regular import open_regular
 from mypt.schema.base import is_folder_name
@@ -33,7 +46,7 @@ def reading(path: Path) -> Iterator[None]:
 
 def damaged(path: Path, why: str) -> BundleError:
     """The error for an unusable file of a bundle; says which other bundles of the run are whole."""
-    return BundleError(f"{path} {why}.", _way_on(path.parent))
+    return BundleError(f"{path} {why}.", _way_on(place_of(path)[0]))
 
 
 def _way_on(bundle: Path) -> str:
@@ -60,7 +73,7 @@ def _is_whole(bundle: Path) -> bool:
         files = _manifest(_content(bundle / MANIFEST_FILE)).files.items()
         return all(
             (bundle / name).stat().st_size == saved.bytes
-            and (name.endswith(".pt") or (saved.bytes <= _largest(name) and file_hash(bundle / name) == saved))
+            and (name.endswith((".pt", PART)) or (saved.bytes <= _largest(name) and file_hash(bundle / name) == saved))
             for name, saved in files
         )
     except (OSError, ValueError):
@@ -81,9 +94,10 @@ def _record(bundle: Path) -> dict[str, Any]:
     return state if isinstance(state, dict) else {}
 
 
-def write_manifest(folder: Path, step: int) -> None:
-    """Hash every file of a folder, as read back from disk, and write the manifest."""
-    files = {p.name: file_hash(p) for p in sorted(folder.iterdir())}
+def write_manifest(folder: Path, step: int, known: Mapping[str, FileHash] | None = None) -> None:
+    """Hash every file of a folder that is not known yet, as read back from disk, and write the manifest."""
+    known = known or {}
+    files = {name: known.get(name) or file_hash(folder / name) for name in sorted({*names_in(folder), *known})}
     write_text(Manifest(step=step, files=files), folder)
 
 
@@ -101,6 +115,14 @@ def read_manifest(folder: Path) -> Manifest:
             return _manifest(_content(path))
     except ValueError as error:
         raise damaged(path, "is damaged") from error
+
+
+def hash_of_weights(manifest: Manifest) -> str:
+    """What tells the weights of a bundle from others: the hash of their file, or that of the hashes of their parts."""
+    if (whole := manifest.files.get(MODEL_FILE)) is not None:
+        return whole.sha256
+    parts = sorted(file.sha256 for name, file in manifest.files.items() if name.startswith(f"{MODEL_PARTS}/"))
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
 @lru_cache(maxsize=4)  # it is needed for each file of the bundle
@@ -137,7 +159,8 @@ def check_file(path: Path, *, content: bool = True) -> None:
     with reading(path):
         if not path.is_file():
             raise damaged(path, "is missing")
-        saved, size = read_manifest(path.parent).files.get(path.name), path.stat().st_size
+        bundle, name = place_of(path)
+        saved, size = read_manifest(bundle).files.get(name), path.stat().st_size
         if saved is None:
             raise damaged(path, "is not one of the files that were saved with this bundle")
         if size != saved.bytes:

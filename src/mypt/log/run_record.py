@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar
 from mypt.checkpoint.atomic import read_consistently
 from mypt.checkpoint.changes import UNTOLD, ValueFrom, changed_between, sessions_of
 from mypt.checkpoint.files import read_config, read_state, read_tokenizer
-from mypt.checkpoint.layout import MODEL_FILE, bundle_path, log_of, log_path
-from mypt.checkpoint.manifest import read_manifest
+from mypt.checkpoint.layout import bundle_path, log_of, log_path
+from mypt.checkpoint.manifest import hash_of_weights, read_manifest
 from mypt.errors import InputError, MyptError, UsageError
 from mypt.log.figures import Few
 from mypt.log.history import losses_not_finite
@@ -114,7 +114,7 @@ def read_run(name: str, out_dir: Path) -> RunRecord:
 def _model_sha256(path: Path) -> str | None:
     """The recorded hash of a bundle's weights."""
     with suppress(MyptError):
-        return read_manifest(path).files[MODEL_FILE].sha256
+        return hash_of_weights(read_manifest(path))
     return None
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mypt.checkpoint.atomic import read_consistently
-from mypt.checkpoint.layout import MODEL_FILE
 from mypt.checkpoint.manager import CheckpointManager, Loaded, weights_sha256
-from mypt.checkpoint.manifest import read_manifest
+from mypt.checkpoint.manifest import hash_of_weights, read_manifest
 from mypt.data.documents import Corpus, shard_corpus, text_corpus
 from mypt.log.locate import check_appendable, own_log
 from mypt.log.replay import has_run
@@ -82,8 +81,8 @@ def _load(path: Path, device: str) -> Subject:
     """A bundle and the recorded hash of its weights, both of one save while a run goes on."""
 
     def read(path: Path) -> Subject:
-        model_sha256 = read_manifest(path).files[MODEL_FILE].sha256
-        return Subject(path, CheckpointManager.at(path).load(device), model_sha256)
+        sha256 = hash_of_weights(read_manifest(path))
+        return Subject(path, CheckpointManager.at(path).load(device), sha256)
 
     return read_consistently(read, path)
 

@@ -35,7 +35,7 @@ from mypt.train.parallel.meeting import Meeting, meeting_of
 from mypt.train.parallel.parts import is_sharded
 from mypt.train.run_data import RunData
 from mypt.train.session import assemble
-from mypt.train.step import Restore
+from mypt.train.step import Earlier
 
 
 @dataclass(frozen=True)
@@ -289,20 +289,21 @@ def _run_sessions(
     return progress, model
 
 
-def _left(trainer: Trainer) -> tuple[Network, Restore]:
+def _left(trainer: Trainer) -> tuple[Network, Earlier]:
     """What a session leaves to the next: the model, and what gives an optimizer the moments.
 
     Of a model in parts, which the next session may part otherwise, the first process alone has all of it then.
     """
     stepper = trainer.stepper
     if not is_sharded(stepper.model):
-        return stepper.model, partial(_hand_over, stepper.optimizer.state_dict(), stepper.precision.scaler.state_dict())
+        moments, scaler = stepper.optimizer.state_dict(), stepper.precision.scaler.state_dict()
+        return stepper.model, Earlier(partial(_hand_over, moments, scaler))
     content = gathered(stepper, trainer.state)
     if content is None or content.optimizer is None:
-        return Network.hollow(stepper.model.config), partial(_hand_over, {}, {})
+        return Network.hollow(stepper.model.config), Earlier(partial(_hand_over, {}, {}))
     model = Network(content.config)
     model.load_weights(content.weights)
-    return model, partial(_hand_over, content.optimizer["optimizer"], {})
+    return model, Earlier(partial(_hand_over, content.optimizer["optimizer"], {}))
 
 
 def _hand_over(moments: dict[str, Any], scaler: dict[str, Any], optimizer: AnyOptimizer) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from mypt.train.optim.schedule import LIFT, falling, find_lift, keeping
 from mypt.train.parallel.layout import placed, settle_parallel
 from mypt.train.run_data import RunData
 from mypt.train.session import assemble, open_session
+from mypt.train.step import Earlier
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,8 @@ def resume_session(
     )
     state = open_session(state, training, now, config, data, command)
     log = RunLog(going_on.log_file, state.run_id, state.attempt)
-    return assemble(model, data, state, observer, checkpoint=manager, log=log, restore=source.load_optimizer)
+    earlier = Earlier(source.load_optimizer, source.path)
+    return assemble(model, data, state, observer, checkpoint=manager, log=log, restore=earlier)
 
 
 def _read(manager: CheckpointManager, source: CheckpointManager, log: Path | None) -> Recorded:

@@ -8,7 +8,7 @@ from pathlib import Path
 from mypt.checkpoint.family import Family, check_nothing_added, check_place, record_of, run_name
 from mypt.checkpoint.files import read_state
 from mypt.checkpoint.layout import check_spelling
-from mypt.checkpoint.lock import locked
+from mypt.checkpoint.lock import locked, owner_file
 from mypt.checkpoint.manager import CheckpointManager
 from mypt.errors import ConflictError, ExportError
 from mypt.launch import Launch
@@ -24,6 +24,7 @@ from mypt.train.device.deterministic import settled
 from mypt.train.device.devices import keep_freed_memory
 from mypt.train.loop import Trainer
 from mypt.train.observer import Mirrored, Observer
+from mypt.train.parallel.disk import saves_in_parts
 from mypt.train.parallel.meeting import Meeting, meeting_of
 from mypt.train.parallel.parts import is_sharded
 from mypt.train.plan import Plan
@@ -109,6 +110,7 @@ def train(call: Call, observer: Observer) -> Outcome:
         if call.dry_run:
             return Outcome(manager.path, trainer.state.step, plan)
         trainer.group.first(lambda: _make_room(call, plan, manager, in_the_way, recorded, observer))
+        trainer.keeper.in_parts = saves_in_parts(trainer.stepper, owner_file(manager.path))
         if meeting is not None:
             meeting.begin(str(trainer.state.run_id), trainer.state.attempt)
         trainer.state = settled(trainer.state, plan.deterministic)

@@ -11,12 +11,13 @@ import torch
 
 from mypt.checkpoint.atomic import read_consistently
 from mypt.checkpoint.files import read_config, read_state, read_tokenizer
-from mypt.checkpoint.fit import largest_file, moments_fit, weights_fit
-from mypt.checkpoint.layout import CONFIG_FILE, MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, log_of
+from mypt.checkpoint.fit import largest_file, tensor_bytes, weights_fit
+from mypt.checkpoint.layout import CONFIG_FILE, MANIFEST_FILE, MODEL_FILE, log_of, names_in
 from mypt.checkpoint.lineage import role_of
 from mypt.checkpoint.manifest import check_file, read_manifest
-from mypt.checkpoint.pt.header import TensorHeader, read_headers
-from mypt.checkpoint.tensors import load_tensors
+from mypt.checkpoint.parts.heads import weight_headers
+from mypt.checkpoint.pt.header import TensorHeader
+from mypt.checkpoint.stored import load_moments, load_weights
 from mypt.errors import InputError, MyptError
 from mypt.log.replay import Branch, Replay
 from mypt.model.network import Network
@@ -82,25 +83,25 @@ class _Bundle:
 
     def check_hashes(self) -> None:
         """Make sure that every file is as it was saved."""
-        for name, saved in read_manifest(self.path).files.items():
-            if name.endswith(".pt") and saved.bytes > (most := largest_file(name, self.config)):
-                raise FaultError(f"{name} has {saved.bytes:,} bytes, and a model of {CONFIG_FILE} has at most {most:,}")
+        files = read_manifest(self.path).files
+        for name, size in tensor_bytes(files).items():
+            if size > (most := largest_file(name, self.config)):
+                raise FaultError(f"{name} has {size:,} bytes, and a model of {CONFIG_FILE} has at most {most:,}")
+        for name in files:
             check_file(self.path / name)
         self.hashed = True
 
     @cached_property
     def headers(self) -> dict[str, TensorHeader]:
-        return read_headers(self.path / MODEL_FILE)
+        return weight_headers(self.path, self.config)
 
     @cached_property
     def weights(self) -> dict[str, torch.Tensor]:
-        path = self.path / MODEL_FILE
-        return load_tensors(path, judge=weights_fit(path, self.config), check=not self.hashed)
+        return load_weights(self.path, self.config, check=not self.hashed)
 
     @cached_property
     def optimizer(self) -> dict[str, Any]:
-        path = self.path / OPTIMIZER_FILE
-        return load_tensors(path, judge=moments_fit(path, self.config), check=not self.hashed)
+        return load_moments(self.path, self.config, check=not self.hashed)
 
     def network(self) -> Network:
         """The model of config.json, for its shapes alone; of weights that do not fit it there is none."""
@@ -168,7 +169,7 @@ def run_check(of: str, name: str, check: Callable[[], str]) -> Check:
 def _files(bundle: _Bundle) -> str:
     bundle.check_hashes()
     files = read_manifest(bundle.path).files
-    unknown = sorted({p.name for p in bundle.path.iterdir()} - files.keys() - {MANIFEST_FILE})
+    unknown = [name for name in names_in(bundle.path) if name not in files and name != MANIFEST_FILE]
     if unknown:
         raise FaultError(f"{', '.join(unknown)} did not come with the bundle")
     return f"{len(files)} files, {sum(f.bytes for f in files.values()):,} bytes, as they were saved"

@@ -13,6 +13,7 @@ from mypt.schema.files.state import TrainingState
 from mypt.train.device.async_save import AsyncSaver
 from mypt.train.evaluation.divergence import diverged, not_finite_values
 from mypt.train.observer import Observer
+from mypt.train.parallel.disk import Parts, save_parts
 from mypt.train.parallel.gather import gathered
 from mypt.train.parallel.parts import is_sharded
 from mypt.train.step import Stepper
@@ -34,6 +35,7 @@ class Keeper:
         saved: the state that was last saved; None until something was.
         ruined: what is not finite, and since when; nothing is saved until an evaluation finds all finite again.
         collected_s: seconds that it took to collect, or to copy, what was last saved.
+        in_parts: whether each process saves its part of weights and moments.
     """
 
     stepper: Stepper
@@ -43,6 +45,8 @@ class Keeper:
     saved: TrainingState | None = None
     ruined: str | None = None
     collected_s: float = 0.0
+    in_parts: bool = False
+    _parts: Parts | None = None
     _waiting: Callable[[], Content | None] = lambda: None
     _gathered: Content | None = None
     _gathered_at: int | None = None
@@ -84,7 +88,7 @@ class Keeper:
     def save(self, state: TrainingState) -> TrainingState:
         """Save the run's own bundle, which all processes come to; returns the state as it was saved."""
         state = self._save(state, gold=False)
-        self.saved, self._gathered, self._gathered_at = state, None, None
+        self.saved, self._parts, self._gathered, self._gathered_at = state, None, None, None
         return state
 
     def save_gold(self, state: TrainingState) -> TrainingState:
@@ -107,9 +111,23 @@ class Keeper:
 
     def _save(self, state: TrainingState, *, gold: bool) -> TrainingState:
         """Let the first process write a bundle; where the weights are in parts, all bring theirs."""
+        if self.in_parts:
+            return self._save_part(state, gold)
         if is_sharded(self.stepper.model) and self._gathered_at != state.step:
             self._gathered, self._gathered_at = gathered(self.stepper, state), state.step
         return self.stepper.group.first(lambda: self._written(state, gold))
+
+    def _save_part(self, state: TrainingState, gold: bool) -> TrainingState:
+        """Save this process's part of a bundle, as all do; for gold and the last step together it is written once."""
+        began = time.perf_counter()
+        state = self.stepper.group.first(lambda: state.model_copy(update={"saved_at": timestamp()}))
+        to = self.checkpoint and (self.checkpoint.gold() if gold else self.checkpoint)
+        same = self._parts if self._parts is not None and self._parts.step == state.step else None
+        self._parts = save_parts(self.stepper, to, state, same)
+        self.collected_s = self.saver.latest_s = (time.perf_counter() - began) / 2
+        if to is not None and not gold:
+            self.observer.saved(state.step)
+        return state
 
     def _written(self, state: TrainingState, gold: bool) -> TrainingState:
         if self.checkpoint is None:

@@ -25,7 +25,7 @@ from mypt.train.observer import Observer
 from mypt.train.optim.given import build_given
 from mypt.train.optim.optimizer import Optimizer, build_optimizer
 from mypt.train.run_data import RunData
-from mypt.train.step import Restore, Stepper
+from mypt.train.step import Earlier, Stepper
 
 
 def assemble(
@@ -37,7 +37,7 @@ def assemble(
     checkpoint: CheckpointManager | None = None,
     log: RunLog | None = None,
     optimizer: AnyOptimizer | None = None,
-    restore: Restore | None = None,
+    restore: Earlier | None = None,
 ) -> Trainer:
     """Put a session together.
 
@@ -49,7 +49,7 @@ def assemble(
         checkpoint: where to save; None saves nothing.
         log: where events go; None logs nothing.
         optimizer: the caller's own; by default the one that the state names.
-        restore: gives the optimizer what an earlier session left, by `Stepper.restore` or as the session begins; None
+        restore: what the optimizer is given of an earlier session, by `Stepper.restore` or as the session begins; None
             starts without moments.
 
     Raises:

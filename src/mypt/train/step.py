@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,19 @@ from mypt.train.parallel.shares import share_of
 from mypt.train.run_data import RunData
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-Restore = Callable[[AnyOptimizer], dict[str, Any]]
-"""Puts the moments of an earlier session into an optimizer, and returns the state of its loss scale."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What an earlier session left of the optimizer's state.
+
+    Attributes:
+        give: puts the moments into an optimizer, and returns the state of its loss scale.
+        bundle: where they lie; None where they are in memory.
+    """
+
+    give: Callable[[AnyOptimizer], dict[str, Any]]
+    bundle: Path | None = None
 
 
 @dataclass
@@ -63,7 +75,7 @@ class Stepper:
     check: AsyncCheck | None = None
     look: Callable[[], None] = lambda: None
     computing: Callable[[], AbstractContextManager[None]] = nullcontext
-    earlier: Restore | None = None
+    earlier: Earlier | None = None
     group: Group = field(default_factory=Group)
     broken: Part = field(default_factory=lambda: Part(kept=False))
     lr_scales: tuple[float, ...] = field(init=False)
@@ -98,7 +110,7 @@ class Stepper:
             BundleError: that cannot be read, or does not fit.
         """
         if self.earlier is not None:
-            scaler, self.earlier = self.earlier(self.optimizer), None
+            scaler, self.earlier = self.earlier.give(self.optimizer), None
             if scaler:
                 self.precision.scaler.load_state_dict(scaler)
 

@@ -7,9 +7,11 @@ import torch
 
 from mypt.checkpoint.atomic import rehearse
 from mypt.checkpoint.family import check_nothing_added, check_place, is_bundle, record_of, run_name
-from mypt.checkpoint.layout import GOLD, MODEL_FILE, base_name
+from mypt.checkpoint.fit import tensor_bytes
+from mypt.checkpoint.layout import GOLD, MODEL_FILE, MODEL_PARTS, base_name
 from mypt.checkpoint.lock import locked
 from mypt.checkpoint.manager import CheckpointManager
+from mypt.checkpoint.manifest import read_manifest
 from mypt.data.loader import GPTDataLoader, LoaderOptions
 from mypt.data.tokenizer import Tokenizer
 from mypt.errors import ConflictError, ExportError, InputError
@@ -123,11 +125,16 @@ def export_fp16(
             model.load_state_dict(exact)
     fp16 = state.model_copy(update={"optimizer_file": None, "exact_resume": False, "model_dtype": "fp16"})
     target.save(model, tokenizer, fp16)
-    before = (source.path / MODEL_FILE).stat().st_size if source else sum(4 * p.numel() for p in model.parameters())
+    before = _bytes_of_weights(source.path) if source else sum(4 * p.numel() for p in model.parameters())
     return Export(
-        path=target.path, bytes_before=before, bytes_after=(target.path / MODEL_FILE).stat().st_size,
+        path=target.path, bytes_before=before, bytes_after=_bytes_of_weights(target.path),
         rounding=rounding, val_loss_before=val_loss_before, val_loss_after=after,
     )  # fmt: skip
+
+
+def _bytes_of_weights(bundle: Path) -> int:
+    sizes = tensor_bytes(read_manifest(bundle).files)
+    return sizes.get(MODEL_FILE) or sizes[MODEL_PARTS]
 
 
 def _largest_rounding(weights: dict[str, torch.Tensor]) -> Rounding:

@@ -17,6 +17,7 @@ from mypt.train.device.deterministic import settled
 from mypt.train.device.devices import environment, keep_freed_memory
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
+from mypt.train.parallel.disk import saves_in_parts
 from mypt.train.parallel.group import Group
 from mypt.train.parallel.layout import placed
 from mypt.train.parallel.meeting import Meeting
@@ -77,6 +78,7 @@ def _join(group: Group) -> None:
     if shared.dry_run:
         return
     group.first(_never)
+    trainer.keeper.in_parts = saves_in_parts(trainer.stepper, None)
     trainer.state = settled(trainer.state, plan.deterministic)
     trainer.compile_for(plan.training_s)
     trainer.expect(plan)

@@ -18,4 +18,4 @@ class Manifest(Record):
     """The step of the bundle and its files by name."""
 
     step: int
-    files: dict[Annotated[str, Field(pattern=r"^[^/\\\x00]+$")], FileHash]
+    files: dict[Annotated[str, Field(pattern=r"^((model|optimizer)/)?[^/\\\x00]+$")], FileHash]

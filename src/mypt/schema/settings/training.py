@@ -103,6 +103,12 @@ class TrainingConfig(Section):
         None, "With hsdp, processes that have all of the weights between them; defaults to those of one host.",
         unit="processes", on_resume="rounding", gt=0,
     )  # fmt: skip
+    save_in_parts: Literal["auto", "on", "off"] = setting(
+        "auto", "With fsdp and hsdp, let every process save its part of weights and optimizer state, rather than put "
+        "them together in the memory of the first; auto does so above a billion weights, where all processes see the "
+        "folder of the bundle. Every command reads such a bundle, and any number of processes goes on with it.",
+        on_resume="harmless",
+    )  # fmt: skip
     rows_at_once: int | None = setting(
         None, "Sequences of a micro-batch processed at once; fewer use less memory and give the same gradient. "
         "Defaults to as many as fit a CPU's caches, or all on a GPU.",

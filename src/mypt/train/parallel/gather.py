@@ -10,8 +10,9 @@ from mypt.checkpoint.manager import AnyOptimizer, Content
 from mypt.checkpoint.tensors import torch_dtype
 from mypt.schema.files.state import TrainingState
 from mypt.train.optim.optimizer import Optimizer
+from mypt.train.parallel.disk import read_own
 from mypt.train.parallel.group import Group
-from mypt.train.parallel.parts import cut, own, put_together
+from mypt.train.parallel.parts import cut, own, put_together, weights_of
 from mypt.train.step import Stepper
 
 
@@ -24,7 +25,7 @@ def gathered(stepper: Stepper, state: TrainingState) -> Content | None:
         for name, weight in model.state_dict().items():
             if not (model.config.tie_weights and name == "lm_head.weight"):
                 _keep(weights, name, put_together(own(weight), weight), stepper.group, dtype)
-        for number, p in enumerate(_params(optimizer)):
+        for number, p in enumerate(weights_of(optimizer)):
             moments: dict[str, Tensor] = {}
             for name, moment in held["state"][number].items():
                 _keep(moments, name, put_together(moment, p), stepper.group, moment.dtype)
@@ -55,7 +56,7 @@ class Whole(Optimizer):
         own_state = optimizer.state_dict()["state"]
         self._shapes = [
             {name: tuple(p.shape if moment.dim() else ()) for name, moment in own_state[number].items()}
-            for number, p in enumerate(_params(optimizer))
+            for number, p in enumerate(weights_of(optimizer))
         ]
 
     def load_state_dict(self, content: dict[str, Any]) -> None:
@@ -71,34 +72,31 @@ class Whole(Optimizer):
 
 
 def restore_parts(stepper: Stepper) -> None:
-    """Give each process its part of what an earlier session left, which the first reads.
+    """Give each process its part of what an earlier session left.
+
+    Where that lies in parts and on a disk that all see, each reads its own; else the first reads all of it.
 
     Raises:
         BundleError: it cannot be read, or does not fit.
     """
-    whole, group = Whole(stepper.optimizer), stepper.group
-
-    def read() -> bool:
-        if stepper.earlier is not None:
-            stepper.earlier(whole)
-        return stepper.earlier is not None
-
-    if group.first(read):
-        _scatter(whole, stepper.optimizer, group)
+    group, earlier = stepper.group, stepper.earlier
     stepper.earlier = None
+    if not group.first(lambda: earlier is not None):
+        return
+    if read_own(stepper.optimizer, group, None if earlier is None else earlier.bundle):
+        return
+    whole = Whole(stepper.optimizer)
+    group.first(lambda: None if earlier is None else earlier.give(whole))
+    _scatter(whole, stepper.optimizer, group)
 
 
 def _scatter(whole: Whole, optimizer: AnyOptimizer, group: Group) -> None:
     own_state = optimizer.state_dict()["state"]
     with torch.no_grad(), group.together():
-        for number, p in enumerate(_params(optimizer)):
+        for number, p in enumerate(weights_of(optimizer)):
             for name, part in own_state[number].items():
                 sent = torch.empty(p.shape if part.dim() else (), dtype=part.dtype, device=part.device)
                 if group.leads:
                     sent.copy_(whole.state[number][name])
                 dist.broadcast(sent, 0)
                 part.copy_(cut(sent, p))
-
-
-def _params(optimizer: AnyOptimizer) -> list[Tensor]:
-    return [p for group in optimizer.param_groups for p in group["params"]]

@@ -5,6 +5,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from mypt.checkpoint.manager import AnyOptimizer
+from mypt.checkpoint.stored import moment_name
+
 
 def own(tensor: Tensor) -> Tensor:
     """What this process holds of a tensor, in the same memory; a tensor that is not shared out is its own."""
@@ -48,12 +51,32 @@ def cut(whole: Tensor, like: Tensor) -> Tensor:
     return whole[rows.start : rows.stop]
 
 
-def put_together(part: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor from the parts of all processes, which have to do this together."""
+def shared_like(like: Tensor, part: Tensor) -> Tensor:
+    """A tensor that is shared out as another one is, of which this process has a part; a whole one is left as it is."""
     from torch.distributed.tensor import DTensor
 
     if not part.dim() or not isinstance(like, DTensor):
         return part
     mesh, placements = like.device_mesh, like.placements
-    shared = DTensor.from_local(part, mesh, placements, run_check=False, shape=like.shape, stride=like.stride())
-    return shared.full_tensor()
+    return DTensor.from_local(part, mesh, placements, run_check=False, shape=like.shape, stride=like.stride())
+
+
+def put_together(part: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor from the parts of all processes, which have to do this together."""
+    shared = shared_like(like, part)
+    return cast(Tensor, cast(Any, shared).full_tensor()) if is_shared_out(shared) else part
+
+
+def weights_of(optimizer: AnyOptimizer) -> list[Tensor]:
+    """The weights of an optimizer in the order of their numbers."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def moments_of(optimizer: AnyOptimizer) -> dict[str, Tensor]:
+    """The moments of an optimizer by the names that they have in parts, shared out as their weights are."""
+    state = optimizer.state_dict()["state"]
+    return {
+        moment_name(number, name): shared_like(p, moment)
+        for number, p in enumerate(weights_of(optimizer))
+        for name, moment in state[number].items()
+    }

@@ -1,0 +1,1 @@
+"""Weights and moments in parts, of which each of several processes has saved its own."""
