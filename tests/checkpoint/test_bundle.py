@@ -303,7 +303,7 @@ def test_a_save_in_the_middle_of_reading_is_no_damage(
 
 def test_files_and_folder_are_flushed_before_the_switch(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     happened: list[str] = []
-    flush, switch = commit._flush, commit._switch
+    flush, switch = commit.flush, commit._switch
 
     def flushing(path: Path) -> None:
         happened.append(path.name)
@@ -313,7 +313,7 @@ def test_files_and_folder_are_flushed_before_the_switch(bundle: Path, monkeypatc
         happened.append("switch")
         switch(new, target, old)
 
-    monkeypatch.setattr(commit, "_flush", flushing)
+    monkeypatch.setattr(commit, "flush", flushing)
     monkeypatch.setattr(commit, "_switch", switching)
     with replacing(bundle) as folder:
         (folder / "a").write_text("new a")

@@ -68,7 +68,7 @@ def replacing(target: Path) -> Iterator[Path]:
             _flush_tree(writing)
             with held_back():
                 _switch(writing, target, _old(target))
-            _flush(target.parent)
+            flush(target.parent)
 
 
 def remove(target: Path) -> None:
@@ -99,7 +99,7 @@ def _marking(target: Path) -> Iterator[None]:
     marker.unlink(missing_ok=True)
     marker.touch(exist_ok=False)  # which follows no link
     try:
-        _flush(target.parent)
+        flush(target.parent)
         yield
     finally:
         with held_back():
@@ -234,7 +234,7 @@ def copy_file(old: Path, new: Path) -> None:
     """
     with storage_errors(new):
         shutil.copy2(old, new)
-        _flush(new)
+        flush(new)
 
 
 @contextmanager
@@ -270,9 +270,9 @@ def _with_a_reader(target: Path) -> Iterator[None]:
 
 def commit_file(temporary: Path, target: Path) -> None:
     """Fsync a finished temporary file and rename it to `target`, replacing what was there."""
-    _flush(temporary)
+    flush(temporary)
     temporary.replace(target)
-    _flush(target.parent)
+    flush(target.parent)
 
 
 def _restored(target: Path) -> str:
@@ -316,10 +316,11 @@ def _exchange(a: Path, b: Path) -> bool:
 
 def _flush_tree(folder: Path) -> None:
     for path in (*folder.rglob("*"), folder):
-        _flush(path)
+        flush(path)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Wait until a file, or the list of what is in a folder, is on the disk."""
     if path.is_dir() and os.name == "nt":
         return  # Windows cannot open a folder to flush it
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)

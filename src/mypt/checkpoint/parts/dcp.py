@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mypt.checkpoint.atomic import storage_errors
+from mypt.checkpoint.atomic import flush, storage_errors
 from mypt.checkpoint.layout import PART
 from mypt.checkpoint.manifest import damaged, file_hash
 from mypt.schema.files.manifest import FileHash
@@ -34,6 +34,8 @@ def write_part(content: Mapping[str, Tensor], folder: Path, rank: int) -> dict[s
         with _own_error(rank):
             save(dict(content), storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
         files = sorted(folder.glob(f"shard-{rank + 1:05d}-*{PART}"))
+        for file in files:  # torch does so before it has handed over the last bytes
+            flush(file)
         return {f"{folder.name}/{file.name}": file_hash(file) for file in files}
 
 
