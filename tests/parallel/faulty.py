@@ -1,7 +1,7 @@
 """`mypt` with a fault in one of its processes, for torchrun: FAULT is KIND:RANK:STEP.
 
 With `ahead:` before it, all processes launch steps before the results of those before are known, as on a GPU; with
-`bf16:` they take their CPU for one that has bf16.
+`bf16:` they take their CPU for one that has bf16, with `large:` any model for one that is saved in parts.
 """
 
 import math
@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from mypt.errors import InputError
 from mypt.launch import Launch
 from mypt.train import session
 from mypt.train.device import precision
+from mypt.train.parallel import disk
 from mypt.train.step import Stepper
 from tests.conftest import fill_the_disk
 
@@ -53,16 +55,26 @@ def other_batch(self: GPTDataLoader, index: int) -> Batch:
     return real_batch(self, index + 1)
 
 
+def not_there(path: Path) -> bytes:
+    """What another host finds of a file that is on the disk of the first."""
+    raise FileNotFoundError(path)
+
+
 launch = Launch.of()
 if "ahead" in EVERYWHERE:
     PATCH.setattr(session, "may_run_ahead", lambda *_: True)
 if "bf16" in EVERYWHERE:
     PATCH.setattr(precision, "_cpu_has_bf16", lambda: True)
+if "large" in EVERYWHERE:
+    PATCH.setattr(disk, "LARGEST_WHOLE", 0)
 if launch.rank == int(RANK) and not launch.restarts:
     if KIND == "disk":
         fill_the_disk(PATCH)
     elif KIND == "windows":
         PATCH.setattr(GPTDataLoader, "batch", other_batch)
+    elif KIND == "elsewhere":
+        PATCH.setattr(disk, "PATIENCE_S", 0.2)
+        PATCH.setattr(disk, "read_regular", not_there)
     else:
         PATCH.setattr(Stepper, "micro_step", micro_step)
 sys.argv[0] = "mypt"

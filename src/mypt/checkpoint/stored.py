@@ -1,5 +1,6 @@
 """The weights of a bundle and the state of its optimizer, whole, be they in one file or in parts."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from mypt.checkpoint.fit import moments_fit, weights_fit
 from mypt.checkpoint.layout import MODEL_FILE, MODEL_PARTS, OPTIMIZER_FILE, OPTIMIZER_PARTS
-from mypt.checkpoint.manifest import check_file
+from mypt.checkpoint.manifest import check_file, damaged
 from mypt.checkpoint.parts.dcp import read_parts
 from mypt.checkpoint.parts.heads import EMBEDDING, TIED, moment_headers, parts_of, weight_headers
 from mypt.checkpoint.pt.header import TensorHeader
@@ -17,6 +18,7 @@ from mypt.checkpoint.tensors import load_tensors, torch_dtype
 from mypt.schema.settings.config import GPTConfig
 
 _STATE = "optimizer.state"
+_NAMED = re.compile(rf"{re.escape(_STATE)}\.\d{{1,9}}\.\w+", re.ASCII)
 
 
 def moment_name(number: int, name: str) -> str:
@@ -57,6 +59,8 @@ def load_moments(bundle: Path, config: GPTConfig, *, check: bool = True) -> dict
         return load_tensors(path, judge=moments_fit(path, config), check=check)
     headers = moment_headers(bundle)
     moments_fit(bundle / OPTIMIZER_PARTS, config)(headers)
+    if strange := next((name for name in headers if not _NAMED.fullmatch(name)), None):
+        raise damaged(bundle / OPTIMIZER_PARTS, f"does not fit the model: {strange} is no moment of a weight")
     return {"optimizer": {"state": _by_weight(_read(parts, headers, check)), "param_groups": []}, "scaler": {}}
 
 
@@ -69,10 +73,9 @@ def _read(parts: Sequence[Path], headers: Mapping[str, TensorHeader], check: boo
 
 
 def _by_weight(named: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    """Moments by the number of their weight and their own name; of names without a number nothing."""
+    """Moments by the number of their weight and their own name."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, moment in named.items():
         number, _, own = name.removeprefix(f"{_STATE}.").partition(".")
-        if number.isdecimal():
-            state.setdefault(int(number), {})[own] = moment
+        state.setdefault(int(number), {})[own] = moment
     return dict(sorted(state.items()))

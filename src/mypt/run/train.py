@@ -110,7 +110,7 @@ def train(call: Call, observer: Observer) -> Outcome:
         if call.dry_run:
             return Outcome(manager.path, trainer.state.step, plan)
         trainer.group.first(lambda: _make_room(call, plan, manager, in_the_way, recorded, observer))
-        trainer.keeper.in_parts = saves_in_parts(trainer.stepper, owner_file(manager.path))
+        trainer.keeper.in_parts = saves_in_parts(trainer.stepper, observer, owner_file(manager.path))
         if meeting is not None:
             meeting.begin(str(trainer.state.run_id), trainer.state.attempt)
         trainer.state = settled(trainer.state, plan.deterministic)

@@ -1,6 +1,7 @@
 """Bundles: one with all that it records, all of a folder side by side, and what a check of them found."""
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from rich.tree import Tree
 
 from mypt import units
 from mypt.checkpoint.changes import changed_between, sessions_of
-from mypt.checkpoint.describe import BundleInfo, TensorInfo
+from mypt.checkpoint.describe import BundleInfo, FileInfo, TensorInfo
 from mypt.checkpoint.layout import base_name, command, display_path, log_of
 from mypt.checkpoint.lineage import Ancestor
 from mypt.checkpoint.overview import BundleSummary
@@ -36,17 +37,28 @@ def inspect_tables(info: BundleInfo) -> list[Table]:
     parts = parameters_by_part(info.config)
     total = sum(parts.values())
     shares = [(part, f"{n:,}", f"{n / total:.1%}") for part, n in parts.items() if n]
-    files = [
-        (f.name, f"{f.bytes:,}", units.size(f.bytes), " ".join(f.dtypes), f"{f.sha256[:12]}…" if f.sha256 else "",
-         f.checked)
-        for f in info.files
-    ]  # fmt: skip
     return [
         pairs_table("Architecture", config),
         rows_table("Parameters", ("part", "count", "share"), [*shares, ("total", f"{total:,}", "100.0%")]),
         pairs_table("Tokenizer and data", _text_rows(info)),
-        rows_table("Files", ("file", "bytes", "size", "dtype", "SHA-256", "matches"), files),
+        rows_table("Files", ("file", "bytes", "size", "dtype", "SHA-256", "matches"), _file_rows(info)),
     ]
+
+
+def _file_rows(info: BundleInfo) -> list[tuple[str, ...]]:
+    """A row for each file; one for all parts of a folder, of which there may be hundreds."""
+    rows: list[tuple[str, ...]] = []
+    for folder, files in groupby(info.files, lambda file: file.name.rpartition("/")[0]):
+        for f in [_as_one(folder, [*files])] if folder else files:
+            sha256 = f"{f.sha256[:12]}…" if f.sha256 else ""
+            rows.append((f.name, f"{f.bytes:,}", units.size(f.bytes), " ".join(f.dtypes), sha256, f.checked))
+    return rows
+
+
+def _as_one(folder: str, parts: Sequence[FileInfo]) -> FileInfo:
+    checked: Literal["hash", "size"] = "hash" if all(part.checked == "hash" for part in parts) else "size"
+    dtypes = tuple(sorted({dtype for part in parts for dtype in part.dtypes}))
+    return FileInfo(f"{folder}/ {len(parts)} files", sum(part.bytes for part in parts), None, checked, dtypes)
 
 
 def tensor_tables(info: BundleInfo) -> list[Table]:

@@ -78,7 +78,7 @@ def _join(group: Group) -> None:
     if shared.dry_run:
         return
     group.first(_never)
-    trainer.keeper.in_parts = saves_in_parts(trainer.stepper, None)
+    trainer.keeper.in_parts = saves_in_parts(trainer.stepper, trainer.observer, None)
     trainer.state = settled(trainer.state, plan.deterministic)
     trainer.compile_for(plan.training_s)
     trainer.expect(plan)

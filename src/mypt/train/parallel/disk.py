@@ -22,6 +22,7 @@ from mypt.model.cost import parameter_count
 from mypt.regular import read_regular
 from mypt.schema.files.manifest import FileHash
 from mypt.schema.files.state import TrainingState
+from mypt.train.observer import Observer
 from mypt.train.parallel.group import Group
 from mypt.train.parallel.parts import is_sharded, moments_of
 from mypt.train.step import Stepper
@@ -41,11 +42,12 @@ class Parts:
     files: Mapping[str, FileHash]
 
 
-def saves_in_parts(stepper: Stepper, lock: Path | None) -> bool:
+def saves_in_parts(stepper: Stepper, observer: Observer, lock: Path | None) -> bool:
     """Whether each process is to save its own part of weights and moments, as the settings say.
 
     Args:
         stepper: of this process.
+        observer: notified where bundles of this size are gathered after all.
         lock: a file beside the bundles that the first process has just written, and which it alone knows.
 
     Raises:
@@ -62,6 +64,8 @@ def saves_in_parts(stepper: Stepper, lock: Path | None) -> bool:
             "Not every process sees the folder of the bundles, so they cannot save their parts there.",
             "Choose a folder on a disk that all hosts share with --out-dir, or leave --save-in-parts out.",
         )
+    if not seen:
+        observer.notice("Not every process sees the folder of the bundles, so process 0 gathers what it saves.")
     return seen
 
 

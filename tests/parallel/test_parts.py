@@ -1,0 +1,80 @@
+"""Bundles that the processes of a run save in parts, through the real command under torchrun."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mypt.checkpoint.files import read_config, read_state
+from mypt.checkpoint.layout import MODEL_PARTS, OPTIMIZER_PARTS
+from mypt.checkpoint.parts.heads import parts_of, read_part
+from mypt.checkpoint.stored import load_moments, load_weights
+from tests.conftest import Mypt
+from tests.parallel.conftest import ROOT, Torchrun, environment
+from tests.parallel.test_sharded import FSDP, HSDP, MUON
+from tests.parallel.test_torchrun import errors_of
+
+pytestmark = pytest.mark.distributed
+PARTS = ["--save-in-parts", "on"]
+
+
+def same_bundle(a: str, b: str) -> bool:
+    """Whether two bundles hold the same, to the bit, wherever it lies."""
+    left, right = (Path("checkpoints", name) for name in (a, b))
+    weights = [load_weights(bundle, read_config(bundle)) for bundle in (left, right)]
+    moments = [load_moments(bundle, read_config(bundle))["optimizer"]["state"] for bundle in (left, right)]
+    assert weights[0].keys() == weights[1].keys() and moments[0].keys() == moments[1].keys()
+    return all(torch.equal(weights[0][n], weights[1][n]) for n in weights[0]) and all(
+        torch.equal(moments[0][number][n], moments[1][number][n]) for number in moments[0] for n in moments[0][number]
+    )
+
+
+def test_a_run_in_parts_is_the_run_that_is_gathered(torchrun: Torchrun, mypt: Mypt) -> None:
+    """4 processes in rows of 2, then 3, then 1; to the bit, and every command reads what they have saved."""
+    steady = [*MUON, "--warmup-iters", "2", "--lr-schedule", "constant", "--eval-interval", "2", "--max-iters", "2"]
+    for name, how in {"parts": PARTS, "whole": ["--save-in-parts", "off"]}.items():
+        assert torchrun(4, "train", name, *HSDP, *steady, *how).code == 0
+    bundle = Path("checkpoints/parts")
+    rows = [read_part(part)["blocks.0.attn.qkv.weight"] for part in parts_of(bundle, MODEL_PARTS)[:4]
+            if "blocks.0.attn.qkv.weight" in read_part(part)]  # fmt: skip
+    assert sorted(piece.start for piece in rows) == [0, 24], "each row of processes has all: one of them saves it"
+    assert len(parts_of(bundle, OPTIMIZER_PARTS)) > 1 and parts_of(Path("checkpoints/whole"), MODEL_PARTS) == []
+    assert same_bundle("parts", "whole") and same_bundle("parts_gold", "whole_gold")
+    for name in ("parts", "whole"):
+        assert torchrun(3, "resume", name, "--max-iters", "4", "--parallel", "fsdp").code == 0
+    assert same_bundle("parts", "whole") and parts_of(bundle, MODEL_PARTS)
+    assert "0 faults" in mypt("verify").output
+    for verb in ("inspect", "generate", "export", "export-fp16"):
+        mypt(verb, "parts")
+    for name in ("parts", "whole"):
+        mypt("resume", name, "--max-iters", "6")
+    assert same_bundle("parts", "whole") and not parts_of(bundle, MODEL_PARTS)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_size_and_disk_decide_where_nothing_is_set(seen: bool, torchrun: Torchrun) -> None:
+    """A large model is saved in parts where all processes see the folder, and gathered where one does not."""
+    told = torchrun(2, "train", "m", *FSDP, fault="large:nothing:1:0" if seen else "large:elsewhere:1:0")
+    assert told.code == 0 and bool(parts_of(Path("checkpoints/m"), MODEL_PARTS)) == seen, told
+    assert ("so process 0 gathers what it saves" in told.text) != seen
+    assert read_state(Path("checkpoints/m")).training_config.save_in_parts == "auto"
+
+
+def test_parts_are_refused_where_a_process_does_not_see_the_folder(torchrun: Torchrun) -> None:
+    told = torchrun(2, "train", "m", *FSDP, *PARTS, fault="elsewhere:1:0")
+    assert told.code == 1 and errors_of(told) == 1, told
+    assert "Not every process sees the folder of the bundles" in told.text and "--out-dir" in told.text
+    assert not Path("checkpoints/m").exists()
+
+
+def test_processes_that_save_in_parts_may_be_killed_at_each_write() -> None:
+    call = [sys.executable, "-m", "tests.parallel.kills"]
+    done = subprocess.run(call, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["faults"] == []
+    assert found["points"][0] > 100 and found["points"][1] > 10 and found["states"] > 20 and found["tried"] > 25
+    assert {"write", "flush", "mkdir"} <= {*found["kinds"][1]} and "switch" in found["kinds"][0]
