@@ -188,7 +188,7 @@ def test_a_shell_is_offered_verbs_options_and_names(
 
 WITH_TORCH = (
     r"mypt\.(api|exchange\.hf\.(code|folder|incoming_weights|reader|remote|tokenizer|vocabulary|weights)"
-    r"|exchange\.gguf\.(file|tensors|tokenizer)|exchange\.(gpt2|incoming|llmc|nanogpt)|checkpoint\.(manager|tensors)"
+    r"|exchange\.gguf\.(file|tensors|tokenizer)|exchange\.(gpt2|incoming|llmc|nanogpt)|checkpoint\.(manager|stored|tensors|parts\.dcp)"
     r"|data\.(?!prepare$).+|model\.(?!(cost|shapes)$).*|run\.(?!settings$).+"
     r"|cli\.render\.progress|train\.(?!gold$|observer$|optim\.schedule$|stop$).+|__main__)"
 )
@@ -208,7 +208,9 @@ def test_one_process_loads_nothing_for_weights_in_parts(tmp_path: Path) -> None:
     """Which takes most of a second."""
     code = "import sys, mypt.run.train, mypt.run.parallel.follow\n"
     run_python(
-        code + "assert not {'torch.distributed.tensor', 'torch.distributed.fsdp'} & sys.modules.keys()", tmp_path
+        code
+        + "assert not {'torch.distributed.tensor', 'torch.distributed.fsdp', 'torch.distributed.checkpoint'} & sys.modules.keys()",
+        tmp_path,
     )
 
 
