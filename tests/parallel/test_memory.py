@@ -30,14 +30,16 @@ from mypt.run.start import start_session
 from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.device.devices import WORKSPACE, environment
+from mypt.train.evaluation import remeasure
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
 from mypt.train.parallel.group import Group
 from mypt.train.parallel.layout import placed
 from mypt.train.parallel.meeting import Meeting
-from mypt.train.parallel.parts import own
+from mypt.train.parallel.parts import is_sharded, own
 from mypt.train.run_data import RunData
 from mypt.train.session import assemble
+from mypt.train.stop import StopNow
 from tests.conftest import Mypt
 from tests.parallel.conftest import SHARED
 from tests.train.test_training import config_of, loader_of
@@ -132,6 +134,27 @@ def test_no_process_has_room_for_more_than_its_parts_and_one_weight(join: Join, 
     assert live.peak <= (whole if rank == 0 else 0) + parts + 2 * largest + ASIDE
     assert 2 * (parts + 2 * largest) < whole
     assert live.held <= parts + ASIDE
+
+
+@pytest.mark.parametrize("parallel", ["fsdp", "ddp"])
+def test_gold_that_is_measured_anew_is_held_as_the_model_is(
+    join: Join, parallel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, _ = join(0, parallel)
+    seen: list[tuple[bool, int]] = []
+
+    def measured(model: Network, *_: object, group: Group, **__: object) -> Any:
+        seen.append((is_sharded(model), group.size))
+        raise StopNow("seen")
+
+    monkeypatch.setattr(remeasure, "evaluate_sets", measured)
+    measures = trainer.state.sessions[-1].measures or {}
+    others = {name: measure.model_copy(update={"windows": 1}) for name, measure in measures.items()}
+    with pytest.raises(StopNow):
+        remeasure.take_over(
+            trainer.state.with_current(measures=others), trainer.stepper, CheckpointManager("m"), lambda: None
+        )
+    assert seen == [(True, SIZE) if parallel == "fsdp" else (False, 1)]
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -106,6 +106,16 @@ def test_parts_are_made_anew_for_each_number_of_processes(torchrun: Torchrun, my
 
 
 @pytest.mark.distributed
+def test_gold_is_measured_anew_in_parts(torchrun: Torchrun) -> None:
+    """As where each process has all of it, where a resume evaluates otherwise."""
+    for name, parallel in (("parts", "fsdp"), ("whole", "ddp")):
+        assert torchrun(2, "train", name, *SHARED, "--parallel", parallel).code == 0
+        assert torchrun(2, "resume", name, "--max-iters", "12", "--eval-iters", "3").code == 0
+    (parts,), (whole,) = (events(name, "gold_remeasured") for name in ("parts", "whole"))
+    assert parts["val_loss"] != parts["old_val_loss"] and abs(parts["val_loss"] - whole["val_loss"]) <= 1.5e-6
+
+
+@pytest.mark.distributed
 def test_layers_in_parts_can_be_recomputed_and_compiled(torchrun: Torchrun) -> None:
     """Recomputed they give the same bits, compiled the same within rounding."""
     assert torchrun(2, "train", "plain", *FSDP).code == 0

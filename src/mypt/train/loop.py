@@ -103,9 +103,7 @@ class Trainer:
     def _take_over(self) -> None:
         """See to it that gold is measured as this session measures."""
         self._keep_time(self.done)
-        self.state, event = self.group.first(
-            lambda: take_over(self.state, self.stepper, self.keeper.checkpoint, self.stop.look)
-        )
+        self.state, event = take_over(self.state, self.stepper, self.keeper.checkpoint, self.stop.look)
         if event is not None:
             self._log(event)
             for line in remeasured_lines(event):

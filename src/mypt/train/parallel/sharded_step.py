@@ -11,9 +11,11 @@ from torch.nn.utils import get_total_norm
 from mypt.data.loader import Batch
 from mypt.model.cost import rows_at_once
 from mypt.model.losses import IGNORED
+from mypt.model.network import Network
+from mypt.schema.settings.training import TrainingConfig
 from mypt.train.device.memory import memory_told
 from mypt.train.optim.optimizer import build_optimizer
-from mypt.train.parallel.group import Part
+from mypt.train.parallel.group import Group, Part
 from mypt.train.parallel.parts import own
 from mypt.train.parallel.sharding import give_parts, rows_of_processes, shard
 from mypt.train.step import Stepper
@@ -103,12 +105,19 @@ class ShardedStepper(Stepper):
 
 
 def sharded(stepper: Stepper) -> ShardedStepper:
-    """Share out the weights of a session, which the first process has; its optimizer has no moments yet.
+    """Share out the weights of a session, which the first process has; its optimizer has no moments yet."""
+    replicas = share(stepper.model, stepper.group, stepper.training)
+    given = {f.name: getattr(stepper, f.name) for f in fields(stepper) if f.init}
+    given |= {"optimizer": build_optimizer(stepper.model, stepper.training), "loss": stepper.model.loss}
+    return ShardedStepper(**given, replicas=replicas)
 
-    No process has memory for more on its device than for its parts and one whole weight, and the first has no other
-    copy any more when this ends.
+
+def share(model: Network, group: Group, training: TrainingConfig) -> int:
+    """Share out a model that the first process has; returns how many rows of processes have all of it.
+
+    No process has memory for more on its device than for its parts and one whole weight, and the model is nowhere
+    whole any more when this ends.
     """
-    model, group, training = stepper.model, stepper.group, stepper.training
     shard_size = training.shard_size if training.parallel == "hsdp" else None
     shard_size = shard_size or group.size
     device = model.config.device
@@ -117,6 +126,4 @@ def sharded(stepper: Stepper) -> ShardedStepper:
     shard(model.to_empty(device="meta"), mesh)
     with group.passing(), memory_told(model.config, training):
         give_parts(whole, model.to_empty(device=device), group)
-    given = {f.name: getattr(stepper, f.name) for f in fields(stepper) if f.init}
-    given |= {"optimizer": build_optimizer(model, training), "loss": model.loss}
-    return ShardedStepper(**given, replicas=group.size // shard_size)
+    return group.size // shard_size
