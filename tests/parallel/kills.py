@@ -4,8 +4,8 @@
 
 Processes are forked, so that torch is loaded once; they meet as under torchrun. What is left where all are killed at
 once is what is on the disk, so one run is enough for that: it lays a copy of its folder aside at each point. At the
-first and the last point of each kind, and of each process, that process alone is really killed; at each point of the
-second one the disk is full, too. After each, the same command has to come to the end of a run without fault.
+first and the last point of each kind, and of each process, that process alone is really killed; at those of the second
+one the disk is full, too. After each, the same command has to come to the end of a run without fault.
 """
 
 import atexit
@@ -201,7 +201,7 @@ def main() -> dict[str, Any]:
         ends = {1 + kinds.index(what) for what in kinds} | {len(kinds) - kinds[::-1].index(what) for what in kinds}
         met: list[tuple[int, Fault, Callable[[int], bool]]] = [
             *((n, kill, (-signal.SIGKILL).__eq__) for n in sorted(ends)),
-            *((n, refuse(errno.ENOSPC), (0, 1).__contains__) for n in range(1, len(kinds) + 1) if rank),
+            *((n, refuse(errno.ENOSPC), (0, 1).__contains__) for n in sorted(ends) if rank),
         ]
         for n, fault, codes in met:
             tried += 1
