@@ -12,7 +12,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-distributed lint types unit format coverage docs clean
+.PHONY: help demo test test-browser test-distributed lint types unit format coverage docs clean
 
 help:  ## list these targets
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: lint types unit  ## all that a change has to pass: lint, types and tests
 
 test-distributed: .venv/installed-dev  ## one run on several processes under torchrun, and what can happen to one of them
 	$(PYTEST) -rs -m distributed
+
+test-browser: .venv/installed-dev  ## the board in a real browser: needs chromium and chromedriver
+	$(PYTEST) -rs -m browser -n 0
 
 lint: .venv/installed-dev  ## ruff, without changing anything
 	$(BIN)/ruff check .

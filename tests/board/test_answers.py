@@ -92,6 +92,9 @@ def test_a_run_is_seen_from_its_first_line_on_before_any_bundle(client: TestClie
         (drawn,) = client.get("/api/series", params={"run": row["id"], "x": "time"}).json()["runs"]
         assert {s["name"]: s["x"] for s in drawn["series"]}["loss"] == [1.5]
         assert client.get("/api/run", params={"run": row["id"]}).json()["config"]
+    write_run(Path(), "new", [start(run_id="new"), evaluation(10, 2.9, "new")], "new")
+    assert rows(client)["new"]["id"] == row["id"]
+    shutil.rmtree("checkpoints/new")
     shutil.rmtree("logs")
     assert set(rows(client)) == {"dante", HOSTILE}
 
@@ -148,11 +151,13 @@ def test_the_stream_tells_of_what_changed_alone(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.usefixtures("runs")
 def test_a_page_that_comes_back_is_told_what_it_missed() -> None:
-    over = iter([False, True])
+    over = iter([False, True] * 4)
     client = asking(lambda: next(over))
-    version = client.get("/api/runs").json()["version"]
-    answer = client.get("/api/events", headers={"Last-Event-ID": str(version - 1)})
-    assert len(answer.text.split("data: ")) == 2
+    birth, version = client.get("/api/runs").json()["version"].split("-")
+    told = [f"{birth}-{int(version) - 1}", f"{birth}-{version}", f"other-{version}", "nonsense"]
+    answers = [client.get("/api/events", headers={"Last-Event-ID": last}).text for last in told]
+    rows = [len(json.loads(line[6:])["runs"]) for text in answers for line in text.splitlines() if line[:5] == "data:"]
+    assert rows == [1, 3, 3]
 
 
 def test_the_comparison_is_that_of_the_verb(client: TestClient) -> None:

@@ -142,6 +142,9 @@ def test_a_log_in_the_place_of_another_is_read_anew(tmp_path: Path, evals: int) 
     write_log(log, [{**event, "timestamp": "2026-04-01T00:00:00.1"} for event in course(evals, run_id="another")])
     found.read(60)
     assert found.run_id == "another" and found.columns.reached == 10 * evals and found.share == 1
+    write_log(log, course(1, run_id="another"))
+    found.read(60)
+    assert found.columns.reached == 10 and found.share == 1
 
 
 def test_of_a_long_log_a_sample_of_all_is_drawn_until_it_is_read(

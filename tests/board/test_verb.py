@@ -29,7 +29,7 @@ def board(*words: str) -> Iterator[tuple["subprocess.Popen[str]", int]]:
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
-        assert line.startswith("The runs of checkpoints are at http://127.0.0.1:"), line + process.communicate()[1]
+        assert line.startswith("The runs of checkpoints are at http://127.0.0.1:"), line
         yield process, int(line.split(":")[-1].split("/")[0])
     finally:
         process.kill()

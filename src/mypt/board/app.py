@@ -42,7 +42,7 @@ class Answers:
     def runs(self, _: Request) -> Any:
         """The table."""
         version, rows, _gone = self.board.changes()
-        return {"version": version, "folder": str(self.board.out_dir), "runs": rows}
+        return {"version": self._named(version), "folder": str(self.board.out_dir), "runs": rows}
 
     def series(self, request: Request) -> Any:
         """What the charts draw of the chosen runs."""
@@ -58,19 +58,22 @@ class Answers:
 
     async def events(self, request: Request) -> Response:
         """A stream of the rows that change, as server-sent events."""
-        since = _whole(request.headers.get("last-event-id") or request.query_params.get("since"))
+        birth, _, version = (request.headers.get("last-event-id") or request.query_params.get("since", "")).partition(
+            "-"
+        )
+        since = _whole(version) if birth == self.board.birth else 0  # another board numbered its news otherwise
         return StreamingResponse(self._changes(since), media_type="text/event-stream")
+
+    def _named(self, version: int) -> str:
+        return f"{self.board.birth}-{version}"
 
     async def _changes(self, since: int) -> AsyncIterator[str]:
         quiet = 0.0
         yield "retry: 1000\n\n"
         while not self.is_over():
             version, rows, gone = await run_in_threadpool(self.board.changes, since)
-            if version < since:  # of a board that was here before
-                since = 0
-                continue
             if version > since:
-                yield f"id: {version}\ndata: {_json({'runs': rows, 'gone': gone})}\n\n"
+                yield f"id: {self._named(version)}\ndata: {_json({'runs': rows, 'gone': gone})}\n\n"
                 since, quiet = version, 0.0
             elif (quiet := quiet + POLL_S) >= ALIVE_S:
                 yield ": nothing new\n\n"

@@ -57,10 +57,14 @@ class Board:
     Args:
         out_dir: the folder of bundles.
         pages: what other verbs show.
+
+    Attributes:
+        birth: which board it is, as there may have been another one at the same port.
     """
 
     def __init__(self, out_dir: Path, pages: Pages) -> None:
         self.out_dir, self.pages = out_dir, pages
+        self.birth = f"{time.time_ns():x}"
         self._places = Places(out_dir)
         self._known: dict[str, _Known] = {}
         self._gone: dict[str, int] = {}

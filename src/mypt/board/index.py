@@ -170,7 +170,7 @@ class LogIndex:
             self.size = log.seek(0, os.SEEK_END)
             log.seek(0)
             head = log.read(HEAD_BYTES)
-            if not head.startswith(self._head):
+            if not head.startswith(self._head) or self.size < self._offset:
                 size = self.size
                 self._begin()  # another log is in its place
                 self.size = size

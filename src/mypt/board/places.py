@@ -75,7 +75,7 @@ class Places:
         self._records = {name: self._records[name] for name in parts if name in self._records}
         known = {_same(place.log) for place in places if place.log is not None}
         logs = sorted((self.out_dir.absolute().parent / LOG_FOLDER).glob(f"*{_END}"))
-        places += [self._of_log(log) for log in logs if _same(log) not in known]
+        places += [self._of_log(log, {*parts}) for log in logs if _same(log) not in known]
         return sorted(places, key=lambda place: place.name)
 
     def _of_bundle(self, name: str, parts: Iterable[str], taken: set[str]) -> RunPlace:
@@ -90,18 +90,18 @@ class Places:
         base = base_name(name)
         asks = bundle.is_symlink() or {f".{base}.lock", f".{base}.owner.json"} & taken
         return RunPlace(
-            id=_id("bundle", name), name=name, bundle=bundle, parts=tuple(self.out_dir / part for part in parts),
+            id=_id("run", name), name=name, bundle=bundle, parts=tuple(self.out_dir / part for part in parts),
             state=state, fault=fault, log=log if log.is_file() else None, run_id=state.run_id if state else None,
             upto=upto, writer=writer_of(writes) if asks else Writer(False),
         )  # fmt: skip
 
-    def _of_log(self, log: Path) -> RunPlace:
-        """A run that has not saved yet, or whose bundle is gone."""
+    def _of_log(self, log: Path, bundles: set[str]) -> RunPlace:
+        """A run that has not saved yet, whose bundle will have the same id, or one whose bundle is gone."""
         name = log.name.removesuffix(_END)
         bundle = self.out_dir / name
         return RunPlace(
-            id=_id("log", name), name=name, bundle=bundle, parts=(), state=None, fault=None, log=log, run_id=None,
-            upto=None, writer=writer_of(bundle),
+            id=_id("log" if name in bundles else "run", name), name=name, bundle=bundle, parts=(), state=None,
+            fault=None, log=log, run_id=None, upto=None, writer=writer_of(bundle),
         )  # fmt: skip
 
     def _record(self, bundle: Path) -> tuple[TrainingState | None, str | None]:

@@ -51,9 +51,9 @@ export class RunsTable {
       this.rows.set(row.id, row);
       const line = this.line(row);
       const held = this.lines.get(row.id);
-      // What is in use stays as it is: a line that is built anew would lose the focus.
-      if (held?.contains(document.activeElement)) held.replaceChildren(held.firstChild, held.children[1], ...[...line.children].slice(2));
-      else { held?.replaceWith(line); this.lines.set(row.id, line); }
+      // The box and the name stay where they are: what is taken out and put back loses the focus.
+      if (held) { while (held.children[2]) held.children[2].remove(); held.append(...[...line.children].slice(2)); held.className = line.className; }
+      else this.lines.set(row.id, line);
     }
     for (const id of gone) { this.rows.delete(id); this.lines.get(id)?.remove(); this.lines.delete(id); }
     this.arrange();
@@ -99,7 +99,7 @@ export class RunsTable {
     if (lines.length !== body.children.length || lines.some((line, i) => line !== body.children[i])) {
       const focused = document.activeElement;
       body.replaceChildren(...lines);
-      if (body.contains(focused)) focused.focus();
+      if (body.contains(focused)) focused.focus({ preventScroll: true });
     }
     for (const column of COLUMNS) {
       if (column === this.sort) column.head.setAttribute("aria-sort", this.down ? "descending" : "ascending");
