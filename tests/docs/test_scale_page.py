@@ -8,6 +8,9 @@ from torch.distributed.run import get_args_parser
 
 from benchmarks import scaling
 from benchmarks.scaling import JOBS, SIZES, Job
+from mypt.model.cost import parameter_count, training_memory
+from mypt.schema.settings.config import GPTConfig
+from mypt.schema.settings.training import TrainingConfig
 from tests.docs.test_docs import fenced
 
 PATH = Path(__file__).parents[2] / "docs" / "scale.md"
@@ -22,6 +25,21 @@ def test_the_table_of_the_page_is_that_of_the_formulas() -> None:
 
 def test_the_comparison_on_the_page_is_that_of_the_formulas() -> None:
     assert scaling.cross_check() in " ".join(PAGE.split())
+
+
+def billions(gpus: int, micro_batches: int) -> float:
+    """Parameters of the largest model of its kind, in parts, that GPUs of 80 GB hold by the estimate of a plan."""
+    training = TrainingConfig(use_checkpoint=True, grad_accum_steps=micro_batches)
+    style = {"pos_encoding": "rope", "mlp_type": "swiglu", "norm_type": "rmsnorm", "dropout": 0.0, "device": "cuda"}
+    shapes = ({"n_layer": n, "n_head": n, "n_embd": 128 * n} for n in range(8, 120))
+    models = [GPTConfig.model_validate({**style, **shape, "block_size": 4096, "batch_size": 1}) for shape in shapes]
+    return max(parameter_count(m) for m in models if training_memory(m, training, gpus, gpus) <= 80e9) / 1e9
+
+
+@pytest.mark.parametrize("gpus", [8, 64])
+def test_the_largest_models_of_the_page_are_those_of_the_estimate(gpus: int) -> None:
+    one, several = (billions(gpus, micro_batches) for micro_batches in (gpus, 2 * gpus))
+    assert f"| {gpus} | {one:.0f} billion parameters | {several:.0f} billion |" in PAGE
 
 
 def test_torchrun_understands_every_call_of_the_page() -> None:
