@@ -29,6 +29,7 @@ from mypt.train.brought import check_recordable, checked_data, left_as_it_was, s
 from mypt.train.device.choices import settle_choices, without_hardware
 from mypt.train.device.deterministic import settled
 from mypt.train.device.devices import environment, resolve_device
+from mypt.train.evaluation.patience import REASON, more
 from mypt.train.loop import Trainer
 from mypt.train.observer import Guarded, Observer, PrintObserver
 from mypt.train.planning import check_room, plan_run
@@ -232,6 +233,10 @@ def _stopped(result: FitResult, checkpoint: CheckpointManager | None) -> str:
     said = f"Stopped after step {result.state.step} ({result.stopped})"
     if checkpoint is None:
         return f"{said}; nothing is saved without a checkpoint, but the model has its weights."
+    if result.stopped == REASON:
+        return (
+            f"{said}; everything is saved. Go on with mypt.resume({checkpoint.name!r}, patience={more(result.state)})."
+        )
     return (
         f"{said}; everything is saved. Go on with mypt.resume({checkpoint.name!r}) or `mypt resume {checkpoint.name}`."
     )

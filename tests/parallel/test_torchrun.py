@@ -259,6 +259,16 @@ def test_a_time_limit_ends_all_at_the_same_step(torchrun: Torchrun) -> None:
     assert stopped["reason"] == "max_minutes" and read_state(Path("checkpoints/m")).step == stopped["iter"]
 
 
+def test_patience_ends_all_at_the_same_evaluation(torchrun: Torchrun) -> None:
+    call = [*SHARED, "--max-iters", "1000", "--eval-interval", "1", "--learning-rate", "1", "--patience", "2"]
+    ended = torchrun(2, "train", "m", *call)
+    assert ended.code == 0 and ended.text.count("(patience)") == 1, ended
+    [stopped] = events("m", "training_stopped")
+    losses = [event["val_loss"] for event in events("m", "eval")]
+    assert stopped["reason"] == "patience" and read_state(Path("checkpoints/m")).step == stopped["iter"] == len(losses)
+    assert losses.index(min(losses)) == len(losses) - 3
+
+
 def test_the_benchmark_of_processes_runs() -> None:
     """A few steps of each line, whose figures nobody looks at here."""
     call = [sys.executable, str(ROOT / "benchmarks/parallel.py"), "--processes", "2", "--rounds", "1", "--steps", "3"]

@@ -56,7 +56,8 @@ def resume(
     call = Call(name, settings_of_call(name, given, source="this call"), must_exist=True, from_gold=from_gold)
     outcome = train(call, observer)
     if outcome.result is None:
-        observer.notice(f"Nothing left to do: {name} is at step {outcome.step} already; give a larger max_iters.")
+        more = "max_iters" if outcome.patience is None else f"patience, such as patience={outcome.patience}"
+        observer.notice(f"Nothing left to do: {name} is at step {outcome.step} already; give a larger {more}.")
         return FitResult(read_state(outcome.path), [])
     if outcome.result.stopped:
         observer.notice(f"Stopped after step {outcome.step} ({outcome.result.stopped}); everything is saved.")

@@ -265,7 +265,7 @@ def _run_sessions(
             break
         begun = TrainingState(
             step=session.start_step,
-            training_config=session.training_config.model_copy(update={"max_minutes": None}),
+            training_config=session.training_config.model_copy(update={"max_minutes": None, "patience": None}),
             progress=progress,
             evaluation_pending=session.evaluation_owed,
             frozen=state.frozen,

@@ -22,6 +22,7 @@ from mypt.schema.files.state import TrainingState
 from mypt.schema.settings.run import RunSettings
 from mypt.train.device.deterministic import settled
 from mypt.train.device.devices import keep_freed_memory
+from mypt.train.evaluation.patience import REASON, is_over, more
 from mypt.train.loop import Trainer
 from mypt.train.observer import Mirrored, Observer
 from mypt.train.parallel.disk import saves_in_parts
@@ -68,6 +69,7 @@ class Outcome:
         result: the training; None after a dry run or if there was nothing left to do.
         export: the fp16 bundle; None if it was not made.
         stopped: why the session or the export at its end was broken off; None if neither was.
+        patience: where that of the run is over, one to go on with; None where it is not.
     """
 
     path: Path
@@ -76,6 +78,7 @@ class Outcome:
     result: FitResult | None = None
     export: Export | None = None
     stopped: str | None = None
+    patience: int | None = None
 
 
 def train(call: Call, observer: Observer) -> Outcome:
@@ -99,8 +102,8 @@ def train(call: Call, observer: Observer) -> Outcome:
             complete(manager.family, observer)
         in_the_way = _in_the_way(call, manager, recorded)
         trainer = _build(call, manager, recorded, observer)
-        if trainer.state.step >= trainer.training.max_iters and not trainer.state.evaluation_pending:
-            return Outcome(manager.path, trainer.state.step)
+        if (nothing := _nothing_left(trainer.state, manager.path)) is not None:
+            return nothing
         trainer.stop.began = call.began
         share_out(trainer, launch, meeting, _shared(trainer, call))
         limit = None if call.dry_run else trainer.stop
@@ -118,8 +121,18 @@ def train(call: Call, observer: Observer) -> Outcome:
         trainer.expect(plan)
         with stop_on_signals(trainer.stop):
             result = trainer.run()
-            outcome = Outcome(manager.path, result.state.step, plan, result, stopped=result.stopped)
+            patience = more(result.state) if result.stopped == REASON else None
+            outcome = Outcome(manager.path, result.state.step, plan, result, None, result.stopped, patience)
             return outcome if result.stopped else _export(outcome, trainer, manager, observer)
+
+
+def _nothing_left(state: TrainingState, path: Path) -> Outcome | None:
+    """What comes of a call that finds its run at its last step, or with its patience over; None if there is work."""
+    if state.evaluation_pending:
+        return None
+    if state.step >= state.training_config.max_iters:
+        return Outcome(path, state.step)
+    return Outcome(path, state.step, patience=more(state)) if is_over(state) else None
 
 
 def _make_room(

@@ -16,10 +16,10 @@ from mypt.train.device.async_check import StepResult
 from mypt.train.device.choices import Choice
 from mypt.train.device.compile import choose, compile_on_all
 from mypt.train.device.deterministic import computing
-from mypt.train.device.devices import hardware
 from mypt.train.evaluation.evaluate import evaluate_sets
 from mypt.train.evaluation.gold import Losses, decide_gold, note_baselines
 from mypt.train.evaluation.measure import evaluates_first
+from mypt.train.evaluation.patience import end_if_over
 from mypt.train.evaluation.remeasure import take_over
 from mypt.train.keeper import Keeper
 from mypt.train.observer import Observer
@@ -28,7 +28,7 @@ from mypt.train.parallel.group import Group
 from mypt.train.plan import Plan
 from mypt.train.step import Stepper
 from mypt.train.stop import ENDS, FitResult, Stop, StopNow
-from mypt.train.throughput import LEAVING_S, Clock, Throughput, throughput
+from mypt.train.throughput import LEAVING_S, Clock, session_throughput
 
 
 @dataclass
@@ -185,13 +185,6 @@ class Trainer:
         """Reckon with the planned times until a step and an evaluation were measured."""
         self.clock.latest = {"training": plan.step_s, "evaluating": plan.eval_s}
 
-    def throughput(self) -> Throughput:
-        """The session's own, up to the state's step."""
-        tokens, model = (self.state.step - self.training.start_step) * self.stepper.tokens_per_step, self.stepper.model
-        return throughput(
-            tokens, self.clock.training, model.config, hardware(str(model.device)), self.group.launch.size
-        )
-
     def _accept(self, results: Iterable[StepResult]) -> None:
         """Act on results as they become known: log those that are to be logged, stop at one that is not finite.
 
@@ -268,6 +261,7 @@ class Trainer:
 
         Raises:
             StopNow: it was broken off; the state says that it is owed, unless the next session begins with it anyway.
+                Or it is the last one that patience allows, with all of it done.
         """
         self.state = self.state.at_step(step, self.stepper.tokens_per_step)
         self.state = self.state.model_copy(update={"evaluation_pending": not first})
@@ -280,11 +274,12 @@ class Trainer:
                 group=self.group, look=self.stop.look,
             )  # fmt: skip
         train, val = measured["train"], measured["val"]
-        progress = self.state.progress.after_eval(step, train.loss, val.loss, val.bpb)
+        progress = self.state.progress.after_eval(step, train.loss, val.loss, val.bpb, counts=not first)
         self.state = self.state.model_copy(update={"progress": progress, "evaluation_pending": False})
         taken = max(0, step - 1)
         lr, phase = learning_rate_at(taken, self.state.settings_at(taken)), self.stepper.data.phase_at(taken)
-        event = events.evaluation(self.state, measured, self.clock, self.throughput(), lr, phase.name)
+        rates = session_throughput(self.stepper, self.state, self.clock)
+        event = events.evaluation(self.state, measured, self.clock, rates, lr, phase.name)
         self.evals.append(event)
         self._log(event)
         sets = {name: measured[name].loss for name in self.stepper.data.eval_sets}
@@ -300,6 +295,7 @@ class Trainer:
             self.observer.gold_decided(gold)
         self._note_silence()
         self.keeper.judge(self.state, losses.not_finite)
+        end_if_over(self.state)
 
     def _decide_gold(self, step: int, losses: Losses, first: bool) -> GoldCheckpoint | GoldBlocked | None:
         """Let the gold decision see this evaluation, and save and log the outcome; the first gives baselines alone."""
@@ -331,7 +327,8 @@ class Trainer:
         if stopped:
             self._log(events.training_stopped(self.state, self.clock, stopped))
             return FitResult(self.state, self.evals, stopped=stopped)
-        complete = events.training_complete(self.state, self.clock, self.throughput(), self.group.launch.restarts)
+        rates = session_throughput(self.stepper, self.state, self.clock)
+        complete = events.training_complete(self.state, self.clock, rates, self.group.launch.restarts)
         self._log(complete)
         return FitResult(self.state, self.evals, complete)
 

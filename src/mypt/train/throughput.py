@@ -4,11 +4,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from mypt.model.cost import flops_per_token
 from mypt.schema.files.events import timestamp
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.training import TrainingConfig
+from mypt.train.device.devices import hardware
+
+if TYPE_CHECKING:
+    from mypt.schema.files.state import TrainingState
+    from mypt.train.step import Stepper
 
 PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "RTX 4090": 165.0, "RTX 3090": 71.0}
 """Dense bf16 peaks from NVIDIA's data sheets, by a part of the name that the driver gives."""
@@ -88,3 +94,10 @@ def throughput(tokens: int, seconds: float, config: GPTConfig, device: str, devi
     tflops = rate * flops_per_token(config) / 1e12
     peak = next((peak for name, peak in PEAK_TFLOPS.items() if name in device), None)
     return Throughput(rate, tflops, None if peak is None else tflops / (peak * devices))
+
+
+def session_throughput(stepper: "Stepper", state: "TrainingState", clock: Clock) -> Throughput:
+    """Rates of a session up to the state's step."""
+    tokens = (state.step - state.training_config.start_step) * stepper.tokens_per_step
+    model, devices = stepper.model, stepper.group.launch.size
+    return throughput(tokens, clock.training, model.config, hardware(str(model.device)), devices)

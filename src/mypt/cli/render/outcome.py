@@ -1,11 +1,14 @@
 """What is said at the end of a run, of a reproduction and of an export."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mypt import units
 from mypt.checkpoint.family import Family
+from mypt.checkpoint.files import read_state
 from mypt.checkpoint.layout import command
 from mypt.run.exchange.choice import BetterGold, better_gold_of, losses_of_run
+from mypt.schema.files.state import TrainingState
 
 if TYPE_CHECKING:
     from mypt.run.exchange.fp16 import Export
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 def training_lines(name: str, outcome: "Outcome", dry_run: bool) -> list[str]:
     """What was trained and what to do with it, or why nothing was trained."""
     further = str(outcome.step * 2)
+    if outcome.patience is not None:
+        return _patience_lines(outcome, outcome.patience)
     if outcome.plan is None:
         return [
             f"Nothing left to do: {name} is at step {outcome.step} already.",
@@ -35,12 +40,35 @@ def training_lines(name: str, outcome: "Outcome", dry_run: bool) -> list[str]:
         lines.append(f"  The fp16 bundle was not made ({outcome.stopped}); make it with: {again}")
     if outcome.export is not None:
         lines += [f"  Deploy inference from: {outcome.export.path.as_posix()}", *_rounding_notes(outcome.export)]
-    gold, path = outcome.result.state.progress.gold, Family(outcome.path).gold
-    if gold.step is not None and path.exists():
-        where = f"{path.as_posix()} (step {gold.step}, val_loss={gold.val_loss:.4f})"
-        lines.append(f"  🏆 Best (GOLD) checkpoint: {where}")
+    lines += _gold_lines(outcome.path, outcome.result.state)
     better = better_gold_of(outcome.path)
     return [*lines, *_loss_lines(outcome), *(better_gold_lines(better) if better else [])]
+
+
+def _patience_lines(outcome: "Outcome", more: int) -> list[str]:
+    """That a run was ended, or is not gone on with, because it gets no better."""
+    state = outcome.result.state if outcome.result is not None else read_state(outcome.path)
+    progress, count = state.progress, state.progress.evaluations_since_best
+    tries = "1 evaluation" if count == 1 else f"{count} evaluations in a row"
+    than = "no val loss"
+    if progress.best_val_loss is not None:
+        than = f"no better val loss than {progress.best_val_loss:.4f} at step {progress.best_step}"
+    if outcome.result is not None:
+        told = f"Ended at step {outcome.step} (patience): {tries} found {than}; everything is saved."
+    else:
+        told = (
+            f"Nothing left to do: {outcome.path.name} is at step {outcome.step}, and {tries} found {than} (patience)."
+        )
+    again = command("resume", outcome.path, "--patience", str(more))
+    return [told, *_gold_lines(outcome.path, state), f"  Go on with: {again}"]
+
+
+def _gold_lines(run: Path, state: TrainingState) -> list[str]:
+    """Where the best checkpoint of a run is, if it has one."""
+    gold, path = state.progress.gold, Family(run).gold
+    if gold.step is None or not path.exists():
+        return []
+    return [f"  🏆 Best (GOLD) checkpoint: {path.as_posix()} (step {gold.step}, val_loss={gold.val_loss:.4f})"]
 
 
 def better_gold_lines(better: BetterGold) -> list[str]:

@@ -127,6 +127,7 @@ class Progress(Record):
         best_val_loss: lowest val loss so far, of those measured as the latest.
         best_val_bpb: the same in bits per byte.
         best_step: step of the lowest val loss.
+        evaluations_since_best: evaluations after that one, of those measured as the latest.
         gold: state of the gold decision.
     """
 
@@ -137,15 +138,20 @@ class Progress(Record):
     best_val_loss: float | None = None
     best_val_bpb: float | None = None
     best_step: int | None = None
+    evaluations_since_best: int = 0
     gold: GoldState = Field(default_factory=GoldState)
 
-    def after_eval(self, step: int, train_loss: float, val_loss: float, val_bpb: float | None) -> "Progress":
-        """The progress after one more evaluation; NaN never becomes the best loss."""
+    def after_eval(
+        self, step: int, train_loss: float, val_loss: float, val_bpb: float | None, counts: bool = True
+    ) -> "Progress":
+        """The progress after one more evaluation, which counts if a step was taken; NaN never becomes the best loss."""
         update: dict[str, object] = {
             "last_train_loss": train_loss, "last_val_loss": val_loss, "last_val_bpb": val_bpb,
+            "evaluations_since_best": self.evaluations_since_best + counts,
         }  # fmt: skip
         if val_loss < (float("inf") if self.best_val_loss is None else self.best_val_loss):
             update |= {"best_val_loss": val_loss, "best_val_bpb": val_bpb, "best_step": step}
+            update["evaluations_since_best"] = 0
         return self.model_copy(update=update)
 
 

@@ -152,6 +152,11 @@ class TrainingConfig(Section):
         None, "Save and stop before this time limit, for example of a job queue; resume continues the run.",
         unit="minutes", on_resume="harmless", gt=0,
     )  # fmt: skip
+    patience: int | None = setting(
+        None, "Save and end the run after N evaluations in a row without a new best val loss; resume goes on with a "
+        "larger number.",
+        unit="evaluations", on_resume="harmless", gt=0,
+    )  # fmt: skip
     collective_timeout: float = setting(
         600.0, "Of several processes, how long those that are ready wait for one that hangs before they save and end; "
         "more than a save takes.",

@@ -54,7 +54,7 @@ def _taken_over(
         found = found or _measured_gold(state, gold, sets, stepper, checkpoint, look)
         best = {"best_val_loss": found.val_loss, "best_val_bpb": found.val_bpb}
         step = gold.step if found.val_loss is not None else None
-        progress = progress.model_copy(update={**best, "best_step": step})
+        progress = progress.model_copy(update={**best, "best_step": step, "evaluations_since_best": 0})
     progress = progress.model_copy(update={"gold": taken_over(gold, session.measures, found)})
     if not others:
         return state.with_progress(progress), None
