@@ -15,6 +15,8 @@ STALL_GAPS = 5.0
 FEWEST_GAPS = 4
 """Gaps between evaluations from which there is a usual one."""
 FEWEST_AFTER_BEST = 3
+OVERFIT_SHARE = 0.01
+"""Of the best val loss: what it moves by on a plateau, where a train loss falls too."""
 MEDIAN_OF = 10_000
 """Gaps to take the median of; more of them, evenly chosen, would not move it."""
 
@@ -67,14 +69,25 @@ def _rising(val: Sequence[float]) -> int:
 
 
 def _overfit_after(evals: EvalColumns) -> int | None:
-    """The step of the best val loss, if from there on val rises, by halves, while the train loss falls."""
+    """The step of the best val loss, if the run overfits from there on."""
     val, train = evals.val, evals.train
     if (lowest := min(finite(val), default=None)) is None:
         return None
     best = len(val) - 1 - val[::-1].index(lowest)
-    after = finite(val[best + 1 :])
+    return int(evals.step[best]) if overfits((lowest, train[best]), val[best + 1 :], train[-1]) else None
+
+
+def overfits(best: tuple[float, float], after: Sequence[float], train: float) -> bool:
+    """Whether the val loss rises, by halves and beyond what a plateau does, while the train loss falls.
+
+    Args:
+        best: val and train loss of the evaluation with the lowest val loss.
+        after: val losses of the evaluations since then.
+        train: train loss of the last one.
+    """
+    after = finite(after)
     if len(after) < FEWEST_AFTER_BEST:
-        return None
+        return False
     half = len(after) // 2
-    rises = sum(after[half:]) / (len(after) - half) > sum(after[:half]) / half
-    return int(evals.step[best]) if rises and train[-1] < train[best] else None
+    early, late = sum(after[:half]) / half, sum(after[half:]) / (len(after) - half)
+    return late > max(early, best[0] * (1 + OVERFIT_SHARE)) and train < best[1]

@@ -42,6 +42,22 @@ def remeasured_lines(event: GoldRemeasured) -> list[str]:
     return lines
 
 
+def overfit_line(best: Eval, event: Eval, ends: bool) -> str:
+    """The line on a run that learns its text by heart.
+
+    Args:
+        best: the evaluation with the lowest val loss.
+        event: the latest one.
+        ends: whether its patience ends the run by itself.
+    """
+    end = "" if ends else "; --patience N ends such a run"
+    return (
+        f"  ⚠️  Overfitting: since step {best.iter} val rose from {best.val_loss:.4f} to {event.val_loss:.4f} "
+        f"while train fell from {best.train_loss:.4f} to {event.train_loss:.4f}. "
+        f"More text, a smaller model or --dropout helps{end}."
+    )
+
+
 def evaluation_line(event: Evaluation) -> str:
     """The line on what `mypt evaluate` found."""
     figures = {"loss": event.loss, "bits per byte": event.bpb, **event.metrics()}

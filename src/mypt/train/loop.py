@@ -19,6 +19,7 @@ from mypt.train.device.deterministic import computing
 from mypt.train.evaluation.evaluate import evaluate_sets
 from mypt.train.evaluation.gold import Losses, decide_gold, note_baselines
 from mypt.train.evaluation.measure import evaluates_first
+from mypt.train.evaluation.overfit import OverfitWatch
 from mypt.train.evaluation.patience import end_if_over
 from mypt.train.evaluation.remeasure import take_over
 from mypt.train.keeper import Keeper
@@ -48,6 +49,7 @@ class Trainer:
         evals: every evaluation of this session.
         done: steps that are done, through all sessions.
         silent: whether the log says that nothing can be shown any more.
+        watch: tells that the run overfits.
         left_out: whether a step was left out for a reason that is told once: no token of it counts, or fp16 overflowed.
     """
 
@@ -61,6 +63,7 @@ class Trainer:
     clock: Clock = field(default_factory=Clock)
     latest: StepResult | None = None
     evals: list[Eval] = field(default_factory=list)
+    watch: OverfitWatch = field(default_factory=OverfitWatch)
     done: int = 0
     silent: bool = False
     left_out: bool = False
@@ -295,6 +298,8 @@ class Trainer:
             self.observer.gold_decided(gold)
         self._note_silence()
         self.keeper.judge(self.state, losses.not_finite)
+        if not first and (overfits := self.watch.see(event, self.training)):
+            self.observer.notice(overfits)
         end_if_over(self.state)
 
     def _decide_gold(self, step: int, losses: Losses, first: bool) -> GoldCheckpoint | GoldBlocked | None:
