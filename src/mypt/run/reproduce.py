@@ -147,11 +147,14 @@ def reproduce(
     manager, launch, given = CheckpointManager.find(name, out_dir), Launch.of(), given or ReproducePlaces()
     with observer.busy("Reading the record"):
         loaded = manager.load()
-    state = loaded.state
+        state = loaded.state
+        last = min(steps or state.step, state.step)
+        whole = last == state.step
+        recorded = weights_sha256(loaded.model) if whole else ""
     _check_record(manager, state)
     config = loaded.model.config.model_copy(update={"device": resolve_device(loaded.model.config.device)})
-    last = min(steps or state.step, state.step)
     again = Again(config, loaded.tokenizer.file, state, given, last)
+    del loaded  # whose weights take as much memory as those of the model that is to be trained
     comparison = _Comparison(_logged(log_of(manager.path, state), state), observer)
     seed = state.sessions[0].training_config.seed if state.init_seed is None else state.init_seed
     model = Network(config, seed)
@@ -160,8 +163,7 @@ def reproduce(
     with meeting_of(launch) as meeting:
         group = again.called(launch, meeting)
         progress, model = run_again(again, group, comparison, model)
-    whole = last == state.step
-    hashes = (weights_sha256(loaded.model), weights_sha256(model)) if whole else None
+    hashes = (recorded, weights_sha256(model)) if whole else None
     left_out = tuple(sorted(name for name, path in given.every_eval_set.items() if not path))
     same_gold = progress.gold == state.progress.gold or bool(left_out)  # a set that is not measured blocks no gold
     same = hashes[0] == hashes[1] and same_gold if hashes else None
