@@ -200,8 +200,7 @@ class GPT(Network):
         if checkpoint is not None:
             check_room(plan, checkpoint)
         trainer.state = settled(trainer.state, plan.deterministic)
-        trainer.compile_for(plan.training_s)
-        trainer.expect(plan)
+        trainer.prepare(plan)
         return trainer
 
 

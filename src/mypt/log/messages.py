@@ -2,7 +2,7 @@
 
 import re
 
-from mypt.schema.files.events import Eval, Evaluation, GoldBlocked, GoldCheckpoint, GoldRemeasured
+from mypt.schema.files.events import Eval, Evaluation, GoldBlocked, GoldCheckpoint, GoldRemeasured, Sample
 from mypt.units import count, duration
 
 
@@ -56,6 +56,12 @@ def overfit_line(best: Eval, event: Eval, ends: bool) -> str:
         f"while train fell from {best.train_loss:.4f} to {event.train_loss:.4f}. "
         f"More text, a smaller model or --dropout helps{end}."
     )
+
+
+def sample_lines(event: Sample) -> list[str]:
+    """What the model writes, set off from the lines of the run."""
+    first, *others = (event.prompt + event.text).splitlines() or [""]
+    return [f"  ✎ {first}", *(f"    {line}" for line in others)]
 
 
 def evaluation_line(event: Evaluation) -> str:

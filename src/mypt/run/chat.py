@@ -9,7 +9,8 @@ from mypt.data.chat import Message, chat_template, prompt_ids, stop_ids
 from mypt.errors import InputError
 from mypt.model.generation import generate_text
 from mypt.model.network import Network
-from mypt.schema.settings.generation import AnswerConfig, GenerationConfig, encodable
+from mypt.schema.base import encodable
+from mypt.schema.settings.generation import AnswerConfig, GenerationConfig
 from mypt.train.device.devices import resolve_device
 
 _ROOM = 4

@@ -37,6 +37,9 @@ from mypt.train.run_data import RunData
 from mypt.train.session import assemble
 from mypt.train.step import Earlier
 
+_OF_NO_BIT = ("max_minutes", "patience", "sample_prompt")
+"""Settings that end a session, as the record does here, or that are for people who watch."""
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -267,7 +270,7 @@ def _run_sessions(
             break
         begun = TrainingState(
             step=session.start_step,
-            training_config=session.training_config.model_copy(update={"max_minutes": None, "patience": None}),
+            training_config=session.training_config.model_copy(update=dict.fromkeys(_OF_NO_BIT)),
             progress=progress,
             evaluation_pending=session.evaluation_owed,
             frozen=state.frozen,

@@ -117,8 +117,7 @@ def train(call: Call, observer: Observer) -> Outcome:
         if meeting is not None:
             meeting.begin(str(trainer.state.run_id), trainer.state.attempt)
         trainer.state = settled(trainer.state, plan.deterministic)
-        trainer.compile_for(plan.training_s)
-        trainer.expect(plan)
+        trainer.prepare(plan)
         with stop_on_signals(trainer.stop):
             result = trainer.run()
             patience = more(result.state) if result.stopped == REASON else None

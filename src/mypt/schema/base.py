@@ -84,6 +84,13 @@ def place(path: P) -> P:
     return path
 
 
+def encodable(value: str) -> str:
+    """A text that can be encoded: a word of a call that is not UTF-8 has halves of characters in it."""
+    if any("\ud800" <= char <= "\udfff" for char in value):
+        raise ValueError("is not UTF-8")
+    return value
+
+
 def is_folder_name(name: object) -> TypeGuard[str]:
     """Whether a value is a name that can stand beside others in a folder."""
     return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")

@@ -22,6 +22,7 @@ from mypt.train.evaluation.measure import evaluates_first
 from mypt.train.evaluation.overfit import OverfitWatch
 from mypt.train.evaluation.patience import end_if_over
 from mypt.train.evaluation.remeasure import take_over
+from mypt.train.evaluation.sample import sample
 from mypt.train.keeper import Keeper
 from mypt.train.observer import Observer
 from mypt.train.optim.schedule import learning_rate_at
@@ -120,7 +121,7 @@ class Trainer:
         """
         if self.state.evaluation_pending:
             self._evaluate(self.done)
-        elif self._evaluates_first():
+        elif evaluates_first(self.state):
             self._evaluate(self.done, first=True)
         for step in range(self.done, self.training.max_iters):
             self._look_ahead(step)
@@ -166,10 +167,10 @@ class Trainer:
         """The processes that share the run."""
         return self.stepper.group
 
-    def compile_for(self, training_s: float) -> None:
-        """Decide whether to compile the loss, and record the decision; what cannot be compiled runs as it is."""
-        model = self.stepper.model
-        self.compiled = self.group.first(lambda: choose(self.training, str(model.device), training_s))
+    def prepare(self, plan: Plan) -> None:
+        """Reckon with the planned times, decide by them whether to compile, and record the decision."""
+        self.clock.latest, model = {"training": plan.step_s, "evaluating": plan.eval_s}, self.stepper.model
+        self.compiled = self.group.first(lambda: choose(self.training, str(model.device), plan.training_s))
         if self.compiled.on:
             with self.observer.busy("Compiling"), self._computing():
                 self.compile_loss()
@@ -183,10 +184,6 @@ class Trainer:
 
     def _computing(self) -> AbstractContextManager[None]:
         return computing(self.stepper.model.config, self.training)
-
-    def expect(self, plan: Plan) -> None:
-        """Reckon with the planned times until a step and an evaluation were measured."""
-        self.clock.latest = {"training": plan.step_s, "evaluating": plan.eval_s}
 
     def _accept(self, results: Iterable[StepResult]) -> None:
         """Act on results as they become known: log those that are to be logged, stop at one that is not finite.
@@ -250,10 +247,6 @@ class Trainer:
         if self.group.size == 1 or self.training.max_minutes is not None:  # a signal ends the step itself as well
             self.group.first(lambda: self.stop.look_ahead(ahead))
 
-    def _evaluates_first(self) -> bool:
-        session, gold = self.state.sessions[-1], self.state.progress.gold
-        return session.evaluated_first or evaluates_first(self.state, gold, session.measures)
-
     def _evaluate(self, step: int, first: bool = False) -> None:
         """Measure every set, log it, decide on gold, save; then tell.
 
@@ -300,7 +293,15 @@ class Trainer:
         self.keeper.judge(self.state, losses.not_finite)
         if not first and (overfits := self.watch.see(event, self.training)):
             self.observer.notice(overfits)
+        self._sample()
         end_if_over(self.state)
+
+    def _sample(self) -> None:
+        with self.clock.measure("sampling"):
+            event = self.group.first(lambda: sample(self.stepper, self.state))
+        if event is not None:
+            self._log(event)
+            self.observer.sampled(event)
 
     def _decide_gold(self, step: int, losses: Losses, first: bool) -> GoldCheckpoint | GoldBlocked | None:
         """Let the gold decision see this evaluation, and save and log the outcome; the first gives baselines alone."""

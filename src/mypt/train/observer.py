@@ -8,9 +8,9 @@ from typing import Any, Self
 
 from mypt.checkpoint.changes import MEANINGS, Change
 from mypt.errors import OutputError
-from mypt.log.messages import eval_lines, gold_line
+from mypt.log.messages import eval_lines, gold_line, sample_lines
 from mypt.mirror.live import CLOSE_S, Mirrors
-from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint
+from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint, Sample
 from mypt.schema.settings.output import Mirror
 from mypt.train.plan import Plan
 from mypt.visible import visible
@@ -50,6 +50,9 @@ class Observer:
 
     def evaluated(self, event: Eval, max_iters: int, eta_seconds: float) -> None:
         """An evaluation is done and logged."""
+
+    def sampled(self, event: Sample) -> None:
+        """The model has continued the prompt of the settings."""
 
     def logged(self, event: Mapping[str, Any]) -> None:
         """An event is in the log, as its line has it."""
@@ -115,6 +118,10 @@ class Guarded(Observer):
     def evaluated(self, event: Eval, max_iters: int, eta_seconds: float) -> None:
         """Pass on."""
         self._tell(self.observer.evaluated, event, max_iters, eta_seconds)
+
+    def sampled(self, event: Sample) -> None:
+        """Pass on."""
+        self._tell(self.observer.sampled, event)
 
     def logged(self, event: Mapping[str, Any]) -> None:
         """Pass on."""
@@ -199,3 +206,7 @@ class PrintObserver(Observer):
     def evaluated(self, event: Eval, max_iters: int, eta_seconds: float) -> None:
         """Print the two lines."""
         self.notice("\n".join(eval_lines(event, max_iters, eta_seconds)))
+
+    def sampled(self, event: Sample) -> None:
+        """Print what the model writes."""
+        self.notice("\n".join(sample_lines(event)))

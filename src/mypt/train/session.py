@@ -19,6 +19,7 @@ from mypt.train.device.precision import Precision, precision_in_effect
 from mypt.train.documents import check_documents, separator_of
 from mypt.train.evaluation.masks import check_counted
 from mypt.train.evaluation.measure import measures_of
+from mypt.train.evaluation.sample import check_prompt
 from mypt.train.keeper import Keeper
 from mypt.train.loop import Trainer
 from mypt.train.observer import Observer
@@ -53,7 +54,7 @@ def assemble(
             starts without moments.
 
     Raises:
-        ConfigError: nothing is left to train.
+        ConfigError: nothing is left to train, or the tokenizer does not know the prompt of samples.
         InputError: a loss mask leaves nothing to learn, or to measure.
         BundleError: the recorded optimizer cannot be built here.
     """
@@ -61,6 +62,7 @@ def assemble(
     for line in data.left_out:
         observer.notice(line)
     check_counted(data, training)
+    check_prompt(training, data.primary.tokenizer)
     apply_settings(model, state)
     model.separator = separator_of(training, data.primary.tokenizer)
     if model.separator is not None:

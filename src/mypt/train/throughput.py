@@ -24,7 +24,7 @@ LEAVING_S = 0.5
 
 @dataclass
 class Clock:
-    """Seconds of a session since it started: in steps, evaluations and saves, and the latest of each.
+    """Seconds of a session since it started: in steps, evaluations, saves and samples, and the latest of each.
 
     Attributes:
         latest: as planned until there was one.
@@ -36,12 +36,13 @@ class Clock:
     training: float = 0.0
     evaluating: float = 0.0
     saving: float = 0.0
+    sampling: float = 0.0
     latest: dict[str, float] = field(default_factory=dict)
     lap_began: float = 0.0
 
     @contextmanager
     def measure(self, what: str) -> Iterator[None]:
-        """Add the time of a block to `training`, `evaluating` or `saving`."""
+        """Add the time of a block to `training`, `evaluating`, `saving` or `sampling`."""
         start = time.perf_counter()
         yield
         self.latest[what] = time.perf_counter() - start
@@ -55,7 +56,7 @@ class Clock:
     def seconds_left(self, training: TrainingConfig, step: int, evals: int) -> float:
         """Seconds from a step to max_iters at the session's own rate, evaluations and saves included."""
         taken, left = step - training.start_step, training.max_iters - step
-        pauses = (self.evaluating + self.saving) / evals * -(-left // training.eval_interval)
+        pauses = (self.evaluating + self.saving + self.sampling) / evals * -(-left // training.eval_interval)
         return left * (self.training / taken if taken else self.latest.get("training", 0.0)) + pauses
 
     @property

@@ -11,11 +11,11 @@ from mypt import units
 from mypt.cli.render.tables import columns_table
 from mypt.log.liveness import PATIENCE_S, PATIENT_GAPS, Writer, seconds_since, writer_of
 from mypt.log.locate import FoundLog
-from mypt.log.messages import eval_lines, evaluation_line, gold_line, remeasured_lines
+from mypt.log.messages import eval_lines, evaluation_line, gold_line, remeasured_lines, sample_lines
 from mypt.log.reader import whole_bytes
 from mypt.log.replay import Replay
 from mypt.log.tail import CLOSING_EVENTS, follow
-from mypt.schema.files.events import Eval, Evaluation, GoldBlocked, GoldCheckpoint, GoldRemeasured
+from mypt.schema.files.events import Eval, Evaluation, GoldBlocked, GoldCheckpoint, GoldRemeasured, Sample
 
 CRASHED = "The run ended without a word: no process writes it any more."
 
@@ -98,6 +98,8 @@ class Follower:
                 yield gold_line(GoldBlocked.model_validate(event))
             case "gold_remeasured":
                 yield from remeasured_lines(GoldRemeasured.model_validate(event))
+            case "sample":
+                yield from sample_lines(Sample.model_validate(event))
             case "evaluation":
                 yield evaluation_line(Evaluation.model_validate(event))
             case "training_stopped":
@@ -117,6 +119,8 @@ def _what(event: dict[str, Any]) -> list[str]:
     if event["event"] == "training_start":
         config = event["config"]
         return [f"to step {config['max_iters']:,}", *(f"{n} {config[n]}" for n in ("learning_rate",) if n in config)]
+    if event["event"] == "sample":
+        return [" ".join((event["prompt"] + event["text"]).split())]
     left_out = {"event", "measures", "iter", "timestamp", "run_id", "attempt", "progress_pct", "windows", "started_at"}
     left_out |= {"weights_sha256", "model_sha256", "sha256"}
     return [f"{n} {v}" for n, v in event.items() if n not in left_out and v is not None]

@@ -12,9 +12,9 @@ from mypt.checkpoint.changes import Change
 from mypt.cli.console import say, styled
 from mypt.cli.render.plan import changes_table, plan_table
 from mypt.cli.streams import lost_output
-from mypt.log.messages import eval_lines, gold_line
+from mypt.log.messages import eval_lines, gold_line, sample_lines
 from mypt.run.reproduce import Compared, ReproduceObserver
-from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint
+from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint, Sample
 from mypt.train.observer import Observer
 from mypt.train.plan import Plan
 
@@ -105,6 +105,12 @@ class ConsoleObserver(Observer):
     def gold_decided(self, event: GoldCheckpoint | GoldBlocked) -> None:
         """The line of a gold decision."""
         self.notice(gold_line(event))
+
+    def sampled(self, event: Sample) -> None:
+        """What the model writes."""
+        self._last = time.perf_counter()
+        for line in sample_lines(event):
+            self.notice(line)
 
     def saved(self, step: int) -> None:
         """Leave the time of a save out of the speed."""

@@ -80,8 +80,7 @@ def _join(group: Group) -> None:
     group.first(_never)
     trainer.keeper.in_parts = saves_in_parts(trainer.stepper, trainer.observer, None)
     trainer.state = settled(trainer.state, plan.deterministic)
-    trainer.compile_for(plan.training_s)
-    trainer.expect(plan)
+    trainer.prepare(plan)
     with stop_on_signals(trainer.stop):
         trainer.run()
 

@@ -116,6 +116,23 @@ class Step(Event):
     tokens_per_sec: int
 
 
+class Sample(Event):
+    """Written after an evaluation where a prompt is to be continued.
+
+    Attributes:
+        seed: by which the tokens were drawn.
+        text: that the model writes after the prompt.
+    """
+
+    event: Literal["sample"] = "sample"
+    iter: int
+    timestamp: str
+    duration_s: Seconds
+    seed: int
+    prompt: str
+    text: str
+
+
 class PhaseSwitch(Event):
     """Written when a phase of the curriculum takes over, before its first step."""
 
@@ -309,6 +326,7 @@ EVENTS: dict[str, type[Event]] = {
     "training_start": TrainingStart,
     "step": Step,
     "eval": Eval,
+    "sample": Sample,
     "phase_switch": PhaseSwitch,
     "gold_checkpoint": GoldCheckpoint,
     "gold_blocked": GoldBlocked,

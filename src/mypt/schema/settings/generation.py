@@ -5,17 +5,10 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, model_validator
 
-from mypt.schema.base import Section, same_as, setting
+from mypt.schema.base import Section, encodable, same_as, setting
 
 SEEDS = 2**63
 """Number of different random seeds."""
-
-
-def encodable(value: str) -> str:
-    """A text that can be encoded: a word of a call that is not UTF-8 has halves of characters in it."""
-    if any("\ud800" <= char <= "\udfff" for char in value):
-        raise ValueError("is not UTF-8")
-    return value
 
 
 def _not_empty(value: str) -> str:

@@ -2,9 +2,9 @@
 
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
-from mypt.schema.base import Section, setting
+from mypt.schema.base import Section, encodable, setting
 
 RENAMED = {"on_spike": "on_nonfinite"}
 """Former names of settings in older bundles and their current names."""
@@ -152,6 +152,10 @@ class TrainingConfig(Section):
         None, "Save and stop before this time limit, for example of a job queue; resume continues the run.",
         unit="minutes", on_resume="harmless", gt=0,
     )  # fmt: skip
+    sample_prompt: str | None = setting(
+        None, "Print and log at each evaluation what the model writes after this text; an empty one ends that.",
+        on_resume="harmless",
+    )  # fmt: skip
     patience: int | None = setting(
         None, "Save and end the run after N evaluations in a row without a new best val loss; resume goes on with a "
         "larger number.",
@@ -190,6 +194,11 @@ class TrainingConfig(Section):
     @classmethod
     def _rename_settings(cls, value: object) -> object:
         return {RENAMED.get(name, name): v for name, v in value.items()} if isinstance(value, dict) else value
+
+    @field_validator("sample_prompt")
+    @classmethod
+    def _check_prompt(cls, value: str | None) -> str | None:
+        return value and encodable(value)
 
     @model_validator(mode="after")
     def _check_min_lr(self) -> Self:

@@ -112,7 +112,7 @@ def measured_beforehand(state: TrainingState, primary: DataRecord, config: GPTCo
             n: m for n, m in session.measures.items() if n in gold.measures and is_of_same_data(gold.measures[n], m)
         }
         left = left.model_copy(update={"measures": {**left.measures, **same}})
-    return int(of_gold) + int(state.evaluation_pending or evaluates_first(state, left, session.measures))
+    return int(of_gold) + int(state.evaluation_pending or _begins_by_measuring(state, left, session.measures))
 
 
 def is_of_same_data(before: Measure, now: Measure) -> bool:
@@ -120,7 +120,13 @@ def is_of_same_data(before: Measure, now: Measure) -> bool:
     return before.fingerprint == now.fingerprint
 
 
-def evaluates_first(state: TrainingState, gold: GoldState, measures: Measures | None) -> bool:
+def evaluates_first(state: TrainingState) -> bool:
+    """Whether the session of a state, which has taken over gold, measures before its first step, or did in a record."""
+    session = state.sessions[-1]
+    return session.evaluated_first or _begins_by_measuring(state, state.progress.gold, session.measures)
+
+
+def _begins_by_measuring(state: TrainingState, gold: GoldState, measures: Measures | None) -> bool:
     """Whether a session measures before its first step, so that a loss is known before training can do damage.
 
     It does where an eval set was not measured so yet, and where a run starts from a model that has learned.

@@ -33,6 +33,11 @@ def settle_parallel(
         parallel = "ddp" if problem or training.reduce == "exact" or _fits(config, training, launch) else "fsdp"
     elif parallel != "ddp" and problem:
         raise ConfigError(f"The weights cannot be shared out by --parallel {parallel}: {problem[0]}.", problem[1])
+    if parallel != "ddp" and training.sample_prompt:
+        raise ConfigError(
+            f"--sample-prompt needs all of the model in one process, and with --parallel {parallel} none has it.",
+            "Leave it out, or turn it off by an empty one, and use `mypt generate` on what is saved.",
+        )
     shard_size = check_rows(training, launch) if parallel == "hsdp" else training.shard_size
     return training.model_copy(update={"parallel": parallel, "shard_size": shard_size})
 
