@@ -19,12 +19,12 @@ SOURCE = Path(mypt.__file__).parent
 ORDER = {
     "commit": 0, "errors": 0, "launch": 0, "regular": 0, "signals": 0, "units": 0, "visible": 0, "schema": 1,
     "checkpoint": 2, "log": 2, "mirror": 2, "data": 2, "model": 2, "exchange": 3, "train": 4, "api": 5, "run": 6,
-    "board": 7, "cli": 8, "__main__": 9,
+    "board": 7, "order": 7, "cli": 8, "__main__": 9,
 }  # fmt: skip
 """The rooms, from the lowest up; `mypt` itself names things of all of them, and imports them when they are used."""
 ROOM = 14
 """Modules that one folder may hold."""
-VERB_MODULES = ("mypt.cli.verbs.", "mypt.cli.record.")
+VERB_MODULES = ("mypt.cli.verbs.", "mypt.cli.record.", "mypt.cli.order.")
 HEAVY = {"torch", "numpy", "tiktoken", "rustbpe", "fsspec"}
 MODULES = {
     ".".join(("mypt", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__"): path
@@ -84,7 +84,8 @@ def run_python(code: str, folder: Path) -> str:
 LIGHT = [["--help"], ["--version"], ["resume", "--help"], ["logs", "--help"], ["prepare", "--help"], ["presets"],
          ["presets", "--json"], ["train", "--help"], ["inspect", "--help"],
          ["inspect"], ["inspect", "m"], ["inspect", "m", "--json"], ["train", "x", "--n-embd", "-1"],
-         ["compare", "m", "m"], ["board", "--help"]]  # fmt: skip
+         ["compare", "m", "m"], ["board", "--help"], ["du"], ["prune"],
+         ["mv", "m", "m", "--help"], ["rm", "m", "--help"]]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +191,7 @@ WITH_TORCH = (
     r"mypt\.(api|exchange\.hf\.(code|folder|incoming_weights|reader|remote|tokenizer|vocabulary|weights)"
     r"|exchange\.gguf\.(file|tensors|tokenizer)|exchange\.(gpt2|incoming|llmc|nanogpt)|checkpoint\.(manager|stored|tensors|parts\.dcp)"
     r"|data\.(?!prepare$).+|model\.(?!(cost|shapes)$).*|run\.(?!settings$).+"
-    r"|cli\.render\.progress|train\.(?!gold$|observer$|optim\.schedule$|stop$).+|__main__)"
+    r"|cli\.render\.progress|order\.fork|train\.(?!gold$|observer$|optim\.schedule$|stop$).+|__main__)"
 )
 """Every other module does without: whatever a verb that reads is made of."""
 

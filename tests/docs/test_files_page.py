@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 import mypt.schema.files
+import mypt.schema.order
 from mypt.log.messages import eval_lines, gold_line
 from mypt.schema.base import extra_of
 from mypt.schema.files.events import EVENTS, Eval, GoldBlocked, GoldCheckpoint
@@ -21,13 +22,14 @@ from mypt.schema.settings.training import TrainingConfig
 from tests.conftest import TINY, Mypt
 
 PAGE = (Path(__file__).parents[2] / "docs" / "files.md").read_text(encoding="utf-8")
+ROOMS = (mypt.schema.files, mypt.schema.order)
 EXAMPLES = [json.loads(line) for line in PAGE.splitlines() if line.startswith('{"event"')]
 
 
 def models() -> Iterator[type[BaseModel]]:
     """What is written to disk: every model of the files, and the settings that they record."""
     yield from (GPTConfig, TrainingConfig)
-    for module in pkgutil.iter_modules(mypt.schema.files.__path__, "mypt.schema.files."):
+    for module in (m for room in ROOMS for m in pkgutil.iter_modules(room.__path__, f"{room.__name__}.")):
         for _, found in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             if issubclass(found, BaseModel) and found.__module__ == module.name:
                 yield found

@@ -1,4 +1,4 @@
-"""Bundles: one with all that it records, all of a folder side by side, and what a check of them found."""
+"""Bundles: one with all that it records, all of a folder side by side, what a check of them found, what they take."""
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
@@ -21,6 +21,8 @@ from mypt.cli.console import styled
 from mypt.cli.render.outcome import better_gold_lines
 from mypt.cli.render.tables import columns_table, course, data_size, pairs_table, plain, rows_table
 from mypt.model.cost import parameters_by_part
+from mypt.order.prune import Superseded
+from mypt.order.usage import Usage
 from mypt.run.exchange.choice import better_gold_of, losses_of_run
 
 
@@ -196,3 +198,28 @@ def lineage_tree(line: Sequence[Ancestor], gold_step: int | None) -> Tree:
 
 def _or_dash(value: Any, shown: Callable[[Any], str]) -> str:
     return "-" if value is None else shown(value)
+
+
+def usage_table(found: Usage) -> Table:
+    """A row for each run and its parts, then the trash, and all of it."""
+    headings = ("run", "total", "last", "gold", "fp16", "log")
+    rows = [(r.name, *(_size(n) for n in (r.total, r.last, r.gold, r.fp16, r.log))) for r in found.runs]
+    rows += [("trash", units.size(found.trash), *[""] * 4)] if found.trash else []
+    rows.append(("all", units.size(found.total), *[""] * 4))
+    return columns_table(None, headings, rows, right=headings[1:], whole=("total",))
+
+
+def _size(number: int) -> str:
+    return units.size(number) if number else "-"
+
+
+def superseded_table(found: Sequence[Superseded]) -> Table:
+    """A row for each thing that can go, and all of it."""
+    rows = [(one.name, units.size(one.bytes), one.why) for one in found]
+    rows.append(("all", units.size(sum(one.bytes for one in found)), ""))
+    return columns_table(None, ("name", "size", "why"), rows, right=("size",), whole=("size",))
+
+
+def shared_line(found: Usage) -> list[str]:
+    """What is saved by files that have several names; none where none has."""
+    return [f"{units.size(found.shared)} more if files with several names counted each time."] if found.shared else []

@@ -1,0 +1,1 @@
+"""Runs kept in order: renamed, removed, counted; nothing here loads a tensor, but what copies a run."""

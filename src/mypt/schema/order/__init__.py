@@ -1,0 +1,1 @@
+"""Files that keep the runs of a folder in order."""
