@@ -44,7 +44,7 @@ class Page:
         """Open it anew, and wait for the charts."""
         self.driver.get("about:blank")
         self.driver.get(self.address + hash)
-        self.until(lambda: int(self.js("return document.body.dataset.drawn || 0")) > 1)
+        self.until(lambda: int(self.js("return document.body.dataset.runs || 0")) > 0, 20)
 
     def js(self, script: str, *given: object) -> T:
         return self.driver.execute_script(script, *given)
@@ -237,8 +237,8 @@ def test_dragging_zooms_into_all_points_and_a_double_click_leads_back(page: Page
     low, high = page.range()
     drawn = page.until(lambda: [t["x"] for t in page.traces() if len(t["x"]) < 1000])[0]
     assert drawn == list(range(int(drawn[0]), int(drawn[-1]) + 1)) and drawn[0] <= low + 1 and drawn[-1] >= high - 1
-    rate = page.js("return document.querySelector('#plot-lr')._fullLayout.xaxis.range")
-    assert rate == pytest.approx([low, high])
+    rate = "return document.querySelector('#plot-lr')._fullLayout.xaxis.range"
+    page.until(lambda: page.js(rate) == pytest.approx([low, high]))
     chain = ActionChains(page.driver, duration=10)
     chain.double_click(page.one("#plot-loss .nsewdrag")).perform()
     page.until(lambda: page.range()[1] - page.range()[0] > 0.9 * (before[1] - before[0]))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mypt.board import assets
+from mypt.board import assets, serve
 from tests.board.runs import write_run
 from tests.conftest import Mypt
 from tests.test_structure import HEAVY, run_python
@@ -61,6 +61,18 @@ def test_it_listens_on_this_machine_alone_and_at_the_port_that_is_asked_for() ->
         assert port == free
         with socket.socket() as other, pytest.raises(OSError, match=r"refused|unreachable|assign"):
             other.connect(("127.0.0.2", port))
+
+
+@pytest.mark.usefixtures("folder")
+def test_without_a_port_it_takes_another_where_the_usual_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        monkeypatch.setattr(serve, "USUAL_PORT", taken.getsockname()[1])
+        with serve._listening(None) as listener:
+            assert listener.getsockname()[1] not in (0, serve.USUAL_PORT)
+    with serve._listening(None) as listener:
+        assert listener.getsockname() == ("127.0.0.1", serve.USUAL_PORT)
 
 
 def test_a_port_that_is_taken_is_said_to_be_so(mypt: Mypt) -> None:

@@ -100,7 +100,7 @@ def application(board: Board, port: int, is_over: Callable[[], bool] = lambda: F
         )  # fmt: skip
 
     async def plotly(_: Request) -> Response:
-        kept = {"Cache-Control": "private, max-age=3600"}
+        kept = {"Cache-Control": "private, max-age=86400"}
         return FileResponse(script, media_type=TYPES[".js"], headers=kept)
 
     routes = [

@@ -6,10 +6,12 @@ same as with all points (Jugel et al. 2014, "M4").
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import accumulate, islice, pairwise
 from math import isfinite, nan
 
 PER_BUCKET = 4
+NOTHING = 1e-12
+"""A share of the weight of an average that no figure shows."""
 
 
 def buckets(at: Callable[[int], float], start: int, stop: int, count: int) -> list[int]:
@@ -50,8 +52,24 @@ def _extremes(values: Sequence[float], start: int, stop: int) -> list[int]:
     return [start + i for i in sorted(found)]
 
 
-def smoothed(values: Iterable[float], weight: float) -> Iterator[float]:
+def smoothed(values: Sequence[float], weight: float) -> Iterator[float]:
     """The moving average in which each value has `weight` times the weight of the next, without a bias at the start."""
+    if not isfinite(sum(values)):
+        yield from _with_gaps(values, weight)
+        return
+    new = 1 - weight
+    totals = islice(accumulate(values, lambda total, value: weight * total + new * value, initial=0.0), 1, None)
+    share = weight
+    for total in totals:
+        yield total / (1 - share)
+        share *= weight
+        if share < NOTHING:
+            break
+    yield from totals
+
+
+def _with_gaps(values: Iterable[float], weight: float) -> Iterator[float]:
+    """The same where some of the values are no numbers, which have no average and no weight."""
     total = share = 0.0
     for value in values:
         if isfinite(value):

@@ -13,7 +13,7 @@ from mypt.log.reader import LineParser, SkippedLines, reading
 from mypt.log.tail import CLOSING_EVENTS
 from mypt.visible import visible
 
-TAIL_BYTES = 1 << 16
+TAIL_BYTES = 1 << 14
 TAIL_BYTES_ALONE = 1 << 20
 """What is read of the end of a log, and of one whose run has no record that tells the rest."""
 T = TypeVar("T")
@@ -130,8 +130,11 @@ def _eta(row: Row, place: RunPlace, start: dict[str, Any] | None, evaluated: dic
     left = row.max_iters - row.step
     if evaluated is not None and evaluated["iter"] > begun:
         return float(left * evaluated["elapsed_s"] / (evaluated["iter"] - begun))
-    if start is not None and row.tokens_per_sec:
-        return float(left * start["config"]["tokens_per_step"] / row.tokens_per_sec)
+    per_step = start["config"]["tokens_per_step"] if start is not None else None
+    if per_step is None and place.state is not None and place.state.step:
+        per_step = place.state.progress.tokens_processed / place.state.step
+    if per_step is not None and row.tokens_per_sec:
+        return float(left * per_step / row.tokens_per_sec)
     return None
 
 

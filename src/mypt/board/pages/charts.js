@@ -23,13 +23,19 @@ const MARKS = {
 };
 const UNITS = [[86400 * 2, 86400, "days"], [3600 * 2, 3600, "hours"], [120, 60, "minutes"], [0, 1, "seconds"]];
 
+// Plotly's script is long: what is to be drawn is asked for while it is still read.
+const drawing = window.Plotly ? Promise.resolve() : new Promise((ready, failed) => {
+  $("#plotly").addEventListener("load", ready);
+  $("#plotly").addEventListener("error", () => failed(new Error("Plotly's script could not be loaded.")));
+});
+
 const lineOf = (name) => ({ val_loss: "val", train_loss: "train", loss: "steps" })[name] ?? (name.startsWith("eval_") ? name.slice(5) : null);
 // In its labels plotly knows a little markup; to text it gets there, that is text too.
 const plain = (text) => text.replace(/[&<>]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[c]).replaceAll("$", "&#36;");
 
 export class Charts {
   constructor(chosen, names) {
-    Object.assign(this, { chosen, names, range: null, runs: [], hidden: new Set(["train"]), asking: false, again: false, drawn: 0, places: new Map() });
+    Object.assign(this, { chosen, names, range: null, runs: [], hidden: new Set(["train"]), asking: false, again: false, places: new Map() });
     for (const id of ["axis", "scale", "marks"]) $(`#${id}`).addEventListener("change", () => { if (id === "axis") this.range = null; this.refresh(); });
     $("#smooth").addEventListener("input", (e) => { $("#smoothed").textContent = e.target.value; this.refresh(); });
     $("#controls").addEventListener("submit", (e) => e.preventDefault());
@@ -65,11 +71,12 @@ export class Charts {
   async ask() {
     const ids = [...this.chosen].slice(0, 20);
     $("#reading").textContent = this.chosen.size > 20 ? "The first 20 of the chosen runs are drawn." : "";
-    if (!ids.length) { this.runs = []; this.draw(); return; }
+    if (!ids.length) { await drawing; this.runs = []; this.draw(); return; }
     const [low, high] = this.range ?? ["", ""];
     const width = Math.max(300, $("#plots").clientWidth);
     const { runs } = await ask("api/series", [...ids.map((id) => ["run", id]), ["x", $("#axis").value], ["from", low], ["to", high],
       ["smooth", $("#smooth").value], ["points", Math.min(4000, 2 * width)]]);
+    await drawing;
     this.runs = runs;
     this.draw();
     const partly = runs.filter((run) => run.share < 1);
@@ -77,6 +84,7 @@ export class Charts {
     if (partly.length) {
       $("#reading").textContent = `A sample is drawn until the whole log is read: ${partly.map((run) => `${run.name} ${Math.floor(run.share * 100)}%`).join(", ")}`;
       this.again = true;
+      await new Promise((ready) => setTimeout(ready, 100)); // for what is drawn to be seen
     } else if (faults.length) $("#reading").textContent = faults.map((run) => run.fault).join(" ");
   }
 
@@ -93,15 +101,19 @@ export class Charts {
   }
 
   draw() {
+    if (!window.Plotly) return;
     for (const id of [...this.places.keys()]) if (!this.chosen.has(id)) this.places.delete(id);
     const sets = [...new Set(this.runs.flatMap((run) => run.series.map((s) => s.name).filter((name) => name.startsWith("eval_"))))];
     this.dashes = new Map([...DASHES.map(([name, dash, shown]) => [name, [dash, shown]]), ...sets.map((name, i) => [name.slice(5), SET_DASHES[i % 4]])]);
     this.lines();
     this.legend();
     this.time = this.timeUnit();
-    for (const panel of this.panels) this.panel(panel);
-    this.drawn += 1;
-    document.body.dataset.drawn = this.drawn;
+    // The losses are seen first; the other charts follow as soon as those are painted.
+    const [first, ...rest] = this.panels;
+    this.panel(first);
+    document.body.dataset.runs = this.runs.length;
+    clearTimeout(this.later);
+    this.later = setTimeout(() => rest.forEach((panel) => this.panel(panel)));
   }
 
   timeUnit() {

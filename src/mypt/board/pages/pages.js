@@ -39,8 +39,8 @@ function parts(run) {
     run.fault ? make("p", { class: "fault" }, run.fault) : null,
     run.lines.length ? list(run.lines) : null,
     part("Samples", run.samples?.length ? make("div", {}, ...run.samples.toReversed().map(sample)) : null),
-    part("Gold", run.gold?.length ? make("ol", { class: "lines" }, ...run.gold.toReversed().map((mark) =>
-      make("li", { value: mark.step }, make("span", { "aria-hidden": "true" }, mark.kind === "gold" ? "★ " : "× "), mark.text))) : null),
+    part("Gold", run.gold?.length ? make("ul", { class: "gold" }, ...run.gold.toReversed().map((mark) =>
+      make("li", {}, make("span", { "aria-hidden": "true" }, mark.kind === "gold" ? "★ " : "× "), mark.text))) : null),
     part("Lineage", run.lineage.length ? make("ol", { class: "lineage" }, ...run.lineage.map((a) => make("li", {},
       make("strong", {}, a.name), ` step ${a.step.toLocaleString("en")}`, a.note ? ` (${a.note})` : "", ...a.commands.map((c) => make("pre", {}, c))))) : null),
     make("div", { class: "sections" }, ...run.sections.map(table), run.sections.length || !config.rows.length ? null : table(config)),

@@ -18,11 +18,11 @@ app = typer.Typer(add_completion=False)
 def board(
     ctx: typer.Context,
     port: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--port", help="Port to listen at; one that is free when not given.", min=0, max=65535, show_default=False
+            "--port", help="Port to listen at; when not given 7678, or another that is free.", min=0, max=65535
         ),
-    ] = 0,
+    ] = None,
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     out_dir: OutDir = DEFAULT_OUT_DIR,
 ) -> None:

@@ -34,7 +34,7 @@ def inspect_page(name: str, out_dir: Path) -> dict[str, Any]:
     tables = [pairs_table("Settings", [(name, plain(value)) for name, value in settings.items()])]
     if state.imported is not None:
         tables = []
-    told = [line for line in bundle.state_lines(info) if not line.startswith(("===", "  ", "Training configuration"))]
+    told = _without_settings(bundle.state_lines(info))
     return {
         "sections": [_section(table) for table in (*tables, *bundle.inspect_tables(info))],
         "lineage": [
@@ -48,6 +48,13 @@ def inspect_page(name: str, out_dir: Path) -> dict[str, Any]:
         ],
         "lines": _lines([*told, *bundle.loss_lines(info.path)]),
     }
+
+
+def _without_settings(lines: Sequence[str]) -> list[str]:
+    """The training state without its title, and without the settings, which have a table."""
+    first = next((i for i, line in enumerate(lines) if line.startswith("Training configuration")), len(lines))
+    rest = next((i for i in range(first + 1, len(lines)) if not lines[i].startswith("  ")), len(lines))
+    return [*lines[1:first], *lines[rest:]]
 
 
 def _section(table: Table) -> dict[str, Any]:
