@@ -84,7 +84,7 @@ def run_python(code: str, folder: Path) -> str:
 LIGHT = [["--help"], ["--version"], ["resume", "--help"], ["logs", "--help"], ["prepare", "--help"], ["presets"],
          ["presets", "--json"], ["train", "--help"], ["inspect", "--help"],
          ["inspect"], ["inspect", "m"], ["inspect", "m", "--json"], ["train", "x", "--n-embd", "-1"],
-         ["compare", "m", "m"], ["board", "--help"], ["du"], ["prune"],
+         ["compare", "m", "m"], ["board", "--help"], ["du"], ["prune"], ["tag"], ["tag", "m", "--help"],
          ["mv", "m", "m", "--help"], ["rm", "m", "--help"]]  # fmt: skip
 
 
@@ -158,7 +158,7 @@ def test_a_verb_is_a_function_whose_parameters_are_those_that_it_takes() -> None
     from mypt.cli.record.inspect import inspect as verb
 
     assert list(inspect.signature(verb).parameters) == [
-        "ctx", "name", "model_name", "out_dir", "sort", "tensors", "as_json",
+        "ctx", "name", "model_name", "out_dir", "sort", "tensors", "tag", "as_json",
     ]  # fmt: skip
     group: Any = get_command(app)
     assert inspect.unwrap(group.commands["inspect"].callback) is verb

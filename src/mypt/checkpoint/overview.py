@@ -25,6 +25,8 @@ class BundleSummary:
         best_val_bpb: the same in bits per byte.
         tokens_processed: training tokens.
         saved_at: wall-clock time of the save.
+        tags: what its run is looked for by.
+        note: what somebody noted on it.
         damage: what is wrong; None if all files have the recorded size and the JSON files the recorded hash.
     """
 
@@ -35,6 +37,8 @@ class BundleSummary:
     best_val_bpb: float | None = None
     tokens_processed: int | None = None
     saved_at: str | None = None
+    tags: tuple[str, ...] = ()
+    note: str | None = None
     damage: str | None = None
 
 
@@ -62,6 +66,7 @@ def _summarize(path: Path) -> BundleSummary:
         summary.parameters = parameter_count(read_config(path))
         state = read_state(path)
         summary.step, summary.saved_at = state.step, state.saved_at
+        summary.tags, summary.note = state.tags, state.note
         summary.best_val_loss, summary.best_val_bpb = state.progress.best_val_loss, state.progress.best_val_bpb
         summary.tokens_processed = state.progress.tokens_processed
         for name in read_manifest(path).files:

@@ -32,6 +32,7 @@ VERBS = {
     "import": "verbs.import_model",
     "mv": "order.mv",
     "fork": "order.fork",
+    "tag": "order.tag",
     "rm": "order.rm",
     "prune": "order.prune",
     "du": "order.du",

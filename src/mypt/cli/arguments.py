@@ -43,6 +43,10 @@ IgnoreUnknown = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Do everything up to one timed step, print the plan, write nothing.")
 ]
+Tagged = Annotated[
+    list[str] | None,
+    typer.Option("--tag", help="Only runs with this tag; given again, with all of them.", metavar="TAG"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 

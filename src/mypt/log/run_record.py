@@ -167,6 +167,7 @@ def _data_facts(state: Facts) -> Facts:
     facts["eval_sets"] = {name: record["fingerprint"] for name, record in state["eval_sets"].items()}
     facts["phases"] = [phase["name"] for phase in state["curriculum"]]
     facts["parent"] = f"{state['parent']['name']} at step {state['parent']['step']}" if state["parent"] else None
+    facts |= {name: state[name] for name in ("tags", "note") if state[name]}
     if state["imported"]:
         facts["imported"] = state["imported"]["path"]
     return facts | environment

@@ -22,6 +22,7 @@ from mypt.run.data.recorded import recorded_data, recorded_text
 from mypt.run.fork import own_identity
 from mypt.schema.files.optimizer import REPLACED_SETTINGS
 from mypt.schema.files.state import TrainingState
+from mypt.schema.order.labels import united
 from mypt.schema.resolve import resolve_section
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.run import RunSettings
@@ -129,6 +130,8 @@ def resume_session(
     state = state.model_copy(
         update={
             "log_file": log_reference(going_on.log_file, manager.path),
+            "tags": united(state.tags, settings.output.tag),
+            "note": state.note if settings.output.note is None else settings.output.note or None,
             "attempt": max(state.attempt, latest_session(going_on.log_file, state.run_id)),
         }
     )

@@ -11,6 +11,7 @@ from mypt.log.writer import RunLog
 from mypt.model.network import Network
 from mypt.run.data.new import open_data, phase_records
 from mypt.run.parent import Parent, inherited_config, load_parent
+from mypt.schema.order.labels import united
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.run import RunSettings
 from mypt.train.device.choices import settle_choices, without_hardware
@@ -57,6 +58,8 @@ def start_session(
             "parent": parent.record if parent else None,
             "init_seed": None if parent else training.seed,
             "preset": settings.preset,
+            "tags": united((), settings.output.tag),
+            "note": settings.output.note or None,
             "config_file": str(settings.config_file) if settings.config_file else None,
         }
     )

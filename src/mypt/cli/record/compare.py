@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mypt.cli.arguments import AsJson, OutDir, Over, name_argument
+from mypt.cli.arguments import AsJson, OutDir, Over, Tagged, name_argument
 from mypt.cli.console import busy, console, echo_json, say
 from mypt.cli.verb import Verb
 from mypt.errors import UsageError
@@ -18,7 +18,8 @@ app = typer.Typer(add_completion=False)
 @app.command(cls=Verb, epilog="Example: mypt compare modelA modelB")
 def compare(
     ctx: typer.Context,
-    names: Annotated[list[str], name_argument("Names or paths of bundles, or logs; two or more.")],
+    names: Annotated[list[str] | None, name_argument("Names or paths of bundles, or logs; two or more.")] = None,
+    tag: Tagged = None,
     out_dir: OutDir = DEFAULT_OUT_DIR,
     everything: Annotated[bool, typer.Option("--all", help="Show what is equal too.")] = False,
     plot: Annotated[bool, typer.Option("--plot", help="Draw the val losses in the terminal.")] = False,
@@ -30,7 +31,11 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Show what differs between runs, whether their losses compare, and which is better beyond the noise."""
-    if len(names) < 2:
+    if tag:
+        from mypt.order.labels import tagged
+
+        names = [*(names or ()), *(name for name in tagged(out_dir, tag) if name not in (names or ()))]
+    if names is None or len(names) < 2:
         raise UsageError("One run cannot be compared.", "Name two or more; `mypt inspect` lists them.")
     from mypt.cli.render import comparison
     from mypt.log.compare import compare as compare_runs

@@ -1,12 +1,13 @@
 """`mypt inspect`."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
 
-from mypt.cli.arguments import AsJson, ModelName, OutDir, chosen_name, name_argument
+from mypt.cli.arguments import AsJson, ModelName, OutDir, Tagged, chosen_name, name_argument
 from mypt.cli.console import console, echo_json, say
 from mypt.cli.verb import Verb
 from mypt.errors import UsageError
@@ -33,11 +34,12 @@ def inspect(
     tensors: Annotated[
         bool, typer.Option("--tensors", help="Show every tensor with its shape and dtype as well.")
     ] = False,
+    tag: Tagged = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a bundle is and how it was trained, without loading a tensor; without NAME, all bundles."""
     if name is None and model_name is None:
-        _show_all(ctx, out_dir, sort, as_json)
+        _show_all(ctx, out_dir, sort, tag or (), as_json)
         return
     from mypt.checkpoint.describe import read_bundle
     from mypt.checkpoint.lineage import lineage
@@ -68,13 +70,15 @@ def inspect(
     say(out, *loss_lines(info.path), *next_commands(info.path, info.state.optimizer_file is not None))
 
 
-def _show_all(ctx: typer.Context, out_dir: Path, sort: SortKey, as_json: bool) -> None:
+def _show_all(ctx: typer.Context, out_dir: Path, sort: SortKey, tags: Sequence[str], as_json: bool) -> None:
     from mypt.checkpoint.overview import Overview, overview
 
-    rows = overview(out_dir, sort)
+    rows = [row for row in overview(out_dir, sort) if {*row.tags} >= {*tags}]
     if as_json:
         echo_json(to_json_text(Overview(bundles=rows), indent=True))
         return
+    if not rows and tags:
+        raise UsageError(f"No bundle in {out_dir} has the tag {' and '.join(tags)}.", "`mypt tag` lists those in use.")
     if not rows:
         raise UsageError(f"There is no bundle in {out_dir}.", "Make one with `mypt train`, or name another --out-dir.")
     from mypt.cli.render.bundle import overview_table

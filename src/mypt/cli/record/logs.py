@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from mypt.checkpoint.layout import LOG_FOLDER
-from mypt.cli.arguments import LogName, OutDir, Over, log_argument
+from mypt.cli.arguments import LogName, OutDir, Over, Tagged, log_argument
 from mypt.cli.console import busy, console, echo, echo_json, say, work_console
 from mypt.cli.verb import Verb, group
 from mypt.errors import InputError, UsageError, did_you_mean
@@ -29,6 +29,7 @@ def summarize(
         list[str] | None,
         log_argument(f"Paths of logs, or names of models; every log in {LOG_FOLDER.as_posix()} if none is given."),
     ] = None,
+    tag: Tagged = None,
     out_dir: OutDir = DEFAULT_OUT_DIR,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a log instead of pages.")] = False,
 ) -> None:
@@ -36,6 +37,10 @@ def summarize(
     from mypt.log.locate import all_logs, find_log
     from mypt.log.summary import summarize as read
 
+    if tag:
+        from mypt.order.labels import tagged
+
+        logs = [*(logs or ()), *tagged(out_dir, tag)]
     places = [find_log(word, out_dir) for word in logs or map(str, all_logs())]
     if not places:
         raise InputError(f"There is no log in {LOG_FOLDER.as_posix()}.", "`mypt train` writes one for each model.")

@@ -102,6 +102,8 @@ def state_lines(info: BundleInfo) -> list[str]:
     log = log_of(info.path, state)
     lines += [f"Log: {display_path(log)}"] if log else []
     lines += [f"Saved: {state.saved_at}"] if state.saved_at else []
+    lines += [f"Tags: {', '.join(state.tags)}"] if state.tags else []
+    lines += [f"Note: {state.note}"] if state.note else []
     if state.environment:
         e = state.environment
         lines.append(f"Made with: mypt {e.mypt}, torch {e.torch}, Python {e.python}, {e.device}, {e.threads} threads")
@@ -169,6 +171,9 @@ def overview_table(rows: Sequence[BundleSummary]) -> Table:
     for heading in ("name", "params", "step", "best val", "bpb", "tokens", "saved", "state"):
         justify: Literal["left", "right"] = "left" if heading in ("name", "saved", "state") else "right"
         table.add_column(heading, justify=justify, overflow="fold", no_wrap=heading != "name")
+    has_tags = any(row.tags for row in rows)
+    if has_tags:
+        table.add_column("tags", overflow="fold")
     for row in rows:
         table.add_row(
             row.name,
@@ -179,6 +184,7 @@ def overview_table(rows: Sequence[BundleSummary]) -> Table:
             _or_dash(row.tokens_processed, units.count),
             row.saved_at[shown_from:16].replace("T", " ") if row.saved_at else "-",
             "complete" if row.damage is None else styled("damaged", "bold red"),
+            *([", ".join(row.tags)] if has_tags else []),
         )
     return table
 

@@ -9,6 +9,7 @@ from mypt.schema.files.environment import Environment
 from mypt.schema.files.gold import GoldState, Measure, Remeasured
 from mypt.schema.files.imported import ImportRecord
 from mypt.schema.files.optimizer import REPLACED_SETTINGS, OptimizerRecord
+from mypt.schema.order.labels import Note, Tag
 from mypt.schema.settings.data import Sampling, TokenKind
 from mypt.schema.settings.training import TrainingConfig
 
@@ -225,6 +226,8 @@ class TrainingState(Record):
         attempt: number of the session, from 1.
         evaluation_pending: the evaluation that is due at this step was broken off; a resume begins with it.
         sessions: sessions that led to this state, in order; sessions discarded by a rewind are not listed.
+        tags: what the run is looked for by.
+        note: what somebody noted on it.
     """
 
     model_config = ConfigDict(ser_json_inf_nan="constants")
@@ -257,6 +260,8 @@ class TrainingState(Record):
     attempt: int = 1
     evaluation_pending: bool = False
     sessions: tuple[SessionRecord, ...] = ()
+    tags: tuple[Tag, ...] = ()
+    note: Note | None = None
 
     @model_serializer(mode="wrap")
     def _without_replaced_settings(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:

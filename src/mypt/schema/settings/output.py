@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator
 
 from mypt.schema.base import Section, place, setting
+from mypt.schema.order.labels import Note, Tag
 
 DEFAULT_OUT_DIR = Path("checkpoints")
 Mirror = Literal["tensorboard", "trackio", "wandb"]
@@ -27,6 +28,11 @@ class OutputConfig(Section):
         None, "Log of the run, one JSON event per line; defaults to logs/train/NAME_eval.jsonl.",
         on_resume="harmless",
     )  # fmt: skip
+    tag: tuple[Tag, ...] = setting(
+        (), "Tag of the run, by which other verbs find it; can be given again. `mypt tag` changes it later.",
+        on_resume="harmless",
+    )  # fmt: skip
+    note: Note | None = setting(None, "A sentence on the run, kept in its record.", on_resume="harmless")
     mirror: tuple[Mirror, ...] = setting(
         (), "Also send every event of the log to this tracker while training; can be given again.",
         on_resume="harmless",
