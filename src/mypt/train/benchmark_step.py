@@ -9,6 +9,8 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from mypt.data.loader import Batch
+from mypt.model.cost import rows_at_once
 from mypt.train.device.choices import Choice
 from mypt.train.device.deterministic import decide, in_order, refusal, unavailable, ways_to_compute
 from mypt.train.device.devices import peak_memory
@@ -19,6 +21,8 @@ from mypt.train.parallel.parts import is_sharded, put_aside
 from mypt.train.step import Stepper
 
 BUDGET_S = 2.0
+LONG_S = 4.0
+"""Seconds of a micro-batch from which on a part of it is timed."""
 REPEATS = 6
 
 
@@ -85,23 +89,38 @@ def _timed(stepper: Stepper, ways: tuple[bool, ...]) -> Timing:
     step, counted = stepper.session.step, stepper.tokens_per_step
     batch = stepper.data.phase_at(step).loader.batch(0)
     stepper.model.train()
-    works = (
-        lambda: probe.micro_step(step, 0, batch, counted),
-        lambda: _update(probe, ahead=stepper.check is not None),
-        lambda: _eval_batch(probe),
-    )
     try:
+        rows = _rows_to_time(probe, step, batch, counted)
+        part, times_more = (batch[0][:rows], batch[1][:rows]), len(batch[0]) / rows
+        works = (
+            lambda: probe.micro_step(step, 0, part, counted),
+            lambda: _update(probe, ahead=stepper.check is not None),
+            lambda: _eval_batch(probe, rows),
+        )
         todo = [partial(_in_order, way, work) for way in ways for work in works]
         times = _time(stepper.model.device, *todo, agreed=_agreement(stepper))
         parts = {way: times[3 * i : 3 * i + 3] for i, way in enumerate(ways)}
-        step_s = {way: len(stepper.share) * micro + update for way, (micro, update, _) in parts.items()}
+        step_s = {way: len(stepper.share) * times_more * micro + update for way, (micro, update, _) in parts.items()}
         choice = decide(step_s) if len(ways) > 1 else None
         way = ways[0] if choice is None else choice.on
-        return Timing(step_s[way], parts[way][2], peak_memory(str(stepper.model.device)), choice)
+        return Timing(step_s[way], times_more * parts[way][2], peak_memory(str(stepper.model.device)), choice)
     finally:
         probe.optimizer.zero_grad(set_to_none=True)
         if scaler:
             stepper.precision.scaler.load_state_dict(scaler)
+
+
+def _rows_to_time(stepper: Stepper, step: int, batch: Batch, counted: int) -> int:
+    """Windows of a micro-batch to time: all, or where that takes long, as many as go through the model together.
+
+    Those are what a micro-batch is made of, one after another, so that it takes so many times as long.
+    """
+    size, rows = len(batch[0]), rows_at_once(stepper.model.config, stepper.training)
+    if rows >= size:
+        return size
+    part = batch[0][:rows], batch[1][:rows]
+    first = _seconds(stepper.model.device, lambda: stepper.micro_step(step, 0, part, counted))
+    return rows if _agreement(stepper)(first * size / rows > LONG_S) else size
 
 
 def _agreement(stepper: Stepper) -> Callable[[bool], bool]:
@@ -155,9 +174,9 @@ def _add_up(stepper: Stepper) -> None:
         stepper.forget()
 
 
-def _eval_batch(stepper: Stepper) -> float:
+def _eval_batch(stepper: Stepper, rows: int) -> float:
     x, y = next(stepper.data.primary.eval_batches("val", 1, stepper.training.eval_seed))
-    loss = float(losses_of(stepper.model, x, y, stepper.training, stepper.precision).sum())
+    loss = float(losses_of(stepper.model, x[:rows], y[:rows], stepper.training, stepper.precision).sum())
     put_aside(stepper.model)
     return loss
 

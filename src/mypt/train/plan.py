@@ -13,6 +13,11 @@ from mypt.train.optim.schedule import learning_rate_at
 if TYPE_CHECKING:
     from mypt.train.device.choices import Choice
 
+MANY_TIMES = 5
+"""How often a text is seen from which on that brings less and less, and val losses often rise."""
+WORTHWHILE = 50
+"""Steps below which a run is not worth it."""
+
 
 @dataclass(frozen=True)
 class Coverage:
@@ -159,7 +164,21 @@ class Plan:
                 f"{long.count:,} of {long.of:,} conversations are longer than the window of {self.config.block_size:,} "
                 f"tokens, so they are learned in parts; the longest has {long.longest:,}"
             )
-        return notes
+        return notes + [note for phase in self.coverage if (note := self._overfits(phase))]
+
+    def _overfits(self, phase: Coverage) -> str | None:
+        """The sentence on a text that is seen so often that it is learned by heart."""
+        if phase.times <= MANY_TIMES:
+            return None
+        text = "the training text" if phase.phase is None else f"the text of {phase.phase}"
+        steps, fewer = "", int(MANY_TIMES * phase.tokens / self.tokens_per_step)
+        if phase.phase is None and self.first_step + WORTHWHILE < fewer < self.training.max_iters:
+            steps = f", fewer steps (--max-iters {fewer})"
+        ends = "" if self.training.patience else ", or --patience 5, which ends the run where that happens"
+        return (
+            f"the run sees {text} {phase.times:,.0f} times; from about {MANY_TIMES} on a model begins to learn it by "
+            f"heart (overfitting): give more text{steps}{ends}"
+        )
 
 
 def doubtful_settings(training: TrainingConfig, phases: Sequence[tuple[str, int | None]] = ()) -> list[str]:

@@ -5,12 +5,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from mypt import units
 from mypt.checkpoint.changes import Change
-from mypt.cli.console import say, styled
+from mypt.cli.console import say
 from mypt.cli.render.plan import changes_table, plan_table
+from mypt.cli.shorter import shorter_calls
 from mypt.cli.streams import lost_output
 from mypt.log.messages import eval_lines, gold_line, sample_lines
 from mypt.run.reproduce import Compared, ReproduceObserver
@@ -36,11 +45,13 @@ class ConsoleObserver(Observer):
 
     @contextmanager
     def busy(self, what: str) -> Iterator[None]:
-        """A spinner in a terminal; nothing when piped."""
+        """A spinner that counts seconds in a terminal; nothing when piped."""
         if not self.console.is_terminal:
             yield
             return
-        with self.console.status(styled(f"{what} …", "")):
+        columns = SpinnerColumn(), TextColumn("{task.description} …", markup=False), TimeElapsedColumn()
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            progress.add_task(what)
             yield
 
     def notice(self, text: str) -> None:
@@ -50,6 +61,7 @@ class ConsoleObserver(Observer):
     def planned(self, plan: Plan) -> None:
         """The table before the first step."""
         self.console.print(plan_table(plan))
+        say(self.console, *shorter_calls(plan))
 
     def resuming(self, step: int, changes: Sequence[Change]) -> None:
         """What goes on, from where, and what is different."""
