@@ -130,12 +130,13 @@ def time_page(folder: Path) -> None:
         for number in range(3):
             board = Served(folder)  # which has read nothing yet
             begun = time.perf_counter()
-            page.get(board.address)
-            while not page.execute_script(
-                "return Boolean(document.querySelector('#plot-loss')?.data?.some(t => t.x.length > 100))"
-            ):
-                time.sleep(0.01)
-            print(f"page {number + 1}: drawn {time.perf_counter() - begun:.2f} s after the request")
+            page.execute_script("location = arguments[0]", board.address)  # `get` waits for all scripts
+            for what, found in (("seen", ".sketch polyline"), ("drawn by plotly", "#plot-loss .scatterlayer .trace")):
+                while not page.execute_script(
+                    f"return Boolean(document.querySelector('{found}, .scatterlayer .trace'))"
+                ):
+                    time.sleep(0.01)
+                print(f"page {number + 1}: {what} {time.perf_counter() - begun:.2f} s after the request")
             page.get("about:blank")
             board.end()
 

@@ -45,6 +45,7 @@ class Page:
         self.driver.get("about:blank")
         self.driver.get(self.address + hash)
         self.until(lambda: int(self.js("return document.body.dataset.runs || 0")) > 0, 20)
+        self.until(lambda: self.traces())
 
     def js(self, script: str, *given: object) -> T:
         return self.driver.execute_script(script, *given)
@@ -181,6 +182,22 @@ def test_a_new_point_is_drawn_within_two_seconds(page: Page) -> None:
         page.until(lambda n=number: any(t["name"] == "dante val" and t["x"][-1] == 32 * n for t in page.traces()))  # type: ignore[misc]
         waits.append(time.monotonic() - begun)
     assert min(waits) < 2, waits
+
+
+def test_curves_are_sketched_before_plotly_is_there(page: Page) -> None:
+    page.driver.execute_cdp_cmd("Network.enable", {})
+    page.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/plotly.js"]})
+    try:
+        page.driver.get(page.address)
+        drawn = page.until(lambda: page.all("#plot-loss .sketch polyline"))
+        assert len(drawn) == 6  # val, poems and steps of two runs
+        page.until(lambda: "Plotly's script could not be loaded" in page.one("#reading").text)
+        assert page.names() and len(page.all("#legend a")) == 2
+    finally:
+        page.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+    page.driver.get_log("browser")  # which says that it was blocked
+    page.open()
+    assert page.all(".sketch") == []
 
 
 def test_pointing_at_a_point_tells_what_it_is(page: Page) -> None:

@@ -73,7 +73,7 @@ class Places:
         taken = self._names_of_locks()
         places = [self._of_bundle(name, sorted(found, key=len), taken) for name, found in parts.items()]
         self._records = {name: self._records[name] for name in parts if name in self._records}
-        known = {_same(place.log) for place in places if place.log is not None}
+        known = {_same(place.log) for place in places if place.log is not None and place.upto is None}
         logs = sorted((self.out_dir.absolute().parent / LOG_FOLDER).glob(f"*{_END}"))
         places += [self._of_log(log, {*parts}) for log in logs if _same(log) not in known]
         return sorted(places, key=lambda place: place.name)

@@ -23,11 +23,12 @@ const MARKS = {
 };
 const UNITS = [[86400 * 2, 86400, "days"], [3600 * 2, 3600, "hours"], [120, 60, "minutes"], [0, 1, "seconds"]];
 
-// Plotly's script is long: what is to be drawn is asked for while it is still read.
-const drawing = window.Plotly ? Promise.resolve() : new Promise((ready, failed) => {
-  $("#plotly").addEventListener("load", ready);
-  $("#plotly").addEventListener("error", () => failed(new Error("Plotly's script could not be loaded.")));
-});
+// Plotly's script takes a second or two to be read, and the page stands still meanwhile: a sketch is drawn before.
+let loading = null;
+const drawing = () => loading ??= new Promise((ready, failed) => document.head.append(
+  make("script", { src: "plotly.js", onload: ready, onerror: () => failed(new Error("Plotly's script could not be loaded.")) })));
+const SEEN_MS = 30;
+const SVG = "http://www.w3.org/2000/svg";
 
 const lineOf = (name) => ({ val_loss: "val", train_loss: "train", loss: "steps" })[name] ?? (name.startsWith("eval_") ? name.slice(5) : null);
 // In its labels plotly knows a little markup; to text it gets there, that is text too.
@@ -71,13 +72,17 @@ export class Charts {
   async ask() {
     const ids = [...this.chosen].slice(0, 20);
     $("#reading").textContent = this.chosen.size > 20 ? "The first 20 of the chosen runs are drawn." : "";
-    if (!ids.length) { await drawing; this.runs = []; this.draw(); return; }
+    if (!ids.length) { await drawing(); this.runs = []; this.draw(); return; }
     const [low, high] = this.range ?? ["", ""];
     const width = Math.max(300, $("#plots").clientWidth);
     const { runs } = await ask("api/series", [...ids.map((id) => ["run", id]), ["x", $("#axis").value], ["from", low], ["to", high],
       ["smooth", $("#smooth").value], ["points", Math.min(4000, 2 * width)]]);
-    await drawing;
     this.runs = runs;
+    if (!window.Plotly) {
+      this.draw();
+      await new Promise((ready) => setTimeout(ready, SEEN_MS));
+      await drawing();
+    }
     this.draw();
     const partly = runs.filter((run) => run.share < 1);
     const faults = runs.filter((run) => run.fault);
@@ -101,19 +106,38 @@ export class Charts {
   }
 
   draw() {
-    if (!window.Plotly) return;
     for (const id of [...this.places.keys()]) if (!this.chosen.has(id)) this.places.delete(id);
     const sets = [...new Set(this.runs.flatMap((run) => run.series.map((s) => s.name).filter((name) => name.startsWith("eval_"))))];
     this.dashes = new Map([...DASHES.map(([name, dash, shown]) => [name, [dash, shown]]), ...sets.map((name, i) => [name.slice(5), SET_DASHES[i % 4]])]);
     this.lines();
     this.legend();
     this.time = this.timeUnit();
+    if (!window.Plotly) { this.sketch(); return; }
     // The losses are seen first; the other charts follow as soon as those are painted.
     const [first, ...rest] = this.panels;
     this.panel(first);
     document.body.dataset.runs = this.runs.length;
     clearTimeout(this.later);
     this.later = setTimeout(() => rest.forEach((panel) => this.panel(panel)));
+  }
+
+  // The curves of the losses alone, as lines.
+  sketch() {
+    const lines = this.runs.flatMap((run) => run.series.filter((s) => lineOf(s.name) !== null && !this.hidden.has(lineOf(s.name)))
+      .map((s) => ({ colour: this.style(run.id).colour, points: s.x.map((x, i) => [x, s.y[i]]).filter(([, y]) => y !== null) })));
+    const [xs, ys] = [0, 1].map((axis) => lines.flatMap((line) => line.points.map((point) => point[axis])));
+    const [left, right, low, high] = [xs, ys].flatMap((values) => [values.reduce((a, b) => Math.min(a, b), Infinity), values.reduce((a, b) => Math.max(a, b), -Infinity)]);
+    const svg = document.createElementNS(SVG, "svg");
+    svg.setAttribute("class", "sketch");
+    svg.setAttribute("viewBox", "0 0 1000 400");
+    svg.setAttribute("preserveAspectRatio", "none");
+    for (const { colour, points } of lines) {
+      const line = document.createElementNS(SVG, "polyline");
+      const placed = points.map(([x, y]) => `${50 + 940 * (x - left) / (right - left || 1)},${380 - 370 * (y - low) / (high - low || 1)}`);
+      for (const [name, value] of [["points", placed.join(" ")], ["fill", "none"], ["stroke", colour], ["vector-effect", "non-scaling-stroke"]]) line.setAttribute(name, value);
+      svg.append(line);
+    }
+    this.panels[0].node.replaceChildren(svg);
   }
 
   timeUnit() {
@@ -129,6 +153,7 @@ export class Charts {
     if ($(`#figure-${panel.id}`).hidden) return;
     const traces = own.flatMap(({ run, series }) => series.flatMap((s) => this.traces(panel, run, s)));
     if (panel.id === "loss" && $("#marks").checked) traces.push(...this.marks());
+    panel.node.querySelector(".sketch")?.remove();
     Plotly.react(panel.node, traces, this.layout(panel), { displaylogo: false, responsive: false, displayModeBar: false });
     if (!panel.heard) {
       panel.heard = true;
