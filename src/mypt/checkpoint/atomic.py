@@ -299,6 +299,14 @@ def _switch(new: Path, target: Path, old: Path) -> None:
         new.rename(target)
 
 
+def switches_at_once(folder: Path) -> bool:
+    """Whether two names in a folder, which this makes, can change places in one step."""
+    a, b = folder / "a", folder / "b"
+    a.mkdir()
+    b.mkdir()
+    return _exchange(a, b)
+
+
 def _exchange(a: Path, b: Path) -> bool:
     """Swap two names atomically; False if the platform or the file system does not support it."""
     import ctypes  # not needed to read bundles

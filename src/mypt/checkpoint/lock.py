@@ -90,6 +90,13 @@ def holder(target: Path, *, held: bool | None = None) -> Holder | None:
         return Holder("", 0, platform.node(), "", held)
 
 
+def keeps_out(folder: Path) -> bool:
+    """Whether a lock in a folder is seen by whoever asks for it."""
+    target = folder / "probe"
+    with _exclusive(folder / ".probe.lock", target):
+        return _is_held(folder / ".probe.lock")
+
+
 @contextmanager
 def _exclusive(lock_file: Path, target: Path) -> Iterator[None]:
     """Hold one lock; its file is removed while it is still held, so that no other process has it in hand."""

@@ -36,6 +36,7 @@ VERBS = {
     "rm": "order.rm",
     "prune": "order.prune",
     "du": "order.du",
+    "doctor": "verbs.doctor",
     "presets": "record.presets",
     "data": "record.data",
     "config": "record.config",

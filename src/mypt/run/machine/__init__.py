@@ -1,0 +1,1 @@
+"""The machine that mypt runs on, as far as training depends on it."""
