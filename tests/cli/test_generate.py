@@ -76,7 +76,10 @@ NEEDED = {
 
 
 @pytest.mark.parametrize("word", ["\udcff\udcfe", "a\udce9=b", "a=\udcff", "\udcff="], ids=repr)
-def test_a_word_that_is_not_utf8_is_told_by_every_verb(word: str, mypt: Mypt, once: Once) -> None:
+def test_a_word_that_is_not_utf8_is_told_by_every_verb(
+    word: str, mypt: Mypt, once: Once, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)  # the board, which would go on serving
     once("train", "dante", *SHORT, "--tokenization", "bpe")
     Path("rows.jsonl").write_text('{"text": "a"}\n' * 9, encoding="utf-8")
     Path("c.json").write_text("{}", encoding="utf-8")
