@@ -158,7 +158,7 @@ def test_a_verb_is_a_function_whose_parameters_are_those_that_it_takes() -> None
     from mypt.cli.record.inspect import inspect as verb
 
     assert list(inspect.signature(verb).parameters) == [
-        "ctx", "name", "model_name", "out_dir", "sort", "tensors", "tag", "as_json",
+        "ctx", "name", "model_name", "out_dir", "sort", "tensors", "tag", "parts", "as_json",
     ]  # fmt: skip
     group: Any = get_command(app)
     assert inspect.unwrap(group.commands["inspect"].callback) is verb

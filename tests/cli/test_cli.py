@@ -310,7 +310,7 @@ def test_inspect_alone_shows_every_bundle_and_which_is_damaged(mypt: Mypt) -> No
     mypt("train", "large", *RUN, "--n-embd", "32")
     path = Path("checkpoints/small_fp16/model.pt")
     path.write_bytes(path.read_bytes()[:-9])
-    lines = mypt("inspect", "--sort", "parameters").output.splitlines()
+    lines = mypt("inspect", "--all", "--sort", "parameters").output.splitlines()
     names = [line.split()[0] for line in lines if line.startswith((" small", " large"))]
     assert names == ["large", "large_fp16", "large_gold", "small", "small_fp16", "small_gold"]
     assert any("small_fp16" in x and "damaged" in x for x in lines) and lines[-1].startswith(str(path))

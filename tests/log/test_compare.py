@@ -278,9 +278,9 @@ def one_bundle() -> BundleInfo:
 @pytest.mark.parametrize("width", [80, 140])
 def test_tables_fold_well(width: int) -> None:
     rows = [
-        BundleSummary(name="dante_with_a_rather_long_name", parameters=817_280, step=2000, best_val_loss=1.8776,
-                  best_val_bpb=2.6512, tokens_processed=1_536_000, saved_at="2026-02-09T14:30:00.123456"),
-        BundleSummary(name="large", parameters=698_880_000, step=75_000, best_val_loss=3.1,
+        BundleSummary(name="dante_with_a_rather_long_name", parameters=817_280, step=2000, val_loss=1.8776,
+                  val_bpb=2.6512, tokens_processed=1_536_000, saved_at="2026-02-09T14:30:00.123456"),
+        BundleSummary(name="large", parameters=698_880_000, step=75_000, val_loss=3.1,
                   tokens_processed=7_372_800_000, saved_at="2026-02-10T08:30:00.999888"),
         BundleSummary(name="torn", damage="checkpoints/torn/model.pt is missing."),
     ]  # fmt: skip

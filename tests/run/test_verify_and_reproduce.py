@@ -35,10 +35,20 @@ def faults(mypt: Mypt) -> list[str]:
     return found
 
 
-def test_a_whole_folder_is_verified_in_one_table(mypt: Mypt, once: Once) -> None:
+def test_what_is_healthy_takes_a_line_and_what_was_not_checked_does_not_count(mypt: Mypt, once: Once) -> None:
     once("train", "dante", *RUN)
-    out = mypt("verify").output
-    assert "27 checks of 3 bundles, 0 faults." in out and "not checked" in out and "FAULT" not in out
+    found = json.loads(mypt("verify", "--json").output)
+    made = sum(c["ok"] is not None for c in found)
+    first, *lines = mypt("verify").output.splitlines()
+    assert first == "dante: ok, 9 checks" and len(lines) == 3 and "(an export has none)" in lines[0]
+    assert lines[-1] == f"{made} checks of 3 bundles, 0 faults." and made < len(found)
+    every = mypt("verify", "--all").output
+    assert every.count(" ok ") == made and every.count("not checked") == len(found) - made
+    path = BUNDLE / "config.json"
+    path.write_bytes(path.read_bytes().replace(b" ", b"  ", 1))
+    shown = mypt("verify", ok=False)
+    assert shown.exit_code == 1 and "FAULT" in shown.output and "dante_gold: ok, 9 checks" in shown.output
+    assert "dante: ok" not in shown.output
 
 
 @pytest.mark.parametrize("file", FILES)

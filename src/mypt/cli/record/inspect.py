@@ -35,11 +35,14 @@ def inspect(
         bool, typer.Option("--tensors", help="Show every tensor with its shape and dtype as well.")
     ] = False,
     tag: Tagged = None,
+    parts: Annotated[
+        bool, typer.Option("--all", help="List gold and fp16 bundles in lines of their own, each with its own loss.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a bundle is and how it was trained, without loading a tensor; without NAME, all bundles."""
+    """Show what a bundle is and how it was trained, without loading a tensor; without NAME, all runs."""
     if name is None and model_name is None:
-        _show_all(ctx, out_dir, sort, tag or (), as_json)
+        _show_all(ctx, out_dir, sort, tag or (), parts, as_json)
         return
     from mypt.checkpoint.describe import read_bundle
     from mypt.checkpoint.lineage import lineage
@@ -70,8 +73,10 @@ def inspect(
     say(out, *loss_lines(info.path), *next_commands(info.path, info.state.optimizer_file is not None))
 
 
-def _show_all(ctx: typer.Context, out_dir: Path, sort: SortKey, tags: Sequence[str], as_json: bool) -> None:
-    from mypt.checkpoint.overview import Overview, overview
+def _show_all(
+    ctx: typer.Context, out_dir: Path, sort: SortKey, tags: Sequence[str], parts: bool, as_json: bool
+) -> None:
+    from mypt.checkpoint.overview import Overview, by_run, overview
 
     rows = [row for row in overview(out_dir, sort) if {*row.tags} >= {*tags}]
     if as_json:
@@ -81,8 +86,8 @@ def _show_all(ctx: typer.Context, out_dir: Path, sort: SortKey, tags: Sequence[s
         raise UsageError(f"No bundle in {out_dir} has the tag {' and '.join(tags)}.", "`mypt tag` lists those in use.")
     if not rows:
         raise UsageError(f"There is no bundle in {out_dir}.", "Make one with `mypt train`, or name another --out-dir.")
-    from mypt.cli.render.bundle import overview_table
+    from mypt.cli.render.bundle import overview_table, runs_table
 
     out = console(ctx)
-    out.print(overview_table(rows))
+    out.print(overview_table(rows, out.width) if parts else runs_table(by_run(rows), out.width))
     say(out, *(row.damage for row in rows if row.damage is not None))

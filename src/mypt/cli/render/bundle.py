@@ -1,12 +1,14 @@
 """Bundles: one with all that it records, all of a folder side by side, what a check of them found, what they take."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
@@ -25,12 +27,26 @@ from mypt.order.prune import Superseded
 from mypt.order.usage import Usage
 from mypt.run.exchange.choice import better_gold_of, losses_of_run
 
+_FOLDED_AT = 16
+"""Where names and tags are folded before a column is left out."""
+
 
 def checks_table(checks: Sequence[tuple[str, str, bool | None, str]]) -> Table:
     """One line for each check of a bundle: (bundle, check, whether it holds or None, what was found)."""
     words = {True: styled("ok", "green"), False: styled("FAULT", "bold red"), None: Text("not checked")}
     rows = [(bundle, name, words[ok], found) for bundle, name, ok, found in checks]
     return columns_table("Checks", ("bundle", "check", "result", "found"), rows, whole=("result",))
+
+
+def healthy_lines(checks: Sequence[tuple[str, str, bool | None, str]]) -> list[str]:
+    """`dante: ok, 9 checks`, a line for each bundle, with what was not checked and why."""
+    lines = []
+    for bundle, found in groupby(checks, lambda check: check[0]):
+        of = [*found]
+        made = sum(ok is not None for _, _, ok, _ in of)
+        left = "; ".join(f"{name} not checked ({why})" for _, name, ok, why in of if ok is None)
+        lines.append(f"{bundle}: ok, {made} checks" + (f"; {left}" if left else ""))
+    return lines
 
 
 def inspect_tables(info: BundleInfo) -> list[Table]:
@@ -164,29 +180,68 @@ def _text_rows(info: BundleInfo) -> list[tuple[str, str]]:
     return rows
 
 
-def overview_table(rows: Sequence[BundleSummary]) -> Table:
-    """All bundles of a folder, one line each; the year stands where they are not all of one, for room is scarce."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    shown_from = 5 if len({row.saved_at[:4] for row in rows if row.saved_at}) == 1 else 2
-    for heading in ("name", "params", "step", "best val", "bpb", "tokens", "saved", "state"):
-        justify: Literal["left", "right"] = "left" if heading in ("name", "saved", "state") else "right"
-        table.add_column(heading, justify=justify, overflow="fold", no_wrap=heading != "name")
-    has_tags = any(row.tags for row in rows)
-    if has_tags:
-        table.add_column("tags", overflow="fold")
-    for row in rows:
-        table.add_row(
-            row.name,
-            _or_dash(row.parameters, units.parameters),
-            _or_dash(row.step, "{:,}".format),
-            _or_dash(row.best_val_loss, "{:.4f}".format),
-            _or_dash(row.best_val_bpb, "{:.4f}".format),
-            _or_dash(row.tokens_processed, units.count),
-            row.saved_at[shown_from:16].replace("T", " ") if row.saved_at else "-",
-            "complete" if row.damage is None else styled("damaged", "bold red"),
-            *([", ".join(row.tags)] if has_tags else []),
+def overview_table(rows: Sequence[BundleSummary], width: int | None = None) -> Table:
+    """All bundles of a folder, one line each, with the loss of its own weights."""
+    return _listed(rows, {"val": [_or_dash(row.val_loss, "{:.4f}".format) for row in rows]}, width)
+
+
+def runs_table(groups: Sequence[Sequence[BundleSummary]], width: int | None = None) -> Table:
+    """All runs of a folder, one line each, with marks for their gold and fp16 bundles."""
+    rows = [group[0] for group in groups]
+    further = {
+        "also": [" ".join(str(part.role) for part in group[1:]) for group in groups],
+        "val": [_or_dash(row.val_loss, "{:.4f}".format) for row in rows],
+        "best": [_or_dash(row.best_val_loss, "{:.4f}".format) for row in rows],
+    }
+    whole = [
+        replace(
+            group[0], bytes=sum(part.bytes for part in group), damage=next((p.damage for p in group if p.damage), None)
         )
+        for group in groups
+    ]
+    return _listed(whole, further, width)
+
+
+def _listed(rows: Sequence[BundleSummary], further: dict[str, list[str]], width: int | None) -> Table:
+    """A line for each; the year stands where they are not all of one, and what there is no room for is left out."""
+    shown_from = 5 if len({row.saved_at[:4] for row in rows if row.saved_at}) == 1 else 2
+    columns: dict[str, list[str | Text]] = {
+        "name": [row.name for row in rows],
+        "also": [*further.get("also", ())],
+        "params": [_or_dash(row.parameters, units.parameters) for row in rows],
+        "step": [_or_dash(row.step, "{:,}".format) for row in rows],
+        "val": [*further["val"]],
+        "best": [*further.get("best", ())],
+        "bpb": [_or_dash(row.val_bpb, "{:.4f}".format) for row in rows],
+        "tokens": [_or_dash(row.tokens_processed, units.count) for row in rows],
+        "size": [_or_dash(row.bytes or None, units.size) for row in rows],
+        "saved": [row.saved_at[shown_from:16].replace("T", " ") if row.saved_at else "-" for row in rows],
+        "state": ["complete" if row.damage is None else styled("damaged", "bold red") for row in rows],
+        "tags": [", ".join(row.tags) for row in rows] if any(row.tags for row in rows) else [],
+    }
+    columns = {heading: cells for heading, cells in columns.items() if cells}
+    for heading in ("bpb", "tokens", "params", "saved", "size", "also", "best", "step", "tags", "state"):
+        if width is not None and _width(columns) > width:
+            columns.pop(heading, None)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in columns:
+        left = heading in ("name", "also", "saved", "state", "tags")
+        table.add_column(
+            heading,
+            justify="left" if left else "right",
+            overflow="fold",
+            no_wrap=heading not in ("name", "tags"),
+        )
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*cells)
     return table
+
+
+def _width(columns: Mapping[str, Sequence[str | Text]]) -> int:
+    """What a table takes with every cell in one line, a long name or list of tags folded."""
+    widest = {heading: max(map(cell_len, map(str, (heading, *cells)))) for heading, cells in columns.items()}
+    bounded = {heading: min(n, _FOLDED_AT) if heading in ("name", "tags") else n for heading, n in widest.items()}
+    return sum(n + 2 for n in bounded.values())
 
 
 def lineage_tree(line: Sequence[Ancestor], gold_step: int | None) -> Tree:

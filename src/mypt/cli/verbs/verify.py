@@ -32,6 +32,9 @@ def verify(
         bool,
         typer.Option("--untrusted", help="Say in one line what may be trusted of a bundle that came from elsewhere."),
     ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Show every check, also of bundles in which nothing is wrong.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list instead of a table.")] = False,
 ) -> None:
     """Check bundles without training: hashes, schema, tensors, finite values, tokenizer, optimizer, log, data.
@@ -57,10 +60,17 @@ def verify(
     elif untrusted:
         say(console(ctx), *(judgement.line() for judgement in judged))
     else:
-        from mypt.cli.render.bundle import checks_table
+        from mypt.cli.render.bundle import checks_table, healthy_lines
 
-        console(ctx).print(checks_table([(c.bundle, c.name, c.ok, c.found) for c in checks]))
-        echo(f"{len(checks)} checks of {len(paths)} bundles, {faults} faults.")
+        rows = [(c.bundle, c.name, c.ok, c.found) for c in checks]
+        faulty = {c.bundle for c in checks if c.ok is False}
+        listed = rows if every else [row for row in rows if row[0] in faulty]
+        out = console(ctx)
+        if listed:
+            out.print(checks_table(listed))
+        say(out, *([] if every else healthy_lines([row for row in rows if row[0] not in faulty])))
+        made = sum(c.ok is not None for c in checks)
+        echo(f"{made} checks of {len(paths)} bundles, {faults} faults.")
     if faults:
         raise typer.Exit(FAILURE)
 
