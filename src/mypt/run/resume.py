@@ -1,7 +1,7 @@
 """Going on with a recorded run: what may change, what may not, and everything rebuilt from the record."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ def resume_session(
         BundleError: the bundle is damaged or holds no optimizer state.
     """
     recorded = _read(manager, source, settings.output.log_file)
-    going_on = _resolve(recorded, settings)
+    going_on = _resolve(recorded, settings, command)
     device, launch = going_on.device, Launch.of()
     with observer.busy("Loading the model"):
         loaded = source.load()
@@ -121,7 +121,12 @@ def resume_session(
         training = settle_parallel(config, training, launch, brought=recorded.state.optimizer is not None)
         model = placed(loaded.model, training, launch)
     state = recorded.state.model_copy(update={"training_config": training})
-    data = recorded_data(state, config, loaded.tokenizer, Places.of_call(settings), observer)
+    try:
+        data = recorded_data(state, config, loaded.tokenizer, Places.of_call(settings), observer)
+    except ConflictError:
+        if tuple(command[1:2]) == ("train",) and (other := _other_text(settings, state)):
+            raise _taken(manager.path, command, other) from None
+        raise
     state = _with_data(state, data)
     now = environment(device, launch)
     exact = recorded.state.training_config.reduce == training.reduce == "exact"
@@ -154,7 +159,7 @@ def _read(manager: CheckpointManager, source: CheckpointManager, log: Path | Non
     return Recorded(manager.path, read_config(source.path), own_identity(source.path, manager.name, state, log))
 
 
-def _resolve(recorded: Recorded, settings: RunSettings) -> Resumption:
+def _resolve(recorded: Recorded, settings: RunSettings, words: Sequence[str]) -> Resumption:
     """The settings of the call over the recorded ones.
 
     Raises:
@@ -166,21 +171,25 @@ def _resolve(recorded: Recorded, settings: RunSettings) -> Resumption:
     if state.optimizer is not None:
         changes = [replace(c, meaning="refused") if c.name in REPLACED_SETTINGS else c for c in changes]
     if refused := [c for c in changes if c.meaning == "refused"]:
-        raise ConflictError(
-            f"{path} exists and this call contradicts its record.",
-            f"Leave these out to go on with it, choose another name, or start over with "
-            f"`{command('train', path, '--fresh')}`, which keeps the old bundle.",
-            [
-                *(f"{c.name}: recorded {c.recorded}, given {c.now} ({settings.given[c.name]})." for c in refused),
-                *_other_text(settings, state),
-            ],
-        )
+        lines = [f"{c.name}: recorded {c.recorded}, given {c.now} ({settings.given[c.name]})." for c in refused]
+        raise _taken(path, words, [*lines, *_other_text(settings, state)])
     device, moved = _device(str(given.get("device", recorded.config.device)), explicit="device" in given)
     update = {n: v for n, v in given.items() if n in TrainingConfig.model_fields}
     training = resolve_section(TrainingConfig, {**state.training_config.model_dump(), **update})
     log_file = settings.output.log_file or log_of(path, state) or log_path(path.name)
     check_appendable(log_file)
     return Resumption(training, device, frozenset(given), [*changes, *moved], log_file)
+
+
+def _taken(path: Path, words: Sequence[str], details: Sequence[str]) -> ConflictError:
+    """The error on a call that means another run than the one that has its name; `words` are those of the call."""
+    again = shlex.join([*words, "--fresh"]) if tuple(words[1:2]) == ("train",) else command("train", path, "--fresh")
+    return ConflictError(
+        f"The name {path.name} is taken: {path} exists and this call contradicts its record.",
+        f"Leave these out to go on with it, choose another name, or start over with `{again}`, which keeps the old "
+        "bundle.",
+        details,
+    )
 
 
 def _with_data(state: TrainingState, data: RunData) -> TrainingState:

@@ -194,7 +194,7 @@ def doubtful_settings(training: TrainingConfig, phases: Sequence[tuple[str, int 
         top = learning_rate_at(last - 1, training)
         notes.append(
             f"the warm-up takes {warmup:,} steps and the run ends at step {last:,}: the learning rate rises to "
-            f"{top:.4g} and never reaches {peak:.4g}"
+            f"{top:.4g} and never reaches {peak:.4g}; --warmup-iters 0.05 warms up for a twentieth of a run"
         )
     if training.min_lr is not None and training.lr_schedule == "constant":
         notes.append(f"min_lr {training.min_lr:.4g} has no effect with lr_schedule constant")

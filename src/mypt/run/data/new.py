@@ -1,5 +1,6 @@
 """From settings to the data of a new run: texts or shards, phases and further sets."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -18,6 +19,15 @@ from mypt.schema.settings.run import RunSettings
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.observer import Observer
 from mypt.train.run_data import Phase, RunData
+
+
+def _carriage_returns(paths: Sequence[str]) -> str:
+    """The sentence on line ends that are two characters, with the call that makes them one."""
+    path = next(iter(paths), "FILE")
+    return (
+        "Lines of the text end in \\r\\n, as on Windows, so the model learns a token \\r at the end of each. "
+        f"To leave it out: tr -d '\\r' < {shlex.quote(path)} > unix.txt, and train on unix.txt."
+    )
 
 
 def open_data(
@@ -52,6 +62,8 @@ def open_data(
     kind = base.kind if base else settings.data.tokenization
     with observer.busy(f"Tokenizing {len(text.content):,} characters ({kind})"):
         tokenizer = base or build_tokenizer(settings.data, text)
+        if base is None and kind == "char" and "\r\n" in text.content:
+            observer.notice(_carriage_returns(settings.data.input_file))
         config = fitting_vocab_size(tokenizer, config, settings, fixed=base is not None)
         loader = GPTDataLoader(config, tokenizer, text=text, options=options)
     if base is None and tokenizer.kind == "bpe":
