@@ -173,6 +173,16 @@ def test_a_verb_is_a_function_whose_parameters_are_those_that_it_takes() -> None
         ("mypt logs su", ["summarize"]),
         ("mypt logs summarize m", ["m"]),
         ("mypt train x --max-it", ["--max-iters"]),
+        ("mypt train x --preset t", ["tiny"]),
+        ("mypt train x --pos-encoding r", ["rope"]),
+        ("mypt train x --mirror t", ["tensorboard", "trackio"]),
+        ("mypt resume m --from ", ["gold"]),
+        ("mypt inspect --sort t", ["tokens"]),
+        ("mypt logs plot m --over t", ["tokens", "time"]),
+        ("mypt logs show m --event gold_b", ["gold_blocked"]),
+        ("mypt config check x --preset t", ["tiny"]),
+        ("mypt mv ", ["m"]),
+        ("mypt tag ", ["m"]),
     ],
 )
 @pytest.mark.parametrize("shell", ["bash", "zsh"])

@@ -30,7 +30,7 @@ class Row:
         val: val loss of the last evaluation; `best_val` is the lowest.
         bytes: of its bundles and its log.
         last_word: local time of the last event, or of the last save.
-        tags: none yet.
+        tags: what the run is looked for by.
     """
 
     id: str
@@ -91,7 +91,7 @@ def _from_record(row: Row, place: RunPlace) -> None:
     row.step, row.max_iters, row.tokens = state.step, state.training_config.max_iters, progress.tokens_processed
     row.val, row.best_val, row.bpb = progress.last_val_loss, progress.best_val_loss, progress.last_val_bpb
     row.val, row.best_val, row.bpb = map(_number, (row.val, row.best_val, row.bpb))
-    row.last_word = state.saved_at
+    row.last_word, row.tags = state.saved_at, [*state.tags]
 
 
 def _from_tail(row: Row, place: RunPlace, events: list[dict[str, Any]]) -> None:

@@ -14,6 +14,27 @@ def names_that_begin(incomplete: str) -> list[str]:
     return [name for name in bundle_names(DEFAULT_OUT_DIR) if name.startswith(incomplete)]
 
 
+def presets_that_begin(incomplete: str) -> list[str]:
+    """The presets that a shell offers."""
+    from mypt.schema.settings.presets import PRESETS
+
+    return [name for name in PRESETS if name.startswith(incomplete)]
+
+
+def events_that_begin(incomplete: str) -> list[str]:
+    """The events that a shell offers."""
+    from mypt.schema.files.events import EVENTS
+
+    return [name for name in EVENTS if name.startswith(incomplete)]
+
+
+def tags_that_begin(incomplete: str) -> list[str]:
+    """The tags that a shell offers."""
+    from mypt.order.labels import tags_in
+
+    return sorted(tag for tag in set().union(*tags_in(DEFAULT_OUT_DIR).values()) if tag.startswith(incomplete))
+
+
 def name_argument(help: str, metavar: str = "NAME") -> Any:  # noqa: A002 - typer's own word
     """The name of a model, as an argument that a shell completes."""
     return typer.Argument(help=help, metavar=metavar, autocompletion=names_that_begin)
@@ -45,7 +66,12 @@ DryRun = Annotated[
 ]
 Tagged = Annotated[
     list[str] | None,
-    typer.Option("--tag", help="Only runs with this tag; given again, with all of them.", metavar="TAG"),
+    typer.Option(
+        "--tag",
+        help="Only runs with this tag; given again, with all of them.",
+        metavar="TAG",
+        autocompletion=tags_that_begin,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 

@@ -1,6 +1,6 @@
 """Options made from the schema: each setting's help, unit, default and choices."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
@@ -65,7 +65,7 @@ def _option(name: str, heading: str, section: type[Section]) -> TyperOption:
         metavar = _metavar(kinds)
     declared = typer.Option(
         None, spelling, *extra["names"], help=help_text, metavar=metavar, rich_help_panel=heading, show_default=False,
-        expose_value=False, callback=_keep_given,
+        expose_value=False, callback=_keep_given, autocompletion=offered(choices) if choices else None,
     )  # fmt: skip
     return _made(name, declared, is_flag=is_flag, several=several)
 
@@ -81,6 +81,11 @@ def _made(name: str, declared: Any, *, is_flag: bool, several: bool) -> TyperOpt
     (option,) = parameters_of(flag if is_flag else texts if several else text)
     option.name = name
     return option
+
+
+def offered(words: Iterable[str]) -> Callable[[str], list[str]]:
+    """What a shell offers for a value: the words that begin as it does."""
+    return lambda incomplete: [word for word in words if word.startswith(incomplete)]
 
 
 def _metavar(kinds: Sequence[Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mypt.cli.arguments import IgnoreUnknown
+from mypt.cli.arguments import IgnoreUnknown, presets_that_begin
 from mypt.cli.console import console, echo_json, say
 from mypt.cli.verb import Verb, group
 
@@ -17,7 +17,12 @@ app = group("config", "Look at config files.")
 def check(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(help="A flat JSON file of settings.", metavar="FILE")],
-    preset: Annotated[str | None, typer.Option("--preset", help="The preset that the file is to be used with.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset", help="The preset that the file is to be used with.", autocompletion=presets_that_begin
+        ),
+    ] = None,
     ignore_unknown: IgnoreUnknown = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object of all settings.")] = False,
 ) -> None:

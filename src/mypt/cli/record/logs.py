@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from mypt.checkpoint.layout import LOG_FOLDER
-from mypt.cli.arguments import LogName, OutDir, Over, Tagged, log_argument
+from mypt.cli.arguments import LogName, OutDir, Over, Tagged, events_that_begin, log_argument
 from mypt.cli.console import busy, console, echo, echo_json, say, work_console
 from mypt.cli.verb import Verb, group
 from mypt.errors import InputError, UsageError, did_you_mean
@@ -60,7 +60,8 @@ def show(
     ctx: typer.Context,
     log: LogName,
     event: Annotated[
-        list[str] | None, typer.Option("--event", help="Only events of this name; can be given again.")
+        list[str] | None,
+        typer.Option("--event", help="Only events of this name; can be given again.", autocompletion=events_that_begin),
     ] = None,
     last: Annotated[int | None, typer.Option("--last", help="Only so many from the end.", min=1, max=10**9)] = None,
     every: Annotated[

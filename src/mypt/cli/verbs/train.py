@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mypt.checkpoint.layout import check_name
-from mypt.cli.arguments import ConfigFile, DryRun, IgnoreUnknown, ModelName, RunName, chosen_name
+from mypt.cli.arguments import ConfigFile, DryRun, IgnoreUnknown, ModelName, RunName, chosen_name, presets_that_begin
 from mypt.cli.options import given_settings
 from mypt.cli.training import run_and_show
 from mypt.cli.verb import verb_with_settings
@@ -29,7 +29,12 @@ def train(
     name: RunName = None,
     model_name: ModelName = None,
     preset: Annotated[
-        str | None, typer.Option("--preset", help="Start from a shipped preset; `mypt presets` lists them.")
+        str | None,
+        typer.Option(
+            "--preset",
+            help="Start from a shipped preset; `mypt presets` lists them.",
+            autocompletion=presets_that_begin,
+        ),
     ] = None,
     config_file: ConfigFile = None,
     ignore_unknown: IgnoreUnknown = False,
