@@ -341,3 +341,22 @@ def test_of_two_hundred_runs_only_what_changed_is_read_again(folder: Path, monke
     assert board.changes(version) == (version, [], []) and read == []
     grow(log_path("r007"), evaluation(410, 2.0))
     assert [row["name"] for row in board.changes(version)[1]] == ["r007"] and len(read) == 1
+
+
+def test_a_bundle_whose_manifest_lacks_the_weights_is_shown_as_far_as_it_can_be(client: TestClient) -> None:
+    Path("checkpoints/dante/model.pt").unlink()
+    reseal(Path("checkpoints/dante"), 50)
+    found = rows(client)
+    answer = client.get("/api/compare", params={"run": [found["dante"]["id"], found[HOSTILE]["id"]]})
+    assert answer.status_code == 200 and answer.json()["verdict"] == "Not comparable."
+    page = client.get("/api/run", params={"run": found["dante"]["id"]}).json()
+    assert "model.pt" in page["fault"] and page["gold"]
+
+
+def test_samples_are_shown_as_they_were_generated(client: TestClient) -> None:
+    written = "</pre><script>window.hacked = 1</script>\x1b[2J  and so on\n"
+    sample = {"event": "sample", "iter": 50, "timestamp": "2026-03-14T09:20:00.1", "duration_s": 0.1, "seed": 1}
+    grow(log_path("dante"), {**sample, "prompt": "Nel ", "text": written, "run_id": start()["run_id"], "attempt": 1})
+    (shown,) = client.get("/api/run", params={"run": rows(client)["dante"]["id"]}).json()["samples"]
+    assert (shown["iter"], shown["prompt"]) == ("50", "Nel ")
+    assert shown["text"] == written.replace("\x1b", "\\x1b")

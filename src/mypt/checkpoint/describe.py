@@ -154,7 +154,7 @@ def _read(path: Path) -> BundleInfo:
     state, manifest = read_state(path), read_manifest(path)
     names = [*_tensor_files(path, MODEL_FILE, MODEL_PARTS), CONFIG_FILE, TOKENIZER_FILE, STATE_FILE]
     names += _tensor_files(path, OPTIMIZER_FILE, OPTIMIZER_PARTS) if state.optimizer_file else []
-    for name in manifest.files:
+    for name in dict.fromkeys([*manifest.files, *names]):
         check_file(path / name, content=_is_small(path / name))
     return BundleInfo(
         path=path,

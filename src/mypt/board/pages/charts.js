@@ -182,7 +182,7 @@ export class Charts {
       opacity: series.smooth ? 0.3 : thin ? 0.55 : 1,
     };
     if (!series.smooth) return [main];
-    const mean = { ...base, x: series.smooth.x.map((x) => x / unit), y: series.smooth.y, mode: "lines", hovertemplate: "%{meta[0]} smoothed<br><b>%{y:.5~g}</b><extra></extra>" };
+    const mean = { ...base, x: series.smooth.x.map((x) => x / unit), y: series.smooth.y, mode: "lines+markers", marker: main.marker, hovertemplate: "%{meta[0]} smoothed<br><b>%{y:.5~g}</b><extra></extra>" };
     return [{ ...main, mode: "lines", line: { ...main.line, width: 1 } }, { ...mean, line: { ...mean.line, width: 2.5 } }];
   }
 
