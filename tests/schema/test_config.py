@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mypt import units
 from mypt.checkpoint.files import read_state
 from mypt.errors import ConfigError
 from mypt.model.cost import parameter_count
@@ -232,3 +233,39 @@ def test_a_dataset_is_shown_with_decoded_samples_and_checked(mypt: Mypt) -> None
     nanogpt(Path("plain"))
     assert "plain" in mypt("data", "inspect", "plain").output
     assert mypt("data", "inspect", "nothing", ok=False).exit_code == 2
+
+
+@pytest.mark.parametrize("named", ["a text", "shards", "a parent"])
+def test_a_check_counts_as_the_run_does(named: str, mypt: Mypt) -> None:
+    small = dict(n_layer=1, n_head=1, n_embd=16, block_size=16, batch_size=2, max_iters=2, eval_iters=1)  # noqa: C408
+        "n_layer": 1,
+        "n_head": 1,
+        "n_embd": 16,
+        "block_size": 16,
+        "batch_size": 2,
+        "max_iters": 2,
+        "eval_iters": 1,
+    }
+    given: dict[str, object] = {"input_file": ["input.txt"], "tokenization": "char", **small}
+    Path("c.json").write_text(json.dumps(given), encoding="utf-8")
+    if named == "shards":
+        for number in range(8):
+            Path(f"{number}.txt").write_text(f"{number} and some more text", encoding="utf-8")
+        mypt("prepare", *(f"{n}.txt" for n in range(8)), "--out", "d", "--tokenization", "char", "--val-share", "0.5")
+        given = {"dataset_dir": "d", **small}
+    elif named == "a parent":
+        mypt("train", "old", "--config-file", "c.json")
+        given = {"input_file": ["input.txt"], "init_from_model": "old", "max_iters": 2, "eval_iters": 1}
+    Path("c.json").write_text(json.dumps(given), encoding="utf-8")
+    shown = mypt("config", "check", "c.json").output
+    mypt("train", "m", "--config-file", "c.json")
+    trained = json.loads(mypt("inspect", "m", "--json").output)["parameters"]["total"]
+    assert units.parameters(trained) in shown.partition("What it comes to")[2].split()
+    first = shown.partition("not given")[0]
+    assert all(name in first for name in given) and "weight_decay" not in first
+
+
+def test_a_check_names_a_parent_that_is_missing(mypt: Mypt) -> None:
+    Path("c.json").write_text(json.dumps({"input_file": ["no.txt"], "init_from_model": "gone"}), encoding="utf-8")
+    shown = flat(mypt("config", "check", "c.json").output)
+    assert "There is no model 'gone'" in shown and "no.txt is not here" in shown

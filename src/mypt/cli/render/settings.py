@@ -50,18 +50,24 @@ def preset_costs(name: str) -> dict[str, Any]:
 
 
 def settings_tables(settings: RunSettings) -> list[Table]:
-    """Every setting with its value and where it comes from."""
-    tables = []
+    """Every setting with its value and where it comes from: first what is given, then the defaults by section."""
+    given, tables = [], []
     for heading, section in zip(SECTIONS, settings.sections(), strict=True):
         names = [n for n in type(section).model_fields if extra_of(type(section), n)["config"]]
         values = section.model_dump(mode="json")
-        rows = [(n, plain(values[n]), settings.given.get(n, "default")) for n in names]
-        tables.append(columns_table(heading, ("setting", "value", "from"), rows))
-    return tables
+        given += [(n, plain(values[n]), settings.given[n]) for n in names if n in settings.given]
+        rows = [(n, plain(values[n])) for n in names if n not in settings.given]
+        tables.append(columns_table(f"{heading}, not given", ("setting", "value"), rows))
+    return [columns_table("Given", ("setting", "value", "from"), given), *tables]
 
 
-def config_costs_table(settings: RunSettings) -> Table:
-    """What a run with these settings is, as far as the config alone tells."""
+def config_costs_table(settings: RunSettings, *, is_known: bool) -> Table:
+    """What a run with these settings is.
+
+    Args:
+        settings: with the vocabulary of what they name.
+        is_known: whether that was here to be read.
+    """
     model, training = settings.model, settings.training
     tokens = model.batch_size * model.block_size * training.grad_accum_steps
     rows = [
@@ -71,7 +77,7 @@ def config_costs_table(settings: RunSettings) -> Table:
         ("work in all", units.flop(flops_per_token(model) * tokens * training.max_iters)),
         ("memory", f"about {units.size(training_memory(model, training))}"),
     ]
-    if "vocab_size" not in settings.given and settings.data.tokenization != "gpt2":
+    if not is_known:
         rows.append(("note", "the vocabulary follows the text, so these figures are too large"))
     phases = [(p.name, p.until_iter) for p in settings.data.curriculum.phases] if settings.data.curriculum else ()
     rows += [("note", note) for note in doubtful_settings(training, phases)]
