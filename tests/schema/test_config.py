@@ -238,14 +238,6 @@ def test_a_dataset_is_shown_with_decoded_samples_and_checked(mypt: Mypt) -> None
 @pytest.mark.parametrize("named", ["a text", "shards", "a parent"])
 def test_a_check_counts_as_the_run_does(named: str, mypt: Mypt) -> None:
     small = dict(n_layer=1, n_head=1, n_embd=16, block_size=16, batch_size=2, max_iters=2, eval_iters=1)  # noqa: C408
-        "n_layer": 1,
-        "n_head": 1,
-        "n_embd": 16,
-        "block_size": 16,
-        "batch_size": 2,
-        "max_iters": 2,
-        "eval_iters": 1,
-    }
     given: dict[str, object] = {"input_file": ["input.txt"], "tokenization": "char", **small}
     Path("c.json").write_text(json.dumps(given), encoding="utf-8")
     if named == "shards":
