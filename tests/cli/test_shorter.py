@@ -60,9 +60,10 @@ def test_only_a_run_of_more_than_ten_minutes_says_so(step_s: float, steps: int |
 
 
 @pytest.mark.parametrize("dry", [True, False])
-def test_every_call_works_as_it_stands(dry: bool, wide: Mypt, slow: Any) -> None:
+def test_every_call_works_as_it_stands(dry: bool, wide: Mypt, slow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a dry run, which has left nothing, and after the long run, which has saved."""
     slow(3.0)
+    monkeypatch.setattr(shorter, "tiny_seconds", lambda _: 60.0)  # as by a model that is larger
     calls = calls_of(wide("train", "m", *RUN, "--max-iters", "210", *(["--dry-run"] if dry else [])).output)
     assert len(calls) == (2 if dry else 3) and sum("--fresh" in call for call in calls) == (not dry)
     for call in reversed(calls):
@@ -73,13 +74,23 @@ def test_every_call_works_as_it_stands(dry: bool, wide: Mypt, slow: Any) -> None
             shutil.rmtree("checkpoints")
 
 
-def test_what_the_call_named_is_in_the_shorter_ones(wide: Mypt, slow: Any, folder: Path) -> None:
+def test_what_the_call_named_is_in_the_shorter_ones(
+    wide: Mypt, slow: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shorter, "tiny_seconds", lambda _: 60.0)
     (folder / "my text.txt").write_bytes((folder / "input.txt").read_bytes())
     slow(3.0)
     output = wide("train", "m", *RUN[2:], "--input-file", "my text.txt", "--out-dir=deep/er", "--dry-run").output
     tiny, fewer = calls_of(output)
     assert tiny == "mypt train m --input-file 'my text.txt' --out-dir deep/er --preset tiny"
     assert "'my text.txt'" in fewer and fewer.endswith("--max-iters 100") and fewer.count("--max-iters") == 1
+
+
+def test_a_small_model_is_offered_only_where_it_takes_less(wide: Mypt, slow: Any) -> None:
+    """Not to a run of many steps of a model that is smaller still, by whose speed it would take hours."""
+    slow(0.003)
+    output = wide("train", "m", *RUN, "--max-iters", "1000000", "--dry-run").output
+    assert "This run takes about" in output and "--preset tiny" not in output and "--max-iters 100000" in output
 
 
 def test_a_resume_is_offered_fewer_steps_alone(wide: Mypt, slow: Any) -> None:

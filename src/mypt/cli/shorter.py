@@ -41,7 +41,7 @@ def _calls(plan: Plan) -> Iterator[tuple[str, str]]:
     typed = _without(words, "--dry-run", has_value=False)
     if not typed:
         return
-    if (tiny := _tiny(plan, typed)) is not None:
+    if tiny_seconds(plan) <= LONG_S and (tiny := _tiny(plan, typed)) is not None:  # not of a run of smaller steps
         yield tiny, f"about {units.duration(tiny_seconds(plan))}, a small model"
     steps = fitting_steps(plan)
     if steps >= WORTHWHILE:
