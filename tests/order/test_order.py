@@ -194,6 +194,15 @@ def test_bytes_that_several_names_share_count_once(mypt: Mypt, once: Once) -> No
     assert json.loads(mypt("du", "--json").output)["trash"] > tensors
 
 
+@pytest.mark.parametrize("width", [30, 60, 80, 140])
+def test_sizes_are_whole_at_any_width(width: int, mypt: Mypt, once: Once) -> None:
+    once("train", "a", *RUN)
+    shown = mypt("du", "--width", str(width)).output
+    heads, *rows = [line.split() for line in shown.splitlines() if line.strip() and "─" not in line]
+    assert heads[:2] == ["name", "total"] and rows[0][0] == "a" and rows[0][2] in ("B", "KB", "MB")
+    assert len(rows) == 2 and ("log" in heads) == (width >= 60)
+
+
 def on_disk(disk: Disk) -> None:
     """Also the changes of the disk that training never makes."""
     disk.install()

@@ -261,17 +261,20 @@ def _or_dash(value: Any, shown: Callable[[Any], str]) -> str:
     return "-" if value is None else shown(value)
 
 
-def usage_table(found: Usage) -> Table:
-    """A row for each run and its parts, then the trash, and all of it."""
-    headings = ("run", "total", "last", "gold", "fp16", "log")
-    rows = [(r.name, *(_size(n) for n in (r.total, r.last, r.gold, r.fp16, r.log))) for r in found.runs]
-    rows += [("trash", units.size(found.trash), *[""] * 4)] if found.trash else []
-    rows.append(("all", units.size(found.total), *[""] * 4))
-    return columns_table(None, headings, rows, right=headings[1:], whole=("total",))
-
-
-def _size(number: int) -> str:
-    return units.size(number) if number else "-"
+def usage_table(found: Usage, width: int) -> Table:
+    """A row for each run and its parts, then the trash, and all of it; parts that there is no room for are left out."""
+    last = [("trash", found.trash), ("all", found.total)] if found.trash else [("all", found.total)]
+    columns: dict[str, list[str]] = {
+        "name": [*(run.name for run in found.runs), *(name for name, _ in last)],
+        "total": [*(units.size(run.total) for run in found.runs), *(units.size(size) for _, size in last)],
+    }
+    for part in ("last", "gold", "fp16", "log"):
+        columns[part] = [*(_or_dash(getattr(run, part) or None, units.size) for run in found.runs), *[""] * len(last)]
+    for part in ("log", "fp16", "gold", "last"):
+        if _width(columns) + len(columns) > width:
+            del columns[part]
+    right = [heading for heading in columns if heading != "name"]
+    return columns_table(None, [*columns], zip(*columns.values(), strict=True), right=right, whole=right)
 
 
 def superseded_table(found: Sequence[Superseded]) -> Table:
