@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -151,6 +152,7 @@ def test_what_is_removed_comes_back_or_is_gone_for_good(mypt: Mypt, once: Once) 
 def test_prune_puts_away_what_is_superseded_and_nothing_else(mypt: Mypt, once: Once) -> None:
     once("train", "a", *RUN)
     assert "Nothing in checkpoints is superseded" in mypt("prune").output
+    time.sleep(1.1)  # a name has whole seconds, and what was saved within that one may be a later save
     mypt("train", "a", *RUN, "--fresh", "--seed", "5")
     mypt("train", "b", *RUN)
     mypt("resume", "b", "--max-iters", "9")
@@ -169,14 +171,12 @@ def test_prune_puts_away_what_is_superseded_and_nothing_else(mypt: Mypt, once: O
 
 def test_an_archived_run_that_was_gone_on_with_is_not_superseded(mypt: Mypt, once: Once) -> None:
     once("train", "a", *RUN)
+    time.sleep(1.1)  # a name has whole seconds, and what was saved within that one may be a later save
     mypt("train", "a", *RUN, "--fresh", "--seed", "5")
     (archived,) = {n for n in shown() if n.startswith("a_2") and n.count("_") == 1}
-    shutil.rmtree(OUT / f"{archived}_fp16")
-    record = json.loads((OUT / archived / "training_state.json").read_text(encoding="utf-8"))
-    assert record["name"] == archived
+    assert archived in mypt("prune").output
     mypt("resume", archived, "--max-iters", "12")
-    state_now = state(archived).saved_at
-    assert archived not in mypt("prune").output or state_now <= archived[2:]
+    assert archived not in mypt("prune").output
 
 
 def test_bytes_that_several_names_share_count_once(mypt: Mypt, once: Once) -> None:
