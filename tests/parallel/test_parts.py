@@ -18,7 +18,8 @@ from tests.parallel.test_sharded import FSDP, HSDP, MUON
 from tests.parallel.test_torchrun import errors_of
 
 pytestmark = pytest.mark.distributed
-PARTS = ["--save-in-parts", "on"]
+LARGE = "large:nothing:1:0"
+"""No fault, but any model is taken for a large one."""
 
 
 def same_bundle(a: str, b: str) -> bool:
@@ -33,18 +34,21 @@ def same_bundle(a: str, b: str) -> bool:
 
 
 def test_a_run_in_parts_is_the_run_that_is_gathered(torchrun: Torchrun, mypt: Mypt) -> None:
-    """4 processes in rows of 2, then 3, then 1; to the bit, and every command reads what they have saved."""
+    """4 processes in rows of 2, then 3, then 1; to the bit, and every command reads what they have saved.
+
+    A model that is taken for a large one is saved in parts by itself, and a small one is gathered.
+    """
     steady = [*MUON, "--warmup-iters", "2", "--lr-schedule", "constant", "--eval-interval", "2", "--max-iters", "2"]
-    for name, how in {"parts": PARTS, "whole": ["--save-in-parts", "off"]}.items():
-        assert torchrun(4, "train", name, *HSDP, *steady, *how).code == 0
+    assert torchrun(4, "train", "parts", *HSDP, *steady, fault=LARGE).code == 0
+    assert torchrun(4, "train", "whole", *HSDP, *steady).code == 0
     bundle = Path("checkpoints/parts")
     rows = [read_part(part)["blocks.0.attn.qkv.weight"] for part in parts_of(bundle, MODEL_PARTS)[:4]
             if "blocks.0.attn.qkv.weight" in read_part(part)]  # fmt: skip
     assert sorted(piece.start for piece in rows) == [0, 24], "each row of processes has all: one of them saves it"
     assert len(parts_of(bundle, OPTIMIZER_PARTS)) > 1 and parts_of(Path("checkpoints/whole"), MODEL_PARTS) == []
     assert same_bundle("parts", "whole") and same_bundle("parts_gold", "whole_gold")
-    for name in ("parts", "whole"):
-        assert torchrun(3, "resume", name, "--max-iters", "4", "--parallel", "fsdp").code == 0
+    assert torchrun(3, "resume", "parts", "--max-iters", "4", "--parallel", "fsdp", fault=LARGE).code == 0
+    assert torchrun(3, "resume", "whole", "--max-iters", "4", "--parallel", "fsdp").code == 0
     assert same_bundle("parts", "whole") and parts_of(bundle, MODEL_PARTS)
     assert "0 faults" in mypt("verify").output
     for verb in ("inspect", "generate", "export", "export-fp16"):
@@ -54,17 +58,15 @@ def test_a_run_in_parts_is_the_run_that_is_gathered(torchrun: Torchrun, mypt: My
     assert same_bundle("parts", "whole") and not parts_of(bundle, MODEL_PARTS)
 
 
-@pytest.mark.parametrize("seen", [True, False])
-def test_size_and_disk_decide_where_nothing_is_set(seen: bool, torchrun: Torchrun) -> None:
-    """A large model is saved in parts where all processes see the folder, and gathered where one does not."""
-    told = torchrun(2, "train", "m", *FSDP, fault="large:nothing:1:0" if seen else "large:elsewhere:1:0")
-    assert told.code == 0 and bool(parts_of(Path("checkpoints/m"), MODEL_PARTS)) == seen, told
-    assert ("so process 0 gathers what it saves" in told.text) != seen
+def test_a_large_model_is_gathered_where_a_process_does_not_see_the_folder(torchrun: Torchrun) -> None:
+    told = torchrun(2, "train", "m", *FSDP, fault="large:elsewhere:1:0")
+    assert told.code == 0 and parts_of(Path("checkpoints/m"), MODEL_PARTS) == [], told
+    assert "so process 0 gathers what it saves" in told.text
     assert read_state(Path("checkpoints/m")).training_config.save_in_parts == "auto"
 
 
 def test_parts_are_refused_where_a_process_does_not_see_the_folder(torchrun: Torchrun) -> None:
-    told = torchrun(2, "train", "m", *FSDP, *PARTS, fault="elsewhere:1:0")
+    told = torchrun(2, "train", "m", *FSDP, "--save-in-parts", "on", fault="elsewhere:1:0")
     assert told.code == 1 and errors_of(told) == 1, told
     assert "Not every process sees the folder of the bundles" in told.text and "--out-dir" in told.text
     assert not Path("checkpoints/m").exists()
