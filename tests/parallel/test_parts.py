@@ -58,6 +58,19 @@ def test_a_run_in_parts_is_the_run_that_is_gathered(torchrun: Torchrun, mypt: My
     assert same_bundle("parts", "whole") and not parts_of(bundle, MODEL_PARTS)
 
 
+def test_a_wrong_byte_in_the_part_of_another_process_is_found_by_all(torchrun: Torchrun) -> None:
+    """Each process compares the hashes of some parts; nothing is trained on what one of them finds damaged."""
+    assert torchrun(2, "train", "m", *FSDP, fault=LARGE).code == 0
+    part = parts_of(Path("checkpoints/m"), OPTIMIZER_PARTS)[1]
+    content = bytearray(part.read_bytes())
+    content[-3] ^= 1
+    part.write_bytes(content)
+    told = torchrun(2, "resume", "m", "--max-iters", "12")
+    assert told.code == 1 and errors_of(told) == 1, told
+    assert "Process 1 on " in told.text and "its SHA-256 does not match the manifest" in told.text, told
+    assert read_state(Path("checkpoints/m")).step == 8
+
+
 def test_a_large_model_is_gathered_where_a_process_does_not_see_the_folder(torchrun: Torchrun) -> None:
     told = torchrun(2, "train", "m", *FSDP, fault="large:elsewhere:1:0")
     assert told.code == 0 and parts_of(Path("checkpoints/m"), MODEL_PARTS) == [], told
