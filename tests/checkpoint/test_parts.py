@@ -3,6 +3,7 @@
 import json
 import shutil
 import struct
+import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -15,14 +16,22 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mypt.api import GPT
 from mypt.checkpoint.files import read_config, read_state
 from mypt.checkpoint.layout import MODEL_PARTS, OPTIMIZER_PARTS
 from mypt.checkpoint.manager import CheckpointManager, Described
 from mypt.checkpoint.stored import load_moments, load_weights, moment_name
 from mypt.errors import BundleError
 from mypt.run.verify import verify_bundle
+from mypt.schema.settings.training import TrainingConfig
+from mypt.train import keeper
+from mypt.train.device.async_save import AsyncSaver
+from mypt.train.keeper import Keeper
+from mypt.train.observer import Observer
+from mypt.train.parallel.disk import Parts
 from mypt.train.session import optimizer_of
 from tests.conftest import Mypt, Once, flat, reseal
+from tests.train.test_training import config_of, loader_of, stepper_of
 
 RUN = [
     "--input-file", "input.txt", "--tokenization", "char", "--n-layer", "1", "--n-head", "2", "--n-embd", "8",
@@ -133,6 +142,19 @@ def test_every_command_takes_it_for_what_it_is(whole: Path, mypt: Mypt) -> None:
 
 
 VERBS = {"generate": ("--max-new-tokens", "20", "--seed", "1"), "reproduce": ()}
+
+
+def test_how_long_a_save_takes_is_told_by_one_that_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gold and the last step are written once, and the time limit reckons with what that took."""
+    config = config_of()
+    stepper = stepper_of(GPT(config), loader_of(config), TrainingConfig(use_amp=False))
+    kept = Keeper(stepper, None, AsyncSaver(beside=False), Observer(), in_parts=True)
+    clock = iter([0.0, 40.0, 50.0, 50.1])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(keeper, "save_parts", lambda _, __, state, ___: Parts(state.step, BUNDLE, {}))
+    kept.save_gold(stepper.session)
+    kept.save(stepper.session)
+    assert kept.save_s == 40.0
 
 
 def first(folder: str) -> Path:
