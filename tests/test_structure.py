@@ -82,7 +82,7 @@ def run_python(code: str, folder: Path) -> str:
 
 
 LIGHT = [["--help"], ["--version"], ["resume", "--help"], ["logs", "--help"], ["prepare", "--help"], ["presets"],
-         ["presets", "--json"], ["train", "--help"], ["inspect", "--help"],
+         ["presets", "--json"], ["train", "--help"], ["train", "--help-all"], ["inspect", "--help"],
          ["inspect"], ["inspect", "m"], ["inspect", "m", "--json"], ["train", "x", "--n-embd", "-1"],
          ["compare", "m", "m"], ["board", "--help"], ["du"], ["prune"], ["tag"], ["tag", "m", "--help"],
          ["mv", "m", "m", "--help"], ["rm", "m", "--help"]]  # fmt: skip
@@ -151,7 +151,7 @@ def test_the_table_of_verbs_is_that_of_their_modules() -> None:
     shown = CliRunner().invoke(app, ["--help"]).output
     for name in VERBS:
         command = group.commands[name]
-        assert command.name == name and command.help and f"│ {name} " in shown
+        assert command.name == name and command.help and f"\n  {name} " in shown
 
 
 def test_a_verb_is_a_function_whose_parameters_are_those_that_it_takes() -> None:

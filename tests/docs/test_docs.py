@@ -144,7 +144,10 @@ def test_help_states_no_default_that_the_schema_does_not() -> None:
 
 def reference() -> str:
     """Every verb as the command line itself describes it: call, meaning, options with their defaults."""
-    parts = ["# Reference", "Made from the command line itself; `mypt VERB --help` shows the same."]
+    parts = [
+        "# Reference",
+        "Made from the command line itself, as `mypt VERB --help` is, or `--help-all` where that is short.",
+    ]
     for verb, command in COMMANDS.items():
         parameters = parameters_of(verb)
         arguments = [_word(p) for p in parameters if not p.opts[0].startswith("-")]

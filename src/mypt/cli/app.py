@@ -7,11 +7,11 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 from typer.main import get_command
 
 from mypt import __version__
 from mypt.cli.streams import install
+from mypt.cli.verb import VerbGroup
 from mypt.errors import MyptError, OutputError, ReaderLeftError
 from mypt.launch import Launch
 
@@ -56,7 +56,7 @@ class LazyCommands(UserDict[str, Any]):
         return self.data[name]
 
 
-class LazyGroup(TyperGroup):
+class LazyGroup(VerbGroup):
     """A group that loads the module of the verb that is called, and all of them for help alone."""
 
     def __init__(self, **attributes: Any) -> None:
@@ -100,7 +100,7 @@ def mypt(
 def follow_first(launch: Launch) -> None:
     """Take part in what the first of several processes is called for, which alone reads the call and speaks."""
     verb, *words = sys.argv[1:] or [""]
-    if verb not in TOGETHER or {"-h", "--help"} & {*words}:
+    if verb not in TOGETHER or {"-h", "--help", "--help-all"} & {*words}:
         return
     from mypt.run.parallel.follow import follow
 

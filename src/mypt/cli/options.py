@@ -26,6 +26,20 @@ def options_of(sections: Mapping[str, type[Section]]) -> list[TyperOption]:
     ]
 
 
+def uncommon_settings(sections: Mapping[str, type[Section]], *, recorded: bool) -> frozenset[str]:
+    """The settings that a short help leaves out; none where no section says which are common.
+
+    Args:
+        sections: of the verb.
+        recorded: whether those that a recorded run refuses to change are none that people set.
+    """
+    extras = {name: extra_of(section, name) for section in sections.values() for name in section.model_fields}
+    if not any(extra["common"] for extra in extras.values()):
+        return frozenset()
+    refused = {name for name, extra in extras.items() if recorded and extra["on_resume"] == "refused"}
+    return frozenset(name for name, extra in extras.items() if name in refused or not extra["common"])
+
+
 def given_settings(ctx: typer.Context) -> dict[str, Any]:
     """The settings that were given in a call, by field name; what was not given is not in it."""
     return dict(ctx.meta.get(_GIVEN, {}))

@@ -6,11 +6,12 @@ from functools import cached_property
 from typing import Annotated, Any, ClassVar, TypeGuard
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from mypt.checkpoint.atomic import recover_all
 from mypt.cli.console import complain, error_console, say
-from mypt.cli.options import options_of, parameters_of
+from mypt.cli.help import show_help
+from mypt.cli.options import options_of, parameters_of, uncommon_settings
 from mypt.errors import MyptError, OutputError, UsageError
 from mypt.schema.base import Section
 from mypt.signals import Interrupted, interruptible
@@ -37,20 +38,48 @@ def _of_every_verb(
     """The options of every verb; only typer reads them here."""
 
 
+def _show_all_help(ctx: typer.Context, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        show_help(ctx.command, ctx)
+        raise typer.Exit
+
+
+def _of_a_verb_with_a_short_help(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--help-all",
+            help="Show every option, by section.",
+            is_eager=True,
+            expose_value=False,
+            callback=_show_all_help,
+        ),
+    ] = False,
+) -> None:
+    """The option of verbs whose `--help` leaves out what few people set."""
+
+
 class Verb(TyperCommand):
     """A verb: its own parameters, then those of its settings, then those of every verb."""
 
     sections: ClassVar[Mapping[str, type[Section]]] = {}
     """The settings that it takes, by their heading in `--help`; `given_settings` gives them to its function."""
+    left_out: ClassVar[frozenset[str]] = frozenset()
+    """The settings that only `--help-all` shows."""
 
     @cached_property
     def _further_params(self) -> list[Any]:
-        return [*options_of(self.sections), *parameters_of(_of_every_verb)]
+        more = parameters_of(_of_a_verb_with_a_short_help) if self.left_out else []
+        return [*options_of(self.sections), *parameters_of(_of_every_verb), *more]
 
     def get_params(self, ctx: Any) -> list[Any]:
         """All parameters; those of the settings are made now, for `mypt --help` names every verb and needs none."""
         own = super().get_params(ctx)
         return [*own[: len(self.params)], *self._further_params, *own[len(self.params) :]]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - click's signature
+        """Show `--help`, which is short where few people set most of what there is to set."""
+        show_help(self, ctx, self.left_out)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words of a call; a wrong choice is told without pydantic's name for the kind of fault."""
@@ -72,18 +101,32 @@ class Verb(TyperCommand):
             return super().invoke(ctx)
 
 
+class VerbGroup(TyperGroup):
+    """A group of verbs, whose help names them."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - click's signature
+        """Show `--help`."""
+        show_help(self, ctx)
+
+
 def group(name: str, help: str) -> typer.Typer:  # noqa: A002 - typer's own word
     """An app of verbs that are called by two words; its callback makes it one even if it has a single verb."""
-    app = typer.Typer(name=name, add_completion=False, no_args_is_help=True)
+    app = typer.Typer(name=name, cls=VerbGroup, add_completion=False, no_args_is_help=True)
     app.callback(help=help)(lambda: None)
     return app
 
 
-def verb_with_settings(settings: Mapping[str, type[Section]]) -> type[Verb]:
-    """The class of a verb that takes settings, by their heading in `--help`."""
+def verb_with_settings(settings: Mapping[str, type[Section]], *, recorded: bool = False) -> type[Verb]:
+    """The class of a verb that takes settings, by their heading in `--help`.
+
+    Args:
+        settings: the sections.
+        recorded: whether it goes on with a run, of which not every setting may change.
+    """
 
     class SettingsVerb(Verb):
         sections = settings
+        left_out = uncommon_settings(settings, recorded=recorded)
 
     return SettingsVerb
 

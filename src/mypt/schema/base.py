@@ -58,6 +58,7 @@ def setting(
     option: bool = True,
     config: bool | None = None,
     names: tuple[str, ...] = (),
+    common: bool = False,
     **bounds: Any,
 ) -> Any:
     """Declare one setting of a `Section`.
@@ -70,10 +71,11 @@ def setting(
         option: whether it is a command-line option; False for fields that mypt fills in.
         config: whether a config file may contain it; defaults to `option`.
         names: aliases of the command-line option, such as `--lr`.
+        common: whether people often set it; a section with such settings shows only those in `--help`.
         **bounds: pydantic constraints (gt, ge, lt, le, pattern).
     """
     extra: dict[str, Any] = {"on_resume": on_resume, "unit": unit, "option": option, "names": list(names)}
-    extra["config"] = option if config is None else config
+    extra |= {"config": option if config is None else config, "common": common}
     return Field(default=default, description=help, json_schema_extra=extra, **bounds)
 
 
@@ -102,7 +104,7 @@ def same_as(section: type[Section], name: str) -> Any:
 
 
 def extra_of(section: type[Record], name: str) -> dict[str, Any]:
-    """The `on_resume`, `unit`, `option`, `config` and `names` that a field was declared with."""
+    """The `on_resume`, `unit`, `option`, `config`, `names` and `common` that a field was declared with."""
     extra = section.model_fields[name].json_schema_extra
     return dict(extra) if isinstance(extra, dict) else {}
 

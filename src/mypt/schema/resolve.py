@@ -140,7 +140,7 @@ def wrong_settings(problems: list[str]) -> ConfigError:
     """The error that lists all invalid settings."""
     return ConfigError(
         f"{len(problems)} setting{'s are' if len(problems) > 1 else ' is'} wrong.",
-        "Correct what is listed and call again; --help shows every setting and its bounds.",
+        "Correct what is listed and call again; --help leads to every setting.",
         problems,
     )
 

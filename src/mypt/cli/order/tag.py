@@ -38,7 +38,7 @@ def tag(
     note: Annotated[str | None, typer.Option("--note", help='A sentence on the run; "" takes it away.')] = None,
     out_dir: OutDir = DEFAULT_OUT_DIR,
 ) -> None:
-    """Tag a run, which others verbs look for by --tag, or note something on it; without changes, show both.
+    """Tag a run, which other verbs look for by --tag, or note something on it; without changes, show both.
 
     A run that is being trained is refused; `mypt train` and `mypt resume` take --tag and --note themselves.
     """

@@ -14,7 +14,9 @@ from mypt.schema.settings.run import SECTIONS
 app = typer.Typer(add_completion=False)
 
 
-@app.command(cls=verb_with_settings(SECTIONS), epilog="Example: mypt resume dante --max-iters 2000 --lr 1e-4")
+@app.command(
+    cls=verb_with_settings(SECTIONS, recorded=True), epilog="Example: mypt resume dante --max-iters 2000 --lr 1e-4"
+)
 def resume(
     ctx: typer.Context,
     name: RunName = None,

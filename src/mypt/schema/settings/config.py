@@ -16,18 +16,22 @@ class GPTConfig(Section):
         pydantic.ValidationError: a value is out of bounds, or `n_head` does not divide `n_embd`.
     """
 
-    batch_size: int = setting(32, "Sequences in one micro-batch.", unit="sequences", on_resume="refused", gt=0)
+    batch_size: int = setting(
+        32, "Sequences in one micro-batch.", unit="sequences", on_resume="refused", common=True, gt=0
+    )
     block_size: int = setting(
         256, "Context length.",
-        unit="tokens", on_resume="refused", gt=0,
+        unit="tokens", on_resume="refused", common=True, gt=0,
     )  # fmt: skip
     vocab_size: int = setting(
         50304, "Vocabulary size of the embedding table; for char and bpe it defaults to the size of the tokenizer.",
         unit="tokens", on_resume="refused", gt=0,
     )  # fmt: skip
-    n_embd: int = setting(384, "Embedding dimension, a multiple of n_head.", unit="channels", on_resume="refused", gt=0)
-    n_head: int = setting(6, "Attention heads per layer.", unit="heads", on_resume="refused", gt=0)
-    n_layer: int = setting(6, "Number of transformer blocks.", unit="layers", on_resume="refused", gt=0)
+    n_embd: int = setting(
+        384, "Embedding dimension, a multiple of n_head.", unit="channels", on_resume="refused", common=True, gt=0
+    )
+    n_head: int = setting(6, "Attention heads per layer.", unit="heads", on_resume="refused", common=True, gt=0)
+    n_layer: int = setting(6, "Number of transformer blocks.", unit="layers", on_resume="refused", common=True, gt=0)
     dropout: float = setting(
         0.2, "Dropout probability during training.",
         unit="fraction", on_resume="refused", ge=0, lt=1,
@@ -35,7 +39,7 @@ class GPTConfig(Section):
     bias: bool = setting(False, "Use biases in linear layers and layer norms.", on_resume="refused")
     device: str = setting(
         "auto", "Device: auto, cpu, cuda, cuda:N or mps; auto selects the fastest one available.",
-        on_resume="trajectory", pattern=DEVICE_PATTERN,
+        on_resume="trajectory", common=True, pattern=DEVICE_PATTERN,
     )  # fmt: skip
     pos_encoding: Literal["learned", "rope"] = setting(
         "learned", "Position encoding: learned (GPT-2) or rope (LLaMA-2).", on_resume="refused"

@@ -79,9 +79,13 @@ class DataPlaces(Section):
         "Text to train on: a file (text, JSON, JSON lines, CSV, TSV or Parquet, packed or not), an https:// URL, or - "
         "for standard input; repeat for several files. Defaults to Python's language reference as a sample.",
         on_resume="refused",
+        common=True,
     )
     dataset_dir: str | None = setting(
-        None, "Folder of token shards to train on instead of a text; see `mypt prepare`.", on_resume="refused"
+        None,
+        "Folder of token shards to train on instead of a text; see `mypt prepare`.",
+        on_resume="refused",
+        common=True,
     )
     phase_dirs: dict[str, str] = setting(
         {}, "Folders of token shards of a curriculum's phases, each NAME=PATH, in place of those in the config file or "
@@ -143,7 +147,7 @@ class DataConfig(DataPlaces):
 
     tokenization: Tokenization = setting(
         "gpt2", "Tokenizer: GPT-2's vocabulary (gpt2), characters (char), or byte pairs trained on the input (bpe).",
-        on_resume="refused",
+        on_resume="refused", common=True,
     )  # fmt: skip
     bpe_vocab_size: int = setting(
         4096, "Vocabulary size for bpe; at least 256, one token per byte.",

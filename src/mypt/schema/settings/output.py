@@ -23,7 +23,7 @@ Place = Annotated[Path, AfterValidator(place)]
 class OutputConfig(Section):
     """Where bundles and logs are written."""
 
-    out_dir: Place = setting(DEFAULT_OUT_DIR, "Folder for all bundles.", on_resume="harmless")
+    out_dir: Place = setting(DEFAULT_OUT_DIR, "Folder for all bundles.", on_resume="harmless", common=True)
     log_file: Place | None = setting(
         None, "Log of the run, one JSON event per line; defaults to logs/train/NAME_eval.jsonl.",
         on_resume="harmless",

@@ -15,15 +15,17 @@ class TrainingConfig(Section):
 
     max_iters: int = setting(
         1000, "Step to train to, counted from the start of the run.",
-        unit="steps", on_resume="trajectory", gt=0,
+        unit="steps", on_resume="trajectory", common=True, gt=0,
     )  # fmt: skip
-    eval_interval: int = setting(50, "Evaluate and save every N steps.", unit="steps", on_resume="gold", gt=0)
+    eval_interval: int = setting(
+        50, "Evaluate and save every N steps.", unit="steps", on_resume="gold", common=True, gt=0
+    )
     eval_iters: int = setting(
         200, "Batches per evaluation of a split; fewer if the split is smaller.",
         unit="batches", on_resume="gold", gt=0,
     )  # fmt: skip
     learning_rate: float = setting(
-        3e-4, "Peak learning rate, reached after warmup.", on_resume="trajectory", gt=0, names=("--lr",)
+        3e-4, "Peak learning rate, reached after warmup.", on_resume="trajectory", common=True, gt=0, names=("--lr",)
     )
     start_step: int = setting(
         0, "Step at which the current session started.", unit="steps",
@@ -140,7 +142,7 @@ class TrainingConfig(Section):
     init_from_model: str | None = setting(
         None, "Start from the weights and tokenizer of another bundle, given by name or path; architecture settings "
         "that are not given are taken from it.",
-        on_resume="refused",
+        on_resume="refused", common=True,
     )  # fmt: skip
     freeze_layers: int = setting(0, "Freeze the first N layers.", unit="layers", on_resume="refused", ge=0)
     freeze_embeddings: bool = setting(False, "Freeze the token and position embeddings.", on_resume="refused")
@@ -154,7 +156,7 @@ class TrainingConfig(Section):
     )  # fmt: skip
     sample_prompt: str | None = setting(
         None, "Print and log at each evaluation what the model writes after this text; an empty one ends that.",
-        on_resume="harmless",
+        on_resume="harmless", common=True,
     )  # fmt: skip
     patience: int | None = setting(
         None, "Save and end the run after N evaluations in a row without a new best val loss; resume goes on with a "
