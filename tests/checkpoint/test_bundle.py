@@ -402,6 +402,7 @@ for record in (
 ):
     st.register_type_strategy(record, built(record))
 NUMBERS = st.none() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+TAGS = st.lists(st.text(st.sampled_from("aZé9-_.:/="), min_size=1, max_size=50).filter(lambda t: t[0] != "-")).map(tuple)
 HYPERPARAMETERS = st.dictionaries(WORDS, NUMBERS | st.booleans() | WORDS | st.lists(NUMBERS, max_size=3).map(tuple))
 st.register_type_strategy(GroupRecord, built(GroupRecord, hyperparameters=HYPERPARAMETERS))
 st.register_type_strategy(
@@ -412,7 +413,7 @@ st.register_type_strategy(SessionRecord, built(SessionRecord, training_config=st
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(state=built(TrainingState, training_config=st.just(TrainingConfig()), name=st.none() | NAMES))
+@given(state=built(TrainingState, training_config=st.just(TrainingConfig()), name=st.none() | NAMES, tags=TAGS))
 def test_every_state_that_is_written_is_read(state: TrainingState, tmp_path: Path) -> None:
     write_json(tmp_path / "training_state.json", state)
     reseal(tmp_path, state.step)
