@@ -402,7 +402,9 @@ for record in (
 ):
     st.register_type_strategy(record, built(record))
 NUMBERS = st.none() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
-TAGS = st.lists(st.text(st.sampled_from("aZé9-_.:/="), min_size=1, max_size=50).filter(lambda t: t[0] != "-")).map(tuple)
+TAGS = st.lists(st.text(st.sampled_from("aZé9-_.:/="), min_size=1, max_size=50).filter(lambda t: t[0] != "-")).map(
+    tuple
+)
 HYPERPARAMETERS = st.dictionaries(WORDS, NUMBERS | st.booleans() | WORDS | st.lists(NUMBERS, max_size=3).map(tuple))
 st.register_type_strategy(GroupRecord, built(GroupRecord, hyperparameters=HYPERPARAMETERS))
 st.register_type_strategy(

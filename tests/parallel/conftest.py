@@ -1,6 +1,7 @@
 """Runs mypt under torchrun, as users do."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -32,6 +33,7 @@ class Ended:
 
 
 Torchrun = Callable[..., Ended]
+Whole = Callable[..., None]
 
 
 @pytest.fixture
@@ -46,6 +48,35 @@ def torchrun(folder: Path) -> Torchrun:
         return Ended(done.returncode, " ".join((done.stdout + done.stderr).split()))
 
     return run
+
+
+@pytest.fixture(scope="session")
+def kept_runs() -> dict[tuple[str, ...], Path]:
+    """By the words of a call, where the run that came of it is kept."""
+    return {}
+
+
+@pytest.fixture
+def whole(
+    torchrun: Torchrun, kept_runs: dict[tuple[str, ...], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Whole:
+    """Lays the run `whole`, to which nothing happened on two processes: trained once a session for each call."""
+    places = (Path("checkpoints/whole"), Path("logs/train/whole_eval.jsonl"))
+
+    def lay(*words: str) -> None:
+        if words in kept_runs:
+            copy(kept_runs[words], Path.cwd())
+            return
+        assert torchrun(2, "train", "whole", *words).code == 0
+        kept_runs[words] = tmp_path_factory.mktemp("whole")
+        copy(Path.cwd(), kept_runs[words])
+
+    def copy(source: Path, target: Path) -> None:
+        for place in places:
+            (target / place.parent).mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if (source / place).is_dir() else shutil.copy2)(source / place, target / place)
+
+    return lay
 
 
 def on_two_hosts(folders: tuple[Path, Path], *words: object) -> list[Ended]:

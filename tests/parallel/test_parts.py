@@ -1,6 +1,5 @@
 """Bundles that the processes of a run save in parts, through the real command under torchrun."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from mypt.checkpoint.layout import MODEL_PARTS, OPTIMIZER_PARTS
 from mypt.checkpoint.parts.heads import parts_of, read_part
 from mypt.checkpoint.stored import load_moments, load_weights
 from tests.conftest import Mypt
-from tests.parallel.conftest import ROOT, Torchrun, environment
+from tests.parallel.conftest import Torchrun, environment
 from tests.parallel.test_sharded import FSDP, HSDP, MUON
 from tests.parallel.test_torchrun import errors_of
 
@@ -83,16 +82,6 @@ def test_parts_are_refused_where_a_process_does_not_see_the_folder(torchrun: Tor
     assert told.code == 1 and errors_of(told) == 1, told
     assert "Not every process sees the folder of the bundles" in told.text and "--out-dir" in told.text
     assert not Path("checkpoints/m").exists()
-
-
-def test_processes_that_save_in_parts_may_be_killed_at_each_write() -> None:
-    call = [sys.executable, "-m", "tests.parallel.kills"]
-    done = subprocess.run(call, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["faults"] == []
-    assert found["points"][0] > 100 and found["points"][1] > 10 and found["states"] > 20 and found["tried"] > 20
-    assert {"write", "flush", "mkdir"} <= {*found["kinds"][1]} and "switch" in found["kinds"][0]
 
 
 def test_torchs_own_tools_save_and_load_the_network_in_parts(folder: Path) -> None:

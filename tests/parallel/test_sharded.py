@@ -17,7 +17,7 @@ from mypt.schema.settings.training import TrainingConfig
 from mypt.train.parallel import layout
 from tests.conftest import Mypt, flat
 from tests.model.test_documents import documents
-from tests.parallel.conftest import SHARED, Torchrun, environment
+from tests.parallel.conftest import SHARED, Torchrun, Whole, environment
 from tests.parallel.test_torchrun import errors_of, events, furthest, same_moments, same_weights, val_losses, weights
 from tests.train.test_training import config_of as model_config
 
@@ -144,9 +144,9 @@ def test_muon_in_parts_is_muon_to_the_bit(processes: int) -> None:
 
 
 @pytest.mark.distributed
-def test_a_signal_stops_all_saved_and_a_killed_process_is_replaced(torchrun: Torchrun) -> None:
+def test_a_signal_stops_all_saved_and_a_killed_process_is_replaced(torchrun: Torchrun, whole: Whole) -> None:
     """What is gone on with is what would have been, to the bit."""
-    assert torchrun(2, "train", "whole", *FSDP).code == 0
+    whole(*FSDP)
     ended = torchrun(2, "train", "stopped", *FSDP, fault="twice:1:5")
     assert ended.code == 0, ended
     assert ended.text.count("SIGTERM came to process 1 on ") == ended.text.count("Stopped after step 5") == 1

@@ -17,7 +17,7 @@ import torch
 from mypt.checkpoint.files import read_state
 from mypt.checkpoint.lock import locked
 from tests.conftest import Mypt, flat
-from tests.parallel.conftest import ROOT, SHARED, Ended, Torchrun, command, environment, on_two_hosts
+from tests.parallel.conftest import ROOT, SHARED, Ended, Torchrun, Whole, command, environment, on_two_hosts
 
 pytestmark = pytest.mark.distributed
 
@@ -140,7 +140,7 @@ def test_a_resume_on_another_number_is_named_and_within_rounding(torchrun: Torch
     assert "processes 2 1 trajectory within rounding" in plain
 
 
-def test_hosts_need_no_disk_in_common_but_the_data(torchrun: Torchrun, folder: Path) -> None:
+def test_hosts_need_no_disk_in_common_but_the_data(whole: Whole, folder: Path) -> None:
     """Two agents, as on two hosts: the second host reads the text, and writes nothing."""
     other = folder / "host"
     other.mkdir()
@@ -152,12 +152,12 @@ def test_hosts_need_no_disk_in_common_but_the_data(torchrun: Torchrun, folder: P
     assert not [*wrote[0].glob("host/*")]
     env = read_state(folder / "m").environment
     assert env is not None and (env.processes, env.hosts) == (2, 2)
-    assert torchrun(2, "train", "near", *SHARED).code == 0
-    assert same_weights("near", "../m")
+    whole(*SHARED)
+    assert same_weights("whole", "../m")
 
 
 @pytest.mark.parametrize("kind", ["SIGTERM", "SIGUSR1", "twice"])
-def test_a_signal_to_any_process_stops_all_at_the_same_step(torchrun: Torchrun, kind: str) -> None:
+def test_a_signal_to_any_process_stops_all_at_the_same_step(torchrun: Torchrun, whole: Whole, kind: str) -> None:
     """With exit code 0, for torchrun takes another for a failure; what is left of the run is what would have been."""
     ended = torchrun(2, "train", "stopped", *SHARED, fault=f"{kind}:1:5")
     signum = "SIGTERM" if kind == "twice" else kind
@@ -165,7 +165,8 @@ def test_a_signal_to_any_process_stops_all_at_the_same_step(torchrun: Torchrun, 
     assert ended.text.count(f"{signum} came to process 1 on ") == ended.text.count("Stopped after step 5") == 1
     assert [e["reason"] for e in events("stopped", "training_stopped")] == [signum]
     assert read_state(Path("checkpoints/stopped")).step == 5
-    assert torchrun(2, "resume", "stopped").code == 0 and torchrun(2, "train", "whole", *SHARED).code == 0
+    assert torchrun(2, "resume", "stopped").code == 0
+    whole(*SHARED)
     assert same_weights("stopped", "whole") and same_moments("stopped", "whole")
 
 
@@ -200,10 +201,9 @@ def test_a_signal_to_torchrun_itself_stops_the_run_saved(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_process_is_named_and_torchrun_goes_on_by_itself(torchrun: Torchrun, rank: int) -> None:
+def test_a_killed_process_is_named_and_torchrun_goes_on_by_itself(torchrun: Torchrun, whole: Whole, rank: int) -> None:
     """To the bit, with --fresh too, which is not meant again for what the job itself has saved."""
-    Path("checkpoints").mkdir()
-    assert torchrun(2, "train", "whole", *SHARED).code == 0
+    whole(*SHARED)
     before = torchrun(2, "train", "killed", *SHARED, "--seed", "7", "--max-iters", "4")
     assert before.code == 0
     ended = torchrun(2, "train", "killed", *SHARED, "--fresh", fault=f"kill:{rank}:5", options=("--max-restarts", "2"))
