@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -11,19 +10,39 @@ from typing import Any
 
 import pytest
 
+from mypt.checkpoint.family import copy_bundle
 from mypt.checkpoint.files import read_state
 from mypt.checkpoint.lock import locked
 from mypt.schema.order.trash import Removed
-from tests.conftest import SHORT, Mypt, Once, flat
+from tests.conftest import SHORT, Mypt, Once, flat, stopping_at
 from tests.run.faults import EVERY, Disk, in_child
 
 RUN = [*SHORT, "--max-iters", "8", "--eval-interval", "4"]
 OUT, LOGS = Path("checkpoints"), Path("logs/train")
 FAMILY = ("", "_gold", "_fp16")
+ARCHIVED = "a_20200101-123000"
 
 
 def state(name: str) -> Any:
     return read_state(OUT / name)
+
+
+def trained(_: Mypt, once: Once) -> None:
+    once("train", "a", *RUN)
+
+
+def taken_away(mypt: Mypt, once: Once) -> None:
+    once("train", "a", *RUN)
+    mypt("rm", "a")
+
+
+def archived(mypt: Mypt, once: Once) -> None:
+    """Lay a run that a newer one of its name, `a`, replaced long ago."""
+    once("train", "a", *RUN)
+    for path in (OUT / f"a{end}" for end in FAMILY):
+        copy_bundle(path, path, "a", Path("logs/train/a_eval.jsonl"), saved_at="2020-01-01T12:00:00")
+    mypt("mv", "a", ARCHIVED)
+    mypt("train", "a", *RUN, "--seed", "5")
 
 
 def faults(mypt: Mypt) -> list[dict[str, Any]]:
@@ -150,33 +169,25 @@ def test_what_is_removed_comes_back_or_is_gone_for_good(mypt: Mypt, once: Once) 
 
 
 def test_prune_puts_away_what_is_superseded_and_nothing_else(mypt: Mypt, once: Once) -> None:
-    once("train", "a", *RUN)
-    assert "Nothing in checkpoints is superseded" in mypt("prune").output
-    time.sleep(1.1)  # a name has whole seconds, and what was saved within that one may be a later save
-    mypt("train", "a", *RUN, "--fresh", "--seed", "5")
     mypt("train", "b", *RUN)
-    mypt("resume", "b", "--max-iters", "9")
-    shutil.rmtree(OUT / "b_fp16")
-    mypt("export-fp16", "b")
-    mypt("resume", "b", "--max-iters", "12")
+    assert "Nothing in checkpoints is superseded" in mypt("prune").output
+    archived(mypt, once)
+    with stopping_at(10):
+        mypt("resume", "b", "--max-iters", "12")
     before = shown()
-    (archived,) = {n for n in before if n.startswith("a_2") and n.count("_") == 1}
-    assert archived in mypt("prune").output and shown() == before
+    assert ARCHIVED in mypt("prune").output and shown() == before
     mypt("prune", "--yes")
-    assert shown() == before - {f"{archived}{end}" for end in FAMILY}
+    assert shown() == before - {f"{ARCHIVED}{end}" for end in FAMILY} - {"b_fp16"}
     assert "Nothing" in mypt("prune").output
     mypt("prune", "--trash-days", "0", "--yes")
     assert not (OUT / ".trash").exists() and faults(mypt) == []
 
 
 def test_an_archived_run_that_was_gone_on_with_is_not_superseded(mypt: Mypt, once: Once) -> None:
-    once("train", "a", *RUN)
-    time.sleep(1.1)  # a name has whole seconds, and what was saved within that one may be a later save
-    mypt("train", "a", *RUN, "--fresh", "--seed", "5")
-    (archived,) = {n for n in shown() if n.startswith("a_2") and n.count("_") == 1}
-    assert archived in mypt("prune").output
-    mypt("resume", archived, "--max-iters", "12")
-    assert archived not in mypt("prune").output
+    archived(mypt, once)
+    assert ARCHIVED in mypt("prune").output
+    mypt("resume", ARCHIVED, "--max-iters", "12")
+    assert ARCHIVED not in mypt("prune").output
 
 
 def test_bytes_that_several_names_share_count_once(mypt: Mypt, once: Once) -> None:
@@ -246,12 +257,29 @@ def deleted(_: Mypt) -> None:
     assert shown() == set() and not list(LOGS.iterdir()) and not list(OUT.rglob("model.pt"))
 
 
-CALLS: dict[str, tuple[list[str], Callable[[Mypt], None]]] = {
-    "mv a b": ([], moved),
-    "fork a b": ([], forked),
-    "rm a": ([], removed),
-    "rm a --undo": (["rm a"], put_back),
-    "rm a --purge": ([], deleted),
+def pruned(mypt: Mypt) -> None:
+    assert shown() == {f"a{end}" for end in FAMILY} and [p.name for p in LOGS.iterdir()] == ["a_eval.jsonl"]
+    assert "Nothing" in mypt("prune").output
+    mypt("rm", ARCHIVED, "--undo")
+    assert shown() == {f"{name}{end}" for name in ("a", ARCHIVED) for end in FAMILY}
+
+
+def pruned_for_good(mypt: Mypt) -> None:
+    """What a kill has left in the trash is there for its days, as all of it is."""
+    assert shown() == {f"a{end}" for end in FAMILY} and [p.name for p in LOGS.iterdir()] == ["a_eval.jsonl"]
+    mypt("prune", "--yes", "--trash-days", "0")
+    assert not (OUT / ".trash").exists()
+
+
+Laid = Callable[[Mypt, Once], object]
+CALLS: dict[str, tuple[Laid, Callable[[Mypt], None]]] = {
+    "mv a b": (trained, moved),
+    "fork a b": (trained, forked),
+    "rm a": (trained, removed),
+    "rm a --undo": (taken_away, put_back),
+    "rm a --purge": (trained, deleted),
+    "prune --yes": (archived, pruned),
+    "prune --yes --purge": (archived, pruned_for_good),
 }
 
 
@@ -261,10 +289,8 @@ def test_a_kill_at_any_point_loses_nothing_and_the_same_call_completes(
     call: str, mypt: Mypt, once: Once, folder: Path, tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    once("train", "a", *RUN)
-    first, check = CALLS[call]
-    for words in first:
-        mypt(*words.split())
+    lay, check = CALLS[call]
+    lay(mypt, once)
     base = tmp_path_factory.mktemp("killed")
     known, said = weights(folder), lines(folder)
 

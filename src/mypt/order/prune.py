@@ -42,7 +42,7 @@ def superseded(out_dir: Path, trash_days: float) -> list[Superseded]:
     """
     found = []
     for run in runs_of(out_dir):
-        if holder(run.family.path) is not None:
+        if (writer := holder(run.family.path)) is not None and writer.alive is not False:
             continue
         if (why := _replaced(run)) is not None:
             found.append(Superseded(run.name, why, bytes_of(run), run))

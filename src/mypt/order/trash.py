@@ -94,14 +94,14 @@ def _run_to_remove(name: str, out_dir: Path, *, purge: bool) -> KeptRun | None:
 def put_away(run: KeptRun) -> Entry:
     """Move a run into the trash; the caller holds its lock.
 
-    The record comes first, then the log, and the bundles last, by which the same call finds what a kill has left.
+    The record comes first, then the log, and the run's own bundle last, by which a call finds what a kill has left.
     """
     out_dir = run.family.path.parent
     begun = next((entry for entry in entries(out_dir) if _is_begun(entry, run)), None)
     entry = begun or _begin(run)
     if run.log is not None and run.log_is_its_own:
         _carry(run.log, entry.folder / run.log.name)
-    for bundle in run.bundles:
+    for bundle in reversed(run.bundles):
         rename_noreplace(bundle, entry.folder / bundle.name)
     return entry
 

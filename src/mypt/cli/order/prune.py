@@ -34,9 +34,8 @@ def prune(
     found = superseded(out_dir, trash_days)
     if not found:
         say(out, f"Nothing in {out_dir} is superseded.")
-        return
-    if not yes:
+    if yes:  # with nothing found, too: a kill may have left something half deleted
+        say(out, *put_away(found, out_dir, lambda text: say(error_console(), text), purge=purge))
+    elif found:
         out.print(superseded_table(found))
         say(out, "Nothing is changed yet; --yes does it.")
-        return
-    say(out, *put_away(found, out_dir, lambda text: say(error_console(), text), purge=purge))
