@@ -7,6 +7,7 @@ With `ahead:` before it, all processes launch steps before the results of those 
 import math
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -36,6 +37,7 @@ def micro_step(self: Stepper, step: int, micro: int, batch: Batch, counted: int)
     if KIND == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if KIND == "hang":
+        end_when_told()
         os.kill(os.getpid(), signal.SIGSTOP)
     if KIND in ("SIGTERM", "SIGUSR1", "twice"):
         os.kill(os.getpid(), getattr(signal, KIND, signal.SIGTERM))
@@ -48,6 +50,15 @@ def micro_step(self: Stepper, step: int, micro: int, batch: Batch, counted: int)
         raise RuntimeError("a shape that nobody expected")
     loss = real_micro_step(self, step, micro, batch, counted)
     return loss * math.nan if KIND == "nan" else loss
+
+
+def end_when_told() -> None:
+    """Let what torchrun sends to all that this process has started end it, though it is stopped.
+
+    Before it kills one that does not end, torchrun waits half a minute, whatever its --shutdown-timeout.
+    """
+    script = f"trap 'kill -9 {os.getpid()}' TERM; sleep 600 & wait"
+    subprocess.Popen(["sh", "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def other_batch(self: GPTDataLoader, index: int) -> Batch:

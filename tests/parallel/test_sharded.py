@@ -38,16 +38,19 @@ def config_of(name: str) -> dict[str, Any]:
 
 @pytest.mark.distributed
 @pytest.mark.parametrize("more", [[], MUON], ids=["adamw", "muon"])
-def test_a_model_in_parts_learns_what_a_whole_one_learns(torchrun: Torchrun, mypt: Mypt, more: list[str]) -> None:
+def test_a_model_in_parts_learns_what_a_whole_one_learns(
+    torchrun: Torchrun, whole: Whole, mypt: Mypt, more: list[str]
+) -> None:
     """To the bit on the same number of processes, and every verb reads its bundle in one process."""
     mypt("train", "alone", *SHARED, *more)
-    for name, processes, call in [("two", 2, FSDP), ("again", 2, FSDP), ("rows", 4, HSDP)]:
+    whole(*FSDP, *more)
+    for name, processes, call in [("again", 2, FSDP), ("rows", 4, HSDP)]:
         ended = torchrun(processes, "train", name, *call, *more)
         assert ended.code == 0 and ended.text.count("Training finished!") == 1, ended
         assert furthest("alone", name) <= 4.8e-7
-    assert same_bundle("two", "again") and val_losses("two") == val_losses("again")
+    assert same_bundle("whole", "again") and val_losses("whole") == val_losses("again")
     assert not same_weights("alone", "rows") or not more  # they were summed in another order
-    assert config_of("two")["parallel"] == "fsdp" and config_of("rows")["shard_size"] == 2
+    assert config_of("again")["parallel"] == "fsdp" and config_of("rows")["shard_size"] == 2
     assert read_state(Path("checkpoints/rows")).training_config.parallel == "hsdp"
     assert "of which each 2 hold the model in parts (hsdp)" in ended.text
     for verb in ("verify", "inspect", "export-fp16", "generate"):
@@ -116,14 +119,14 @@ def test_gold_is_measured_anew_in_parts(torchrun: Torchrun, mypt: Mypt) -> None:
 
 
 @pytest.mark.distributed
-def test_layers_in_parts_can_be_recomputed_and_compiled(torchrun: Torchrun) -> None:
+def test_layers_in_parts_can_be_recomputed_and_compiled(torchrun: Torchrun, whole: Whole) -> None:
     """Recomputed they give the same bits, compiled the same within rounding."""
-    assert torchrun(2, "train", "plain", *FSDP).code == 0
+    whole(*FSDP)
     assert torchrun(2, "train", "again", *FSDP, "--use-checkpoint").code == 0
-    assert same_bundle("plain", "again")
+    assert same_bundle("whole", "again")
     ended = torchrun(2, "train", "compiled", *FSDP, "--torch-compile", "on")
     assert ended.code == 0 and config_of("compiled")["torch_compile"] == "on", ended
-    assert furthest("plain", "compiled") <= 4.8e-7
+    assert furthest("whole", "compiled") <= 4.8e-7
 
 
 @pytest.mark.distributed
@@ -170,9 +173,8 @@ FAULTS = {
 @pytest.mark.distributed
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_goes_wrong_in_a_pass_ends_all_at_the_last_save(torchrun: Torchrun, fault: str) -> None:
-    options = ("--shutdown-timeout", "3")
     waits = ["--collective-timeout", "15"]  # long enough for a busy machine
-    ended = torchrun(2, "train", "m", *FSDP, *waits, fault=fault, options=options)
+    ended = torchrun(2, "train", "m", *FSDP, *waits, fault=fault)
     assert ended.code == 1 and len(re.findall(FAULTS[fault], ended.text)) == errors_of(ended) == 1, ended
     assert read_state(Path("checkpoints/m")).step == 4
 

@@ -228,9 +228,8 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_goes_wrong_in_one_process_ends_all_with_one_message(torchrun: Torchrun, fault: str) -> None:
     code, message, reason, step = FAULTS[fault]
-    options = ("--shutdown-timeout", "3")  # after which torchrun kills a process that hangs
     waits = ["--collective-timeout", "10"] if fault.startswith("hang") else []  # long enough for a busy machine
-    ended = torchrun(2, "train", "m", *SHARED, *waits, fault=fault, options=options)
+    ended = torchrun(2, "train", "m", *SHARED, *waits, fault=fault)
     assert ended.code == code and len(re.findall(message, ended.text)) == 1, ended
     assert errors_of(ended) == 1 and "mypt failed unexpectedly" not in ended.text
     assert [e["reason"] for e in events("m", "training_stopped")] == ([reason] if reason else []) if step else True
