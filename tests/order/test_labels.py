@@ -78,6 +78,7 @@ def test_runs_are_found_by_their_tags(mypt: Mypt, once: Once) -> None:
     assert [run["label"] for run in compared["runs"]] == ["a", "b"]
     assert {d["field"] for d in compared["data"]} >= {"tags"}
     assert len(mypt("logs", "summarize", "--tag", "x", "--json").output.splitlines()) == 2
+    assert "tags x, y" in flat(mypt("logs", "summarize", "b").output)
     for call in (["inspect", "--tag", "no"], ["compare", "--tag", "no"], ["logs", "summarize", "--tag", "no"]):
         result = mypt(*call, ok=False)
         assert result.exit_code == 2 and "has the tag no" in flat(result.stderr)

@@ -237,6 +237,8 @@ class Summary:
         last_word: timestamp of the last event.
         evaluated: what `mypt evaluate` found of its bundles.
         host: the other host that the run was last written on, if its process never gave its lock back.
+        tags: what the run is looked for by, as its bundle has them.
+        note: what somebody noted on it.
     """
 
     schema_version: Literal[1] = 1
@@ -265,3 +267,5 @@ class Summary:
     last_word: str | None = None
     host: str | None = None
     evaluated: Few[Evaluated] = field(default_factory=Few)
+    tags: tuple[str, ...] = ()
+    note: str | None = None

@@ -7,6 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from mypt.checkpoint.family import record_of
 from mypt.checkpoint.layout import command
 from mypt.log.anomalies import find_anomalies
 from mypt.log.figures import LossFigures, LossPoint, Rates, State, Summary, Time
@@ -77,7 +78,14 @@ def summarize(path: Path, run_id: str | None = None, bundle: Path | None = None,
         last_word=history.last_word,
         host=None if upto else writer.host,
         evaluated=history.evaluated,
+        **_labels(bundle, replay.run_id),
     )
+
+
+def _labels(bundle: Path | None, run_id: str | None) -> dict[str, Any]:
+    """What the record of the run says that it is looked for by."""
+    state = record_of(bundle) if bundle is not None else None
+    return {"tags": state.tags, "note": state.note} if state is not None and state.run_id == run_id else {}
 
 
 def _without_end(writer: Writer) -> State:

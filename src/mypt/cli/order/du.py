@@ -26,5 +26,5 @@ def du(ctx: typer.Context, out_dir: OutDir = DEFAULT_OUT_DIR, as_json: AsJson = 
     from mypt.cli.render.bundle import shared_line, usage_table
 
     out = console(ctx)
-    out.print(usage_table(found, out.width))
+    out.print(usage_table(found))
     say(out, *shared_line(found))

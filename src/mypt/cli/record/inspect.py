@@ -89,5 +89,5 @@ def _show_all(
     from mypt.cli.render.bundle import overview_table, runs_table
 
     out = console(ctx)
-    out.print(overview_table(rows, out.width) if parts else runs_table(by_run(rows), out.width))
+    out.print(overview_table(rows) if parts else runs_table(by_run(rows)))
     say(out, *(row.damage for row in rows if row.damage is not None))

@@ -52,7 +52,8 @@ def summarize(
         else:
             from mypt.cli.render.summary import summary_page
 
-            console(ctx).print(summary_page(summary))
+            out = console(ctx)
+            out.print(summary_page(summary, out.width))
 
 
 @app.command(cls=Verb, epilog="Example: mypt logs show dante --event gold_checkpoint")

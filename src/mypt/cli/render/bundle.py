@@ -1,14 +1,12 @@
 """Bundles: one with all that it records, all of a folder side by side, what a check of them found, what they take."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.box import SIMPLE_HEAD
-from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
@@ -27,15 +25,16 @@ from mypt.order.prune import Superseded
 from mypt.order.usage import Usage
 from mypt.run.exchange.choice import better_gold_of, losses_of_run
 
-_FOLDED_AT = 16
-"""Where names and tags are folded before a column is left out."""
 
-
-def checks_table(checks: Sequence[tuple[str, str, bool | None, str]]) -> Table:
-    """One line for each check of a bundle: (bundle, check, whether it holds or None, what was found)."""
+def checks_tables(checks: Sequence[tuple[str, str, bool | None, str]]) -> list[Table]:
+    """A table for each bundle, a line for each check: (bundle, check, whether it holds or None, what was found)."""
     words = {True: styled("ok", "green"), False: styled("FAULT", "bold red"), None: Text("not checked")}
-    rows = [(bundle, name, words[ok], found) for bundle, name, ok, found in checks]
-    return columns_table("Checks", ("bundle", "check", "result", "found"), rows, whole=("result",))
+    tables = []
+    for bundle, found in groupby(checks, lambda check: check[0]):
+        rows = [(name, words[ok], what) for _, name, ok, what in found]
+        headings = ("check", "result", "found")
+        tables.append(columns_table(f"Checks of {bundle}", headings, rows, whole=headings[:2]))
+    return tables
 
 
 def healthy_lines(checks: Sequence[tuple[str, str, bool | None, str]]) -> list[str]:
@@ -59,7 +58,12 @@ def inspect_tables(info: BundleInfo) -> list[Table]:
         pairs_table("Architecture", config),
         rows_table("Parameters", ("part", "count", "share"), [*shares, ("total", f"{total:,}", "100.0%")]),
         pairs_table("Tokenizer and data", _text_rows(info)),
-        rows_table("Files", ("file", "bytes", "size", "dtype", "SHA-256", "matches"), _file_rows(info)),
+        rows_table(
+            "Files",
+            ("file", "bytes", "size", "dtype", "SHA-256", "matches"),
+            _file_rows(info),
+            spare=("bytes", "SHA-256", "dtype"),
+        ),
     ]
 
 
@@ -180,12 +184,12 @@ def _text_rows(info: BundleInfo) -> list[tuple[str, str]]:
     return rows
 
 
-def overview_table(rows: Sequence[BundleSummary], width: int | None = None) -> Table:
+def overview_table(rows: Sequence[BundleSummary]) -> Table:
     """All bundles of a folder, one line each, with the loss of its own weights."""
-    return _listed(rows, {"val": [_or_dash(row.val_loss, "{:.4f}".format) for row in rows]}, width)
+    return _listed(rows, {"val": [_or_dash(row.val_loss, "{:.4f}".format) for row in rows]})
 
 
-def runs_table(groups: Sequence[Sequence[BundleSummary]], width: int | None = None) -> Table:
+def runs_table(groups: Sequence[Sequence[BundleSummary]]) -> Table:
     """All runs of a folder, one line each, with marks for their gold and fp16 bundles."""
     rows = [group[0] for group in groups]
     further = {
@@ -199,10 +203,10 @@ def runs_table(groups: Sequence[Sequence[BundleSummary]], width: int | None = No
         )
         for group in groups
     ]
-    return _listed(whole, further, width)
+    return _listed(whole, further)
 
 
-def _listed(rows: Sequence[BundleSummary], further: dict[str, list[str]], width: int | None) -> Table:
+def _listed(rows: Sequence[BundleSummary], further: dict[str, list[str]]) -> Table:
     """A line for each; the year stands where they are not all of one, and what there is no room for is left out."""
     shown_from = 5 if len({row.saved_at[:4] for row in rows if row.saved_at}) == 1 else 2
     columns: dict[str, list[str | Text]] = {
@@ -220,28 +224,15 @@ def _listed(rows: Sequence[BundleSummary], further: dict[str, list[str]], width:
         "tags": [", ".join(row.tags) for row in rows] if any(row.tags for row in rows) else [],
     }
     columns = {heading: cells for heading, cells in columns.items() if cells}
-    for heading in ("bpb", "tokens", "params", "saved", "size", "also", "best", "step", "tags", "state"):
-        if width is not None and _width(columns) > width:
-            columns.pop(heading, None)
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in columns:
-        left = heading in ("name", "also", "saved", "state", "tags")
-        table.add_column(
-            heading,
-            justify="left" if left else "right",
-            overflow="fold",
-            no_wrap=heading not in ("name", "tags"),
-        )
-    for cells in zip(*columns.values(), strict=True):
-        table.add_row(*cells)
+    left = ("name", "also", "saved", "state", "tags")
+    table = columns_table(
+        None, [*columns], zip(*columns.values(), strict=True),
+        right=[heading for heading in columns if heading not in left],
+        whole=[heading for heading in columns if heading not in ("name", "tags")],
+        spare=("bpb", "tokens", "params", "saved", "size", "also", "best", "step", "tags", "state"),
+    )  # fmt: skip
+    table.padding, table.pad_edge = (0, 1, 0, 0), False
     return table
-
-
-def _width(columns: Mapping[str, Sequence[str | Text]]) -> int:
-    """What a table takes with every cell in one line, a long name or list of tags folded."""
-    widest = {heading: max(map(cell_len, map(str, (heading, *cells)))) for heading, cells in columns.items()}
-    bounded = {heading: min(n, _FOLDED_AT) if heading in ("name", "tags") else n for heading, n in widest.items()}
-    return sum(n + 2 for n in bounded.values())
 
 
 def lineage_tree(line: Sequence[Ancestor], gold_step: int | None) -> Tree:
@@ -261,20 +252,17 @@ def _or_dash(value: Any, shown: Callable[[Any], str]) -> str:
     return "-" if value is None else shown(value)
 
 
-def usage_table(found: Usage, width: int) -> Table:
+def usage_table(found: Usage) -> Table:
     """A row for each run and its parts, then the trash, and all of it; parts that there is no room for are left out."""
-    last = [("trash", found.trash), ("all", found.total)] if found.trash else [("all", found.total)]
-    columns: dict[str, list[str]] = {
-        "name": [*(run.name for run in found.runs), *(name for name, _ in last)],
-        "total": [*(units.size(run.total) for run in found.runs), *(units.size(size) for _, size in last)],
-    }
-    for part in ("last", "gold", "fp16", "log"):
-        columns[part] = [*(_or_dash(getattr(run, part) or None, units.size) for run in found.runs), *[""] * len(last)]
-    for part in ("log", "fp16", "gold", "last"):
-        if _width(columns) + len(columns) > width:
-            del columns[part]
-    right = [heading for heading in columns if heading != "name"]
-    return columns_table(None, [*columns], zip(*columns.values(), strict=True), right=right, whole=right)
+    parts = ("last", "gold", "fp16", "log")
+    rows = [
+        (run.name, units.size(run.total), *(_or_dash(getattr(run, part) or None, units.size) for part in parts))
+        for run in found.runs
+    ]
+    sums = [("trash", found.trash), ("all", found.total)] if found.trash else [("all", found.total)]
+    rows += [(name, units.size(size), *[""] * len(parts)) for name, size in sums]
+    figures = ("total", *parts)
+    return columns_table(None, ("name", *figures), rows, right=figures, whole=figures, spare=parts[::-1])
 
 
 def superseded_table(found: Sequence[Superseded]) -> Table:

@@ -52,7 +52,9 @@ def task_table(found: Evaluation) -> Table:
 def evaluations_table(events: Sequence[Mapping[str, Any]]) -> Table:
     """Evaluations of the same weights, one a row."""
     whole = ("time", "loss", "bits per byte")
-    return columns_table("Evaluations", (*whole, "of"), map(_row, events), right=whole[1:], whole=whole)
+    return columns_table(
+        "Evaluations", (*whole, "of"), map(_row, events), right=whole[1:], whole=whole, spare=whole[:0:-1]
+    )
 
 
 def named(event: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from mypt import units
+from mypt.cli.render.evaluation import named
 from mypt.cli.render.tables import columns_table
 from mypt.log.liveness import PATIENCE_S, PATIENT_GAPS, Writer, seconds_since, writer_of
 from mypt.log.locate import FoundLog
@@ -15,15 +16,58 @@ from mypt.log.messages import eval_lines, evaluation_line, gold_line, remeasured
 from mypt.log.reader import whole_bytes
 from mypt.log.replay import Replay
 from mypt.log.tail import CLOSING_EVENTS, follow
-from mypt.schema.files.events import Eval, Evaluation, GoldBlocked, GoldCheckpoint, GoldRemeasured, Sample
+from mypt.schema.files.events import (
+    Eval,
+    Evaluation,
+    GoldBlocked,
+    GoldCheckpoint,
+    GoldRemeasured,
+    Sample,
+    eval_sets,
+    metrics_of,
+)
 
+_LOSSES = {
+    "eval": {"val": "val_loss", "±": "val_se", "train": "train_loss", "bpb": "val_bpb"},
+    "step": {"train": "loss", "norm": "grad_norm"},
+    "gold_checkpoint": {"val": "val_loss"},
+    "gold_blocked": {"val": "val_loss"},
+    "gold_remeasured": {"val": "val_loss"},
+    "training_complete": {"val": "final_val_loss", "train": "final_train_loss"},
+    "evaluation": {"loss": "loss", "±": "se", "bpb": "bpb", "perplexity": "perplexity"},
+}
+"""Figures with four decimals by their headings, and the fields that have them, of each event."""
+_ORDER = (
+    "step", "day", "time", "session", "run", "event", "val", "±", "train", "loss", "bpb", "perplexity", "lr", "norm",
+    "tokens", "tokens/s", "what",
+)  # fmt: skip
+_TEXTS = ("day", "time", "event", "run", "what")
+_SPARE = ("±", "perplexity", "tokens", "norm", "bpb", "day", "run", "tokens/s", "time", "session", "lr")
+"""Columns that a narrow terminal does without, the first to go first; then those of eval sets, and train."""
+_LEAST = 14
+"""How narrow the last column may become."""
 CRASHED = "The run ended without a word: no process writes it any more."
 
 
 def events_table(events: Iterable[dict[str, Any]]) -> Table:
-    """Events, one a row."""
-    whole = ("step", "time", "event")
-    return columns_table(None, (*whole, "what"), map(_row, events), right=("step",), whole=whole)
+    """Events, one a row, each kind of figure in a column of its own; figures that no event has are no column."""
+    rows = [_row(event) for event in events]
+    alike = [name for name in ("day", "session", "run", "event") if len({row[name] for row in rows}) < 2]
+    sets = list(dict.fromkeys(name for row in rows for name in row if name not in _ORDER))
+    place = _ORDER.index("train")
+    headings = [
+        name
+        for name in (*_ORDER[:place], *sets, *_ORDER[place:])
+        if name not in alike and any(row.get(name) for row in rows)
+    ]
+    table = columns_table(
+        None, headings, [[row.get(name, "") for name in headings] for row in rows],
+        right=[name for name in headings if name not in _TEXTS],
+        whole=[name for name in headings if name != "what"],
+        spare=(*_SPARE, *sets, "train"),
+    )  # fmt: skip
+    table.columns[-1].min_width = _LEAST
+    return table
 
 
 class Follower:
@@ -108,19 +152,51 @@ class Follower:
                 yield f"Training complete at step {event['total_steps']}."
 
 
-def _row(event: dict[str, Any]) -> tuple[str, ...]:
+def _row(event: dict[str, Any]) -> dict[str, str]:
+    """An event by the headings of its figures."""
     step = event.get("iter", event.get("total_steps", event.get("config", {}).get("start_step")))
-    when = event["timestamp"][:19].replace("T", " ")
-    return f"{step:,}", when, event["event"], ", ".join(_what(event))
+    row = {"step": f"{step:,}", "day": event["timestamp"][:10], "time": event["timestamp"][11:19]}
+    row |= {"session": str(event.get("attempt") or ""), "run": (event.get("run_id") or "")[:8], "event": event["event"]}
+    row |= {name: _loss(event[field]) for name, field in _LOSSES.get(event["event"], {}).items() if field in event}
+    if event["event"] == "eval":
+        row |= {name.removeprefix("eval_"): _loss(event[name]) for name in eval_sets(event)}
+    if (lr := event.get("lr", event.get("config", {}).get("learning_rate"))) is not None:
+        row["lr"] = f"{lr:.2e}"
+    if (tokens := event.get("tokens_processed", event.get("total_tokens"))) is not None:
+        row["tokens"] = units.count(tokens)
+    if (rate := event.get("tokens_per_sec")) is not None:
+        row["tokens/s"] = f"{rate:,}"
+    return {**row, "what": _what(event)}
 
 
-def _what(event: dict[str, Any]) -> list[str]:
-    """What an event says beyond step and time."""
-    if event["event"] == "training_start":
-        config = event["config"]
-        return [f"to step {config['max_iters']:,}", *(f"{n} {config[n]}" for n in ("learning_rate",) if n in config)]
-    if event["event"] == "sample":
-        return [" ".join((event["prompt"] + event["text"]).split())]
-    left_out = {"event", "measures", "iter", "timestamp", "run_id", "attempt", "progress_pct", "windows", "started_at"}
-    left_out |= {"weights_sha256", "model_sha256", "sha256"}
-    return [f"{n} {v}" for n, v in event.items() if n not in left_out and v is not None]
+def _what(event: dict[str, Any]) -> str:
+    """What an event says beyond its figures."""
+    match event["event"]:
+        case "training_start":
+            config = event["config"]
+            return f"to step {config['max_iters']:,}, {config['tokens_per_step']:,} tokens a step"
+        case "eval":
+            return "" if event["phase"] == "main" else f"phase {event['phase']}"
+        case "sample":
+            return " ".join((event["prompt"] + event["text"]).split())
+        case "phase_switch":
+            return str(event["new_phase"])
+        case "gold_checkpoint":
+            return "the first" if event["prev_best"] is None else f"before it {event['prev_best']:.4f}"
+        case "gold_remeasured":
+            old = "" if event["old_val_loss"] is None else f", gold was {event['old_val_loss']:.4f}"
+            return f"{', '.join(event['sets'])}: {event['reason']}{old}"
+        case "training_complete":
+            gold = "no gold" if event["gold_step"] is None else f"gold at step {event['gold_step']:,}"
+            return f"in {units.duration(event['total_elapsed_s'])}, best val {_loss(event['best_val_loss'])}, {gold}"
+        case "batch_skipped":
+            return "no token counts" if event["loss"] is None else f"loss {event['loss']}"
+        case "evaluation":
+            metrics = "".join(f", {name} {_loss(value)}" for name, value in metrics_of(event).items())
+            return f"{event['bundle']} on {named(event)}{metrics}"
+        case _:
+            return str(event.get("reason", ""))
+
+
+def _loss(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mypt import units
@@ -17,20 +16,18 @@ from mypt.train.plan import doubtful_settings
 
 def presets_table() -> Table:
     """The shipped presets with what they cost."""
-    table = Table(title="Presets", title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("name", no_wrap=True)
-    for heading in ("parameters", "memory", "work per token"):
-        table.add_column(heading, justify="right")
-    table.add_column("what it is for")
-    for row in map(preset_costs, PRESETS):
-        table.add_row(
+    figures = ("parameters", "memory", "work per token")
+    rows = [
+        (
             row["name"],
             ("about " if row["vocab_size_follows_text"] else "") + units.parameters(row["parameters"]),
             units.size(row["memory_bytes"]),
             units.flop(row["flops_per_token"]),
             row["description"],
         )
-    return table
+        for row in map(preset_costs, PRESETS)
+    ]
+    return columns_table("Presets", ("name", *figures, "what it is for"), rows, right=figures, whole=("name", *figures))
 
 
 def preset_costs(name: str) -> dict[str, Any]:

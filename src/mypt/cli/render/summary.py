@@ -1,13 +1,16 @@
 """What a log comes to, as a page: how the run went, its losses, gold, and what deserves a look."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from mypt import units
+from mypt.checkpoint.layout import display_path
 from mypt.cli.console import styled
 from mypt.cli.render.tables import columns_table, pairs_table
 from mypt.log.figures import Few, LossFigures, LossPoint, StepFigures, Summary
@@ -17,14 +20,16 @@ from mypt.visible import visible
 BARS = "▁▂▃▄▅▆▇█"
 SPARKS = 60
 """Bars in the line of val losses: as many as fit beside their name at 80 columns."""
+_BESIDE = 20
+"""What stands beside it."""
 _STYLE = {"complete": "green", "running": "cyan", "stopped": "yellow", "unfinished": "yellow", "crashed": "red"}
 _SHOWN = 3
 T = TypeVar("T")
 
 
-def summary_page(summary: Summary) -> Group:
+def summary_page(summary: Summary, width: int) -> Group:
     """One run: how it went, its losses, gold, and what deserves a look."""
-    parts: list[RenderableType] = [_heading(summary), pairs_table(None, _course(summary))]
+    parts: list[RenderableType] = [_heading(summary), pairs_table(None, _course(summary, width))]
     if summary.evaluations:
         parts.append(_losses(summary))
     if summary.evaluated.count:
@@ -33,7 +38,7 @@ def summary_page(summary: Summary) -> Group:
         parts.append(pairs_table("Gold", gold))
     if signs := list(_signs(summary)):
         parts.append(pairs_table("To look at", signs))
-    return Group(*parts, *(f"  {line}" for line in summary.advice), "")
+    return Group(*parts, *(Padding(line, (0, 0, 0, 2)) for line in summary.advice), "")
 
 
 def sparkline(points: Sequence[LossPoint], width: int = SPARKS) -> str:
@@ -51,10 +56,10 @@ def sparkline(points: Sequence[LossPoint], width: int = SPARKS) -> str:
 def _heading(s: Summary) -> Text:
     run = f", run {s.run_id}" if s.run_id else ""
     several = f" (the last started of {s.runs})" if s.runs > 1 else ""
-    return styled(s.log, "bold").append(visible(f"{run}{several}"), "not bold")
+    return styled(display_path(Path(s.log)), "bold").append(visible(f"{run}{several}"), "not bold")
 
 
-def _course(s: Summary) -> Iterator[tuple[str, str | Text]]:
+def _course(s: Summary, width: int) -> Iterator[tuple[str, str | Text]]:
     yield "state", styled(_state(s), _STYLE[s.state])
     of = f" of {s.max_iters:,}" if s.max_iters else ""
     yield "steps", f"{s.step:,}{of}, {units.count(s.tokens)} tokens, {s.evaluations:,} evaluations"
@@ -79,7 +84,11 @@ def _course(s: Summary) -> Iterator[tuple[str, str | Text]]:
     if len(s.phases) > 1:
         yield "phases", ", ".join(f"{p.name} after step {p.after_step:,}" for p in s.phases)
     if s.curve:
-        yield "val loss", sparkline(s.curve)
+        yield "val loss", sparkline(s.curve, min(SPARKS, width - _BESIDE))
+    if s.tags:
+        yield "tags", ", ".join(s.tags)
+    if s.note:
+        yield "note", s.note
 
 
 def _logged_steps(steps: StepFigures) -> str:
@@ -102,7 +111,7 @@ def _losses(s: Summary) -> Table:
     figures = ("start", "best", "at step", "last", "change")
     named = {"val": s.val_loss, **({"train": s.train_loss} if s.train_loss else {}), **s.eval_sets}
     rows = [(name, *_loss_cells(losses)) for name, losses in named.items()]
-    return columns_table(None, ("loss", *figures), rows, right=figures, whole=figures)
+    return columns_table(None, ("loss", *figures), rows, right=figures, whole=figures, spare=("change", "start"))
 
 
 def _loss_cells(f: LossFigures) -> tuple[str, ...]:

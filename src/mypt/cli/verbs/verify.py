@@ -60,14 +60,14 @@ def verify(
     elif untrusted:
         say(console(ctx), *(judgement.line() for judgement in judged))
     else:
-        from mypt.cli.render.bundle import checks_table, healthy_lines
+        from mypt.cli.render.bundle import checks_tables, healthy_lines
 
         rows = [(c.bundle, c.name, c.ok, c.found) for c in checks]
         faulty = {c.bundle for c in checks if c.ok is False}
         listed = rows if every else [row for row in rows if row[0] in faulty]
         out = console(ctx)
-        if listed:
-            out.print(checks_table(listed))
+        for table in checks_tables(listed):
+            out.print(table)
         say(out, *([] if every else healthy_lines([row for row in rows if row[0] not in faulty])))
         made = sum(c.ok is not None for c in checks)
         echo(f"{made} checks of {len(paths)} bundles, {faults} faults.")
