@@ -4,11 +4,12 @@ import os
 import time
 from array import array
 from collections.abc import Iterator
-from math import nan
+from math import inf, nan
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from mypt.log.locate import FoundLog
 from mypt.log.reader import LineParser, SkippedLines, read_events, reading
 from mypt.log.replay import Branch
 from mypt.schema.files.events import eval_sets
@@ -35,6 +36,8 @@ class Columns:
         steps: figures of the single steps, with `step`.
         marks: further events by name, each with its step.
         start: what the latest session began with.
+        sessions: the step that each live session began after, and its settings.
+        first_phase: the phase of the first evaluation, and the step of this; None before there is one.
         first_step: where the first session began.
     """
 
@@ -43,6 +46,8 @@ class Columns:
         self.steps: dict[str, array[float]] = {name: array("d") for name in ("step", *STEP_FIGURES)}
         self.marks: list[tuple[int, dict[str, Any]]] = []
         self.start: dict[str, Any] | None = None
+        self.sessions: list[tuple[int, dict[str, Any]]] = []
+        self.first_phase: tuple[str, int] | None = None
         self.first_step = 0
         self._clock: list[tuple[int, float]] = []
         self._before = 0.0
@@ -92,12 +97,14 @@ class Columns:
         self._before = self._clock[-1][1] if self._clock else 0.0
         again = self.start is not None
         self.start = event
+        self.sessions = [*((at, config) for at, config in self.sessions if at < step), (step, event["config"])]
         if again:
             what = {"event": "training_start", "timestamp": event["timestamp"], "attempt": event.get("attempt")}
             self.marks.append((step, {**what, "reached": reached if reached > step else None}))
 
     def _eval(self, event: dict[str, Any]) -> None:
         evals, step = self.evals, event["iter"]
+        self.first_phase = self.first_phase or (event["phase"], step)
         if evals["step"] and evals["step"][-1] == step:  # made again by a later session
             for column in evals.values():
                 column.pop()
@@ -122,6 +129,17 @@ class Columns:
 def _placed(step: int, event: dict[str, Any]) -> int:
     """The step that a mark belongs to: a switch of phases is written before the first step of its phase."""
     return step + 1 if event["event"] == "phase_switch" else step
+
+
+def columns_of(found: FoundLog) -> Columns:
+    """The columns of all of a log.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    index = LogIndex(found.path, found.run_id, found.upto)
+    index.read(inf)
+    return index.columns
 
 
 class LogIndex:

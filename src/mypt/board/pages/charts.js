@@ -191,30 +191,16 @@ export class Charts {
     return this.runs.flatMap((run) => Object.entries(MARKS).flatMap(([kind, [symbol]]) => {
       const found = run.marks.filter((mark) => mark.kind === kind);
       const kept = kind === "gold" ? found.slice(-1) : found;
-      const low = this.floor(run);
       const at = kept.filter((mark) => this.range === null || (mark.x >= this.range[0] && mark.x <= this.range[1]));
       if (!at.length) return [];
       const { colour } = this.style(run.id);
       const big = kind === "gold" ? 16 : 12;
       return [{
-        type: "scatter", mode: "markers", showlegend: false, x: at.map((mark) => mark.x / unit), y: at.map((mark) => mark.y ?? low(mark.x)),
+        type: "scatter", mode: "markers", showlegend: false, x: at.map((mark) => mark.x / unit), y: at.map((mark) => mark.y),
         meta: [plain(run.name)], text: at.map((mark) => plain(mark.text)), hovertemplate: "%{meta[0]}<br>%{text}<extra></extra>",
         marker: { symbol, size: big, color: colour, line: { width: symbol.includes("-thin") || symbol.startsWith("line") || symbol === "asterisk" ? 3 : 1.5, color: kind === "gold" || kind === "stopped" ? this.ink() : colour } },
       }];
     }));
-  }
-
-  // Where a mark stands that no evaluation belongs to: on the curve, by its neighbours.
-  floor(run) {
-    const curve = run.series.find((s) => s.name === "val_loss") ?? run.series.find((s) => s.name === "loss");
-    return (x) => {
-      if (!curve?.x.length) return null;
-      let i = curve.x.findIndex((at) => at >= x);
-      if (i < 0) i = curve.x.length - 1;
-      if (i === 0 || curve.y[i] === null || curve.y[i - 1] === null) return curve.y[i];
-      const [x0, x1] = [curve.x[i - 1], curve.x[i]];
-      return curve.y[i - 1] + (curve.y[i] - curve.y[i - 1]) * (x1 > x0 ? Math.min(1, (x - x0) / (x1 - x0)) : 1);
-    };
   }
 
   ink() { return getComputedStyle(document.documentElement).getPropertyValue("--ink").trim(); }
