@@ -3,7 +3,9 @@
 import os
 import time
 from array import array
+from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from math import inf, nan
 from operator import itemgetter
 from pathlib import Path
@@ -147,7 +149,7 @@ class LogIndex:
 
     Args:
         path: the log.
-        run_id: which run of it; the last one that started where nothing is said.
+        run_id: which run of it; where nothing is said the last one that started.
         upto: the branch of the run to keep to.
     """
 
@@ -232,9 +234,7 @@ class LogIndex:
 
 
 def _last_run(path: Path) -> str | None:
-    """The run that started last in a log."""
-    last: str | None = None
-    for event in read_events(path, containing=b"training_start"):
-        if event["event"] == "training_start":
-            last = event.get("run_id")
-    return last
+    """The run that started last in a log; where none tells of its start, that of the first event."""
+    starts = (e for e in read_events(path, containing=b"training_start") if e["event"] == "training_start")
+    last = deque(starts, maxlen=1) or deque(islice(read_events(path), 1))
+    return last[0].get("run_id") if last else None
