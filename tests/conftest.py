@@ -88,7 +88,7 @@ def mypt(folder: Path) -> Mypt:
     assert Path.cwd() == folder
 
     def run(*args: str, ok: bool = True, stdin: str | None = None) -> Result:
-        result = CliRunner().invoke(app, [str(a) for a in args], input=stdin, env={**os.environ, "COLUMNS": "100"})
+        result = CliRunner().invoke(app, [str(a) for a in args], input=stdin, env={"COLUMNS": "100", **os.environ})
         if ok:
             assert result.exit_code == 0, result.output + result.stderr
         return result
@@ -116,14 +116,18 @@ def once(folder: Path, mypt: Mypt, kept_results: Results, tmp_path_factory: pyte
             mypt(*words)
             kept_results[key] = folder, shutil.copytree(folder, tmp_path_factory.mktemp("once") / "folder")
             return
-        origin, kept = kept_results[key]
-        shutil.copytree(kept, folder, dirs_exist_ok=True)
-        for path in [*folder.rglob("training_state.json"), *folder.rglob("*.jsonl")]:
-            path.write_bytes(path.read_bytes().replace(os.fsencode(origin), os.fsencode(folder)))
-        for manifest in folder.rglob("manifest.json"):
-            reseal(manifest.parent, json.loads(manifest.read_bytes())["step"])
+        lay_again(*kept_results[key], folder)
 
     return lay
+
+
+def lay_again(origin: Path, kept: Path, folder: Path) -> None:
+    """Lay what came to be in one folder, and is kept in another, into a third, with its path in records and logs."""
+    shutil.copytree(kept, folder, dirs_exist_ok=True)
+    for path in [*folder.rglob("training_state.json"), *folder.rglob("*.jsonl")]:
+        path.write_bytes(path.read_bytes().replace(os.fsencode(origin), os.fsencode(folder)))
+    for manifest in folder.rglob("manifest.json"):
+        reseal(manifest.parent, json.loads(manifest.read_bytes())["step"])
 
 
 def contents_by_name(folder: Path) -> frozenset[tuple[str, str]]:

@@ -4,58 +4,26 @@ import json
 import os
 import re
 import runpy
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-import typer
 from pydantic import TypeAdapter
 from rich.text import Text
-from typer.main import get_command
 
 from mypt.checkpoint.describe import BundleDescription
 from mypt.checkpoint.overview import Overview
-from mypt.cli.app import app
 from mypt.log.compare import Comparison
 from mypt.log.figures import Summary
 from mypt.schema.base import extra_of
 from mypt.schema.settings.run import SECTIONS
 from tests.conftest import TINY, Mypt
+from tests.docs.pages import COMMANDS, PAGES, ROOT, blocks, parameters_of
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKING = [*PAGES, ROOT / "CHANGELOG.md"]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-TOP = get_command(app).commands  # type: ignore[attr-defined]
-COMMANDS = {name: command for name, command in TOP.items() if not hasattr(command, "commands")} | {
-    f"{group} {name}": command
-    for group, commands in TOP.items()
-    for name, command in getattr(commands, "commands", {}).items()
-}
-"""Every verb; those of a group, such as `data inspect`, with both words."""
-
-
-def parameters_of(verb: str) -> list[Any]:
-    """Its arguments and options, those of the schema's settings among them; all but `--help`."""
-    parameters: list[Any] = COMMANDS[verb].get_params(typer.Context(COMMANDS[verb]))
-    return parameters[:-1]
-
-
-def fenced(page: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
-
-
-def calls() -> list[str]:
-    """Every line of every shell block that calls mypt, continuation lines joined."""
-    found = []
-    for page in PAGES:
-        for block in [b for language in ("bash", "sh", "console") for b in fenced(page, language)]:
-            for line in block.replace("\\\n", " ").splitlines():
-                line = re.sub(r"^torchrun .* -m mypt ", "mypt ", line.removeprefix("$ ").split("  #")[0])
-                found += [line.split("|")[-1].split(">")[0].strip()] if re.search(r"(^|\| *)mypt ", line) else []
-    return found
 
 
 @pytest.mark.parametrize("verb", COMMANDS)
@@ -71,23 +39,8 @@ def test_every_verb_has_a_page_and_an_example_in_its_help(verb: str, mypt: Mypt)
         assert option.help.rstrip().endswith((".", "]", ")")), option.help
 
 
-def test_every_command_in_the_docs_is_one_that_mypt_takes() -> None:
-    lines = calls()
-    assert len(lines) > 20
-    for line in lines:
-        words = shlex.split(line)
-        verb = " ".join(words[1:3]) if words[1] in TOP and words[1] not in COMMANDS else words[1]
-        if verb.startswith("-") or verb == "VERB":
-            continue
-        assert verb in COMMANDS, line
-        known = {o for p in parameters_of(verb) for o in (*p.opts, *p.secondary_opts)} | {"--help", "-h"}
-        for word in words[2:]:
-            if word.startswith("--"):
-                assert word.split("=")[0].replace("_", "-") in known, line
-
-
 def test_links_lead_somewhere() -> None:
-    for page in PAGES:
+    for page in LINKING:
         for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
 
@@ -99,7 +52,7 @@ def test_readme_names_every_page() -> None:
 
 def test_the_readme_transcript_has_the_form_that_is_printed_today(mypt: Mypt) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (transcript,) = [b for b in fenced(ROOT / "README.md", "text") if "Training finished!" in b]
+    (transcript,) = [b.text for b in blocks(ROOT / "README.md") if "Training finished!" in b.text]
     printed = mypt(
         "train", "demo", "--preset", "tiny", "--max-iters", "2", "--eval-iters", "1", "--block-size", "32"
     ).output
@@ -112,15 +65,6 @@ def test_the_readme_transcript_has_the_form_that_is_printed_today(mypt: Mypt) ->
 
     assert set(shape(transcript)) == set(shape(printed)) and len(shape(printed)) >= 7
     assert "make demo" in readme.split("```")[1] and "make test" in readme.split("```")[1]
-
-
-def test_python_snippets_of_the_docs_run_as_they_stand(folder: Path) -> None:
-    (folder / "dante.txt").write_bytes((folder / "input.txt").read_bytes())
-    blocks = fenced(ROOT / "docs" / "python.md", "python")
-    assert len(blocks) >= 3
-    names: dict[str, object] = {"__name__": "docs"}
-    for block in blocks:
-        exec(compile(block, "docs/python.md", "exec"), names)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)

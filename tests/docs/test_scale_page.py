@@ -11,7 +11,7 @@ from benchmarks.scaling import JOBS, SIZES, Job
 from mypt.model.cost import parameter_count, training_memory
 from mypt.schema.settings.config import GPTConfig
 from mypt.schema.settings.training import TrainingConfig
-from tests.docs.test_docs import fenced
+from tests.docs.pages import SHELL, blocks, lines
 
 PATH = Path(__file__).parents[2] / "docs" / "scale.md"
 PAGE = PATH.read_text(encoding="utf-8")
@@ -43,8 +43,8 @@ def test_the_largest_models_of_the_page_are_those_of_the_estimate(gpus: int) -> 
 
 
 def test_torchrun_understands_every_call_of_the_page() -> None:
-    lines = [line for block in fenced(PATH, "bash") for line in block.replace("\\\n", " ").splitlines()]
-    calls = [shlex.split(line)[1:] for line in lines if line.startswith("torchrun ")]
+    every = [line.text for block in blocks(PATH) if block.language in SHELL for line in lines(block)]
+    calls = [shlex.split(line)[1:] for line in every if line.startswith("torchrun ")]
     parsed = [get_args_parser().parse_args(call) for call in calls]
     assert len(parsed) >= 2 and all(args.module and args.training_script == "mypt" for args in parsed)
 

@@ -25,10 +25,8 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from tensorboard.util.tensor_util import make_ndarray  # type: ignore[import-untyped]
 
-from mypt.board.index import columns_of
 from mypt.checkpoint.lock import locked
-from mypt.cli.draw import terminal
-from mypt.cli.draw.runs import Course
+from mypt.cli.render.curves import terminal_plot
 from mypt.cli.render.events import CRASHED, Follower, events_table
 from mypt.cli.render.summary import sparkline, summary_page
 from mypt.errors import InputError
@@ -224,9 +222,8 @@ def test_whatever_is_logged_can_be_told(events: list[Event], tmp_path: Path) -> 
     summary, run = summarize(path), read_run(str(path), tmp_path)
     console.print(summary_page(summary, 80), events_table(Replay(path).live()))
     assert json.loads(to_json_text(summary))["evaluations"] == len(run.curve)
-    course = Course("x", columns_of(FoundLog(path)))
     for axis in get_args(Axis):
-        assert terminal.plot([course], axis, 80, colour=False)
+        assert terminal_plot([run], axis, 80, colour=False)
     assert list(Follower(FoundLog(path), 5).lines(on=False)) is not None
 
 
@@ -417,6 +414,12 @@ def stepped(path: Path, *, wild: bool = False) -> Path:
         lines += [logged_step(step, **more)] if step % 2 == 0 else []
         lines += [evaluation(step, 4 - step / 10, train_loss=3 - step / 10)] if step % 10 == 0 else []
     return written(path, *lines)
+
+
+def test_a_log_without_an_event_of_that_name_says_so(mypt: Mypt) -> None:
+    eventful(Path("logs/train/a_eval.jsonl"))
+    assert mypt("logs", "show", "a", "--event", "sample").output == "The log has no such event.\n"
+    assert mypt("logs", "show", "a", "--event", "sample", "--json").output == ""
 
 
 def test_logged_steps_are_summarized_and_shown(mypt: Mypt) -> None:
