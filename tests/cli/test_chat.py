@@ -27,16 +27,14 @@ from mypt.checkpoint.files import read_tokenizer
 from pathlib import Path
 tokenizer = Tokenizer(read_tokenizer(Path("checkpoints/dante")))
 ends = {"$": "<|end|>", "@": "<|user|>", "#": "<|endoftext|>"}
-def forward(self, tokens, cache=None):
+def next_logits(self, tokens, cache=None):
     sign = next(script)
     while sign == "^":
         signal.raise_signal(signal.SIGINT)
         sign = next(script)
     token = tokenizer.file.special_ids[ends[sign]] if sign in ends else int(tokenizer.encode(sign)[0])
-    logits = torch.zeros(*tokens.shape, self.config.vocab_size)
-    logits[0, -1, token] = 1000.0
-    return logits
-Network.forward = forward
+    return 1000.0 * torch.nn.functional.one_hot(torch.tensor([token]), self.config.vocab_size)
+Network.next_logits = next_logits
 from mypt.cli.app import main
 main()
 """

@@ -86,14 +86,14 @@ def test_a_prompt_that_the_vocabulary_does_not_know_is_refused_before_training(c
 
 
 def test_weights_that_are_not_finite_write_nothing_and_end_nothing(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = network.Network.forward
+    real = network.Network.next_logits
 
-    def forward(self: network.Network, *args: Any) -> Any:
+    def not_finite(self: network.Network, *args: Any) -> Any:
         return real(self, *args) * float("nan")
 
     def sample(*args: Any) -> Any:
         with monkeypatch.context() as patch:
-            patch.setattr(network.Network, "forward", forward)
+            patch.setattr(network.Network, "next_logits", not_finite)
             return made(*args)
 
     made = sampling.sample

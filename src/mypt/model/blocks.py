@@ -13,31 +13,44 @@ from mypt.schema.settings.config import GPTConfig
 
 
 class LayerCache:
-    """KV cache of one layer: keys and values (B, nkv, T, hs) of the previous tokens."""
+    """KV cache of one layer: keys and values (B, nkv, T, hs) of the previous tokens, in memory taken once.
 
-    def __init__(self) -> None:
-        self.k: Tensor | None = None
-        self.v: Tensor | None = None
+    Args:
+        size: tokens that it can hold.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size, self.length = size, 0
+        self._kv: tuple[Tensor, Tensor] | None = None
 
     def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Append keys and values of new tokens and return those of all tokens."""
-        self.k = k if self.k is None else torch.cat([self.k, k], dim=2)
-        self.v = v if self.v is None else torch.cat([self.v, v], dim=2)
-        return self.k, self.v
+        if self._kv is None:
+            B, nkv, _, hs = k.shape
+            self._kv = k.new_empty(B, nkv, self.size, hs), v.new_empty(B, nkv, self.size, hs)
+        start, self.length = self.length, self.length + k.size(2)
+        for held, new in zip(self._kv, (k, v), strict=True):
+            held[:, :, start : self.length] = new
+        keys, values = self._kv
+        return keys[:, :, : self.length], values[:, :, : self.length]
 
 
 class Cache:
-    """State of incremental generation: the KV cache of each layer, and the last embeddings for `TokenConv`."""
+    """State of incremental generation: the KV cache of each layer, and the last embeddings for `TokenConv`.
 
-    def __init__(self, n_layer: int) -> None:
-        self.layers = [LayerCache() for _ in range(n_layer)]
+    Args:
+        n_layer: number of layers.
+        size: tokens that it can hold.
+    """
+
+    def __init__(self, n_layer: int, size: int) -> None:
+        self.layers = [LayerCache(size) for _ in range(n_layer)]
         self.last_embeddings: Tensor | None = None
 
     @property
     def length(self) -> int:
         """Number of tokens in the cache."""
-        k = self.layers[0].k
-        return 0 if k is None else k.size(2)
+        return self.layers[0].length
 
 
 class TokenConv(nn.Module):

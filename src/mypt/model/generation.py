@@ -61,7 +61,7 @@ def generate(
     cache = model.empty_cache() if use_cache and len(tokens) < size else None
     new_tokens = tokens[-size:]
     for _ in range(config.max_new_tokens):
-        logits = model(torch.tensor([new_tokens], device=model.device), cache)[0, -1, :vocab_size]  # (V)
+        logits = model.next_logits(torch.tensor([new_tokens], device=model.device), cache)[0, :vocab_size]  # (V)
         token = sample_token(_checked(logits.float().cpu()), config, rng)
         if token in ends:
             return

@@ -77,6 +77,11 @@ class Network(nn.Module):
         logits: Tensor = self.lm_head(self.hidden(tokens, cache))
         return logits
 
+    def next_logits(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
+        """Logits (B, V) for the token after the last of `tokens` (B, T)."""
+        logits: Tensor = self.lm_head(self.hidden(tokens, cache)[:, -1])
+        return logits
+
     def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Next-token cross entropy summed over the tokens (B, T), in nats."""
         return next_token_loss(self.hidden(tokens), self.lm_head.weight, targets)
@@ -125,7 +130,7 @@ class Network(nn.Module):
 
     def empty_cache(self) -> Cache:
         """A cache to pass to `forward` for incremental generation."""
-        return Cache(self.config.n_layer)
+        return Cache(self.config.n_layer, self.config.block_size)
 
     def num_params(self) -> int:
         """Number of parameters; shared weights count once."""
