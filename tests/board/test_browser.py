@@ -19,11 +19,12 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.select import Select
 
+from mypt.board.decimate import smoothed
 from mypt.board.folder import LOOK_S
 from mypt.checkpoint.layout import log_path
 from tests.board.runs import HOSTILE, course, evaluation, grow, start, step, write_log, write_run
 from tests.board.test_verb import board
-from tests.conftest import TINY, tiny_text
+from tests.conftest import TINY, Mypt, tiny_text
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
@@ -31,6 +32,9 @@ NEEDED = "needs chromium and chromedriver: apt-get install chromium chromium-dri
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(BROWSER is None or DRIVER is None, reason=NEEDED)]
 
 PLOT = "document.querySelector('#plot-loss')"
+HOVERED = f"return [...{PLOT}.querySelectorAll('.hoverlayer .hovertext')].map(t => t.textContent).join()"
+ENDING = "x<\u2215script><script>window.hacked=3<\u2215script><!--<script>"
+"""A hostile name that a file can have."""
 T = Any
 
 
@@ -205,20 +209,23 @@ def test_pointing_at_a_point_tells_what_it_is(page: Page) -> None:
     page.tick("dante")
     page.until(lambda: page.all("[data-line='steps']"))[0].click()
     page.until(lambda: [t["name"] for t in page.traces()][:2] == ["dante val", "dante poems"])
+    point_at(page, "dante val", 2)
+    told = page.until(lambda: page.js(HOVERED))
+    assert "dante" in told and "step 30" in told and "2.7" in told
+
+
+def point_at(page: Page, curve: str, number: int) -> None:
+    """Move the pointer to a point of a curve of losses."""
     page.js(f"{PLOT}.scrollIntoView()")
     chain = ActionChains(page.driver, duration=50)
-    x, y = page.js(f"""
-        const plot = {PLOT}, trace = plot.data.findIndex(t => t.meta[0] === 'dante val');
-        const box = plot.getBoundingClientRect(), layout = plot._fullLayout;
-        const {{x, y}} = plot.data[trace], {{l, t}} = layout.margin;
-        return [box.x + l + layout.xaxis.d2p(x[2]), box.y + t + layout.yaxis.d2p(y[2])]
-    """)
+    script = f"""
+        const [name, i] = arguments, plot = {PLOT}, {{x, y}} = plot.data.find(t => t.meta[0] === name);
+        const box = plot.getBoundingClientRect(), layout = plot._fullLayout, {{l, t}} = layout.margin;
+        return [box.x + l + layout.xaxis.d2p(x[i]), box.y + t + layout.yaxis.d2p(y[i])]
+    """
+    x, y = page.js(script, curve, number)
     chain.w3c_actions.pointer_action.move_to_location(round(x), round(y))
     chain.perform()
-    told = page.until(
-        lambda: page.js(f"return [...{PLOT}.querySelectorAll('.hoverlayer .hovertext')].map(t => t.textContent).join()")
-    )
-    assert "dante" in told and "step 30" in told and "2.7" in told
 
 
 def drag(page: Page, start: float, end: float) -> None:
@@ -440,3 +447,71 @@ def test_a_board_that_ended_is_said_to_be_gone_and_found_again(folder: Path, dri
         page.until(lambda: page.one("#live").text.endswith("live"), 20)
         page.until(lambda: any(t["name"] == "dante val" and t["x"][-1] == 32 * 60 for t in page.traces()))
         driver.get("about:blank")
+
+
+@pytest.fixture
+def report(folder: Path, driver: webdriver.Chrome, mypt: Mypt) -> Iterator[Page]:
+    """A report on two runs, one under a hostile name, opened from the disk; at the end nothing may have gone wrong."""
+    write_log(log_path("dante"), course(5))
+    write_log(log_path(ENDING), course(4, "another"))
+    hostile = next(str(path) for path in Path("logs/train").glob("x*"))
+    mypt("compare", "dante", hostile, "--out", "report.html")
+    prefer(driver, "light")
+    driver.get_log("browser")
+    made = Page(driver, (folder / "report.html").as_uri())
+    made.open()
+    yield made
+    assert made.js("return window.hacked") is None
+    assert made.js("return performance.getEntriesByType('resource')") == []
+    assert [entry["message"] for entry in driver.get_log("browser")] == []
+    driver.get("about:blank")
+
+
+def test_a_report_opened_from_the_disk_is_hovered_zoomed_and_toggled(report: Page) -> None:
+    def runs() -> set[str]:
+        return {t["name"].rpartition(" ")[0] for t in report.traces() if t["name"].endswith(" val")}
+
+    escaped = f"{ENDING}_eval".replace("<", "&lt;").replace(">", "&gt;")
+    assert runs() == {"dante", escaped}
+    report.one("[data-line='steps']").click()
+    dante, hostile = report.all("#legend input")
+    hostile.send_keys(Keys.SPACE)
+    report.until(lambda: runs() == {"dante"})
+    point_at(report, "dante val", 2)
+    told = report.until(lambda: report.js(HOVERED))
+    assert "dante" in told and "step 30" in told and "2.7" in told
+    before = report.range()
+    drag(report, 0.4, 0.6)
+    report.until(lambda: report.range()[1] - report.range()[0] < 0.3 * (before[1] - before[0]))
+    assert [len(t["x"]) for t in report.traces() if t["name"] == "dante val"] == [3]
+    report.one("[data-zoom='all']").click()
+    report.until(lambda: report.range() == pytest.approx(before))
+    hostile.send_keys(Keys.SPACE)
+    dante.click()
+    report.until(lambda: runs() == {escaped})
+    point_at(report, f"{escaped} val", 1)
+    report.until(lambda: ENDING in report.js(HOVERED))
+    Select(report.one("#axis")).select_by_visible_text("time")
+    report.until(lambda: [t["x"][-1] for t in report.traces() if t["name"].endswith(" val")] == [20])
+    report.js("const s = document.querySelector('#smooth'); s.value = 0.5; s.dispatchEvent(new Event('input'))")
+    means = report.until(lambda: [t["y"] for t in report.traces() if t["name"].endswith(" val")][1:])
+    assert means == [pytest.approx([*smoothed([2.9, 2.8, 2.7, 2.6], 0.5)])]
+
+
+def test_a_report_has_verdict_and_tables_on_a_phone_and_its_colours_are_those_of_the_reader(report: Page) -> None:
+    screen = {"width": 390, "height": 900, "deviceScaleFactor": 1, "mobile": True}
+    report.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    prefer(report.driver, "dark")
+    try:
+        report.until(lambda: report.js(f"return {PLOT}.clientWidth") < 390)
+        assert report.js("return document.documentElement.scrollWidth") <= 390
+        assert report.one("#verdict .verdict").text == "Not comparable."
+        heads = report.js("return [...document.querySelectorAll('#findings thead th')].map(h => h.textContent)")
+        assert "dante" in heads and f"{ENDING}_eval" in heads
+        report.until(lambda: report.js("return document.documentElement.dataset.theme") == "dark")
+        ink = report.js(f"return {PLOT}.layout.font.color")
+        report.one("#theme").click()
+        report.until(lambda: report.js(f"return {PLOT}.layout.font.color") != ink)
+        report.js("localStorage.clear()")
+    finally:
+        report.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

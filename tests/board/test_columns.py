@@ -16,6 +16,8 @@ from mypt.board.decimate import buckets, chosen, smoothed
 from mypt.board.index import Columns, LogIndex
 from mypt.board.series import View, marks_of, series_of
 from mypt.log.run_record import read_run
+from mypt.schema.settings.training import TrainingConfig
+from mypt.train.optim.schedule import learning_rate_at
 from tests.board.runs import course, evaluation, grow, start, step, write_log
 
 VALUES = st.lists(st.floats(-1e6, 1e6) | st.sampled_from([math.nan, math.inf, -math.inf]), min_size=1, max_size=300)
@@ -175,6 +177,41 @@ def test_a_range_that_fits_is_drawn_with_all_its_points(tmp_path: Path) -> None:
     assert part["y"] == losses[4999:5102]
 
 
+def by_settings(lr: float, warmup: int, at: int = 0, attempt: int = 1, schedule: str = "cosine") -> dict[str, Any]:
+    """The beginning of a session that tells how its learning rate moves."""
+    event = start(at, attempt)
+    told = {"max_iters": 400, "learning_rate": lr, "warmup_iters": warmup, "lr_schedule": schedule, "min_lr": None}
+    return {**event, "config": {**event["config"], **told}}
+
+
+def rates(events: list[dict[str, Any]], path: Path, view: View = View("steps")) -> dict[str, Any]:  # noqa: B008 - frozen
+    columns = read_all(write_log(path / "a_eval.jsonl", events)).columns
+    found: dict[str, Any] = next(s for s in series_of(columns, view) if s["name"] == "lr")
+    return found
+
+
+def test_the_learning_rate_is_that_of_every_step_by_the_settings_of_its_session(tmp_path: Path) -> None:
+    first, second = (TrainingConfig(max_iters=400, learning_rate=lr, warmup_iters=20) for lr in (1e-2, 1e-3))
+    expected = [learning_rate_at(i, first if i < 100 else second) for i in range(200)]
+    events = [
+        by_settings(1e-2, 20), {**evaluation(100, 2.0), "lr": expected[99]}, {**evaluation(150, 2.0), "lr": 9.0},
+        by_settings(1e-3, 20, 100, 2), {**evaluation(200, 1.9), "lr": expected[199]},
+    ]  # fmt: skip
+    drawn = rates(events, tmp_path)
+    assert drawn["step"] == list(range(1, 201)) and drawn["y"] == expected and drawn["exact"]
+    part = rates(events, tmp_path, View("tokens", 32 * 90, 32 * 110))
+    assert part["step"] == list(range(89, 112)) and part["y"] == expected[88:111]
+    thin = rates(events, tmp_path, View("steps", points=50))
+    assert not thin["exact"] and len(thin["step"]) < 60 and {1, 21, 100, 101, 200} <= set(thin["step"])
+    assert max(thin["y"]) == max(expected)
+
+
+@pytest.mark.parametrize("schedule", ["constant", None, "a word of another program"])
+def test_rates_that_the_settings_do_not_give_are_those_of_the_log(tmp_path: Path, schedule: str) -> None:
+    events = [by_settings(1e-2, 20, schedule=schedule), *({**evaluation(n, 2.0), "lr": n / 1e4} for n in (100, 200))]
+    assert rates(events, tmp_path)["y"] == [0.01, 0.02]
+
+
 def test_marks_say_what_happened_and_where(tmp_path: Path) -> None:
     more = {"timestamp": "2026-03-14T09:20:00.1", "run_id": start()["run_id"], "attempt": 1}
     switch = {"event": "phase_switch", "iter": 20, "elapsed_s": 10.0, "tokens_processed": 640, "new_phase": "late"}
@@ -185,10 +222,11 @@ def test_marks_say_what_happened_and_where(tmp_path: Path) -> None:
     grow(log, evaluation(30, 2.0), {**block, **more})
     marks = marks_of(read_all(log).columns, View("steps"))
     assert [(m["kind"], m["step"], m["text"]) for m in marks] == [
+        ("phase", 0, "phase main from step 0"),
+        ("phase", 20, "phase late from step 20"),
         ("gold", 10, "gold at step 10: val 2.9000"),
         ("gold", 20, "gold at step 20: val 2.8000"),
         ("rewind", 20, "rewound from step 60 to step 20"),
-        ("phase", 20, "phase late from step 20"),
         ("blocked", 30, "gold blocked at step 30: trend: 3 rises"),
     ]
-    assert [m["y"] for m in marks] == [2.9, 2.8, 2.8, 2.8, 2.0]
+    assert [m["y"] for m in marks] == [2.9, 2.8, 2.9, 2.8, 2.8, 2.0]

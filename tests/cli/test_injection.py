@@ -218,9 +218,9 @@ def test_labels_of_a_picture_are_what_they_are(mypt: Mypt) -> None:
         mypt("logs", "plot", "logs/train/_$x_1$ &_eval.jsonl", "--out", f"out.{end}")
     page = Path("out.html").read_text(encoding="utf-8")
     assert "<title>_$x_1$ &amp;" in page
-    from mypt.cli.render.curves import _label
+    from mypt.cli.draw.picture import _plain
 
-    assert _label(label).startswith(" _\\$") and "\x1b" not in _label(label)
+    assert _plain(label).startswith(" _\\$") and "\x1b" not in _plain(label)
 
 
 def test_an_error_console_is_a_shown_console() -> None:

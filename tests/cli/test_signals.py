@@ -45,7 +45,7 @@ AT = {
     "logs show": (["logs", "show", "done"], "mypt.log.reader.LineParser.parse"),
     "logs tail": (["logs", "tail", "open"], "mypt.log.tail.time.sleep"),
     "logs export": (["logs", "export", "done", "--csv", "old.csv"], "mypt.log.export.EventTable.rows"),
-    "logs plot": (["logs", "plot", "done", "--out", "new.svg"], "mypt.cli.render.curves._write"),
+    "logs plot": (["logs", "plot", "done", "--out", "new.svg"], "mypt.cli.draw.picture.draw"),
     "prepare, planning": (["prepare", "texts.jsonl", "--out", "d"], "mypt.data.prepare.pipeline.make_plan"),
     "prepare, claiming the folder": (["prepare", "texts.jsonl", "--out", "d"], "mypt.data.prepare.pipeline.claim"),
     "prepare, a unit": (["prepare", "texts.jsonl", "--out", "d", "--workers", "1"], "mypt.data.prepare.workers._run"),

@@ -25,8 +25,10 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from tensorboard.util.tensor_util import make_ndarray  # type: ignore[import-untyped]
 
+from mypt.board.index import columns_of
 from mypt.checkpoint.lock import locked
-from mypt.cli.render.curves import terminal_plot
+from mypt.cli.draw import terminal
+from mypt.cli.draw.runs import Course
 from mypt.cli.render.events import CRASHED, Follower, events_table
 from mypt.cli.render.summary import sparkline, summary_page
 from mypt.errors import InputError
@@ -222,8 +224,9 @@ def test_whatever_is_logged_can_be_told(events: list[Event], tmp_path: Path) -> 
     summary, run = summarize(path), read_run(str(path), tmp_path)
     console.print(summary_page(summary, 80), events_table(Replay(path).live()))
     assert json.loads(to_json_text(summary))["evaluations"] == len(run.curve)
+    course = Course("x", columns_of(FoundLog(path)))
     for axis in get_args(Axis):
-        assert terminal_plot([run], axis, 80, colour=False)
+        assert terminal.plot([course], axis, 80, colour=False)
     assert list(Follower(FoundLog(path), 5).lines(on=False)) is not None
 
 

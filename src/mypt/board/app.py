@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from mypt.board.assets import TYPES, own_files, plotly_script
+from mypt.board.assets import HTML, TYPES, filled, own_files, plotly_script
 from mypt.board.folder import MOST_RUNS, Board
 from mypt.board.guard import Application, Guard
 from mypt.board.series import View
@@ -91,7 +91,7 @@ def application(board: Board, port: int, is_over: Callable[[], bool] = lambda: F
     script = plotly_script()
 
     async def page(_: Request) -> Response:
-        return FileResponse(files["index.html"], media_type=TYPES[".html"])
+        return Response(filled("index.html", {}), media_type=HTML)
 
     async def own(request: Request) -> Response:
         path = files.get(request.path_params["name"])

@@ -3,12 +3,15 @@
 import os
 import time
 from array import array
+from collections import deque
 from collections.abc import Iterator
-from math import nan
+from itertools import islice
+from math import inf, nan
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from mypt.log.locate import FoundLog
 from mypt.log.reader import LineParser, SkippedLines, read_events, reading
 from mypt.log.replay import Branch
 from mypt.schema.files.events import eval_sets
@@ -35,6 +38,8 @@ class Columns:
         steps: figures of the single steps, with `step`.
         marks: further events by name, each with its step.
         start: what the latest session began with.
+        sessions: the step that each live session began after, and its settings.
+        first_phase: the phase of the first evaluation, and the step of this; None before there is one.
         first_step: where the first session began.
     """
 
@@ -43,6 +48,8 @@ class Columns:
         self.steps: dict[str, array[float]] = {name: array("d") for name in ("step", *STEP_FIGURES)}
         self.marks: list[tuple[int, dict[str, Any]]] = []
         self.start: dict[str, Any] | None = None
+        self.sessions: list[tuple[int, dict[str, Any]]] = []
+        self.first_phase: tuple[str, int] | None = None
         self.first_step = 0
         self._clock: list[tuple[int, float]] = []
         self._before = 0.0
@@ -92,12 +99,14 @@ class Columns:
         self._before = self._clock[-1][1] if self._clock else 0.0
         again = self.start is not None
         self.start = event
+        self.sessions = [*((at, config) for at, config in self.sessions if at < step), (step, event["config"])]
         if again:
             what = {"event": "training_start", "timestamp": event["timestamp"], "attempt": event.get("attempt")}
             self.marks.append((step, {**what, "reached": reached if reached > step else None}))
 
     def _eval(self, event: dict[str, Any]) -> None:
         evals, step = self.evals, event["iter"]
+        self.first_phase = self.first_phase or (event["phase"], step)
         if evals["step"] and evals["step"][-1] == step:  # made again by a later session
             for column in evals.values():
                 column.pop()
@@ -124,12 +133,23 @@ def _placed(step: int, event: dict[str, Any]) -> int:
     return step + 1 if event["event"] == "phase_switch" else step
 
 
+def columns_of(found: FoundLog) -> Columns:
+    """The columns of all of a log.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    index = LogIndex(found.path, found.run_id, found.upto)
+    index.read(inf)
+    return index.columns
+
+
 class LogIndex:
     """The columns of one run of a log, read from where the last look ended.
 
     Args:
         path: the log.
-        run_id: which run of it; the last one that started where nothing is said.
+        run_id: which run of it; where nothing is said the last one that started.
         upto: the branch of the run to keep to.
     """
 
@@ -214,9 +234,7 @@ class LogIndex:
 
 
 def _last_run(path: Path) -> str | None:
-    """The run that started last in a log."""
-    last: str | None = None
-    for event in read_events(path, containing=b"training_start"):
-        if event["event"] == "training_start":
-            last = event.get("run_id")
-    return last
+    """The run that started last in a log; where none tells of its start, that of the first event."""
+    starts = (e for e in read_events(path, containing=b"training_start") if e["event"] == "training_start")
+    last = deque(starts, maxlen=1) or deque(islice(read_events(path), 1))
+    return last[0].get("run_id") if last else None

@@ -2,13 +2,14 @@
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, nan
 from typing import Any
 
 from mypt.board.decimate import PER_BUCKET, buckets, chosen, smoothed
 from mypt.board.index import STEP_FIGURES, Columns
+from mypt.board.rates import Rates, rates_of
 from mypt.schema.settings.output import Axis
 from mypt.visible import visible
 
@@ -19,6 +20,8 @@ _MARKS = {
     "gold_remeasured": "measured otherwise", "training_stopped": "stopped",
 }  # fmt: skip
 FEWEST = 50
+MOST_RATES = 1000
+"""Points of the learning rate, which turns slowly but where it jumps."""
 MOST_MARKS = 500
 """Marks of one kind that are drawn at most, the last ones."""
 
@@ -84,16 +87,37 @@ def series_of(columns: Columns, view: View) -> list[dict[str, Any]]:
     for name in STEP_FIGURES if steps else ():
         found = [series for series in found if series["name"] != name]
         found.append(_drawn(name, columns.steps[name], steps, lambda i: at(steps[i]), view))
+    if (rates := rates_of(columns)) is not None:
+        found = [series for series in found if series["name"] != "lr"]
+        found.append(_by_settings(rates, at, view))
     return found
+
+
+def _by_settings(rates: Rates, at: Places, view: View) -> dict[str, Any]:
+    """The learning rate of every step, or of as many as are asked for."""
+    first, end = _within(rates.steps, at, view)
+    shown = rates.steps[first:end]
+    stride = -(-len(shown) // min(max(FEWEST, view.points), MOST_RATES)) or 1
+    kept = sorted({*shown[::stride], *shown[-1:], *(step for step in rates.bends() if step in shown)})
+    return {
+        "name": "lr", "x": [_number(at(step)) for step in kept], "y": [rates(step) for step in kept], "step": kept,
+        "count": len(shown), "exact": stride == 1, "last": rates(rates.steps[-1]),
+    }  # fmt: skip
+
+
+def _within(positions: Sequence[int], x: Callable[[int], float], view: View) -> tuple[int, int]:
+    """The part of positions that is looked at, with a neighbour on either side that the line goes on to."""
+    first = 0 if view.start is None else max(0, bisect_left(positions, view.start, key=x) - 1)
+    end = len(positions) if view.stop is None else min(len(positions), bisect_right(positions, view.stop, key=x) + 1)
+    return first, end
 
 
 def _drawn(
     name: str, values: "array[float]", steps: Sequence[float], x: Callable[[int], float], view: View
 ) -> dict[str, Any]:
-    """One series, as many points of it as are asked for, and a neighbour on either side that the line goes on to."""
+    """One series, as many points of it as are asked for."""
     positions = range(len(values))
-    first = 0 if view.start is None else max(0, bisect_left(positions, view.start, key=x) - 1)
-    end = len(values) if view.stop is None else min(len(values), bisect_right(positions, view.stop, key=x) + 1)
+    first, end = _within(positions, x, view)
     kept = _kept(values, first, end, x, view)
     found: dict[str, Any] = {
         "name": visible(name),
@@ -123,22 +147,39 @@ def _number(value: float) -> float | None:
 
 def marks_of(columns: Columns, view: View) -> list[dict[str, Any]]:
     """Gold and blocked evaluations, phases, resumes and rewinds: where each is, and what it says."""
-    at = Places(columns, view.axis)
-    losses = columns.evals.get("val_loss", array("d"))
-    steps = columns.evals["step"]
-    marks: dict[str, list[dict[str, Any]]] = {}
-    for step, event in columns.marks:
+    at, marks = Places(columns, view.axis), dict[str, list[dict[str, Any]]]()
+    steps = columns.evals["step"] or columns.steps["step"]
+    losses = columns.evals.get("val_loss") or columns.steps["loss"]
+    for step, event in (*_first_phase(columns), *columns.marks):
         kind = _MARKS.get(event["event"])
         if kind is None:
             continue
         kind = "rewind" if kind == "resume" and event["reached"] is not None else kind
-        i = bisect_left(steps, step)
-        loss = losses[i] if i < len(steps) and steps[i] == step else None
-        y = None if loss is None else _number(loss)
-        marks.setdefault(kind, []).append(
-            {"kind": kind, "step": step, "x": _number(at(step)), "y": y, "text": _told(event, step)}
-        )
+        mark: dict[str, Any] = {
+            "kind": kind,
+            "step": step,
+            "x": _number(at(step)),
+            "y": _number(_on_line(steps, losses, step)),
+        }
+        mark |= {"phase": visible(event["new_phase"])} if kind == "phase" else {}
+        marks.setdefault(kind, []).append({**mark, "text": _told(event, step)})
     return [mark for found in marks.values() for mark in found[-MOST_MARKS:]]
+
+
+def _first_phase(columns: Columns) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The beginning of the first phase, which no event tells, of a run that has several."""
+    switch = next((step for step, event in columns.marks if event["event"] == "phase_switch"), None)
+    if switch is not None and columns.first_phase is not None and columns.first_phase[1] <= switch:
+        yield columns.first_step, {"event": "phase_switch", "new_phase": columns.first_phase[0]}
+
+
+def _on_line(xs: Sequence[float], ys: Sequence[float], x: float) -> float:
+    """The height of a curve at a place, on the line between its neighbours; before and after it that of its ends."""
+    i = bisect_left(xs, x)
+    if i == len(xs) or i == 0 or xs[i] == x:
+        return ys[min(i, len(ys) - 1)] if ys else nan
+    share = (x - xs[i - 1]) / (xs[i] - xs[i - 1])
+    return ys[i - 1] + (ys[i] - ys[i - 1]) * share
 
 
 def _told(event: dict[str, Any], step: int) -> str:

@@ -4,6 +4,7 @@ import { Charts } from "./charts.js";
 import { $, ask } from "./dom.js";
 import { compare, show } from "./pages.js";
 import { RunsTable } from "./table.js";
+import { themes } from "./themes.js";
 
 const FIRST = 3;
 const VIEWS = ["charts", "compare", "run"];
@@ -25,13 +26,6 @@ function turned() {
   if (view() === "charts") charts.resized();
 }
 
-function themed(theme) {
-  document.documentElement.dataset.theme = theme;
-  $("#theme").textContent = theme === "dark" ? "Light" : "Dark";
-  $("#theme").setAttribute("aria-label", `Switch to ${theme === "dark" ? "light" : "dark"} colours`);
-  charts.draw();
-}
-
 function listen(since) {
   const news = new EventSource(`api/events?since=${since}`);
   news.onopen = () => { $("#live").textContent = "live"; $("#live").dataset.state = "live"; };
@@ -45,12 +39,6 @@ function listen(since) {
   };
 }
 
-$("#theme").addEventListener("click", () => {
-  const theme = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
-  try { localStorage.setItem("mypt-theme", theme); } catch { /* for this page alone, then */ }
-  themed(theme);
-});
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", ({ matches }) => themed(matches ? "dark" : "light"));
 $("#again").addEventListener("click", () => compare([...chosen]));
 addEventListener("hashchange", turned);
 
@@ -60,7 +48,7 @@ const drawable = rows.filter((row) => row.has_log).sort((a, b) => (b.last_word ?
 const first = drawable.filter((row) => row.state === "running");
 for (const row of (first.length ? first : drawable).slice(0, FIRST)) chosen.add(row.id);
 runs.update(rows, []);
-themed(document.documentElement.dataset.theme);
+themes(() => charts.draw());
 turned();
 charts.refresh();
 listen(version);

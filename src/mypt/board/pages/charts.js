@@ -1,7 +1,7 @@
 // The charts: what is drawn of the chosen runs, in one range of x for all.
 
 import { $, ask, make } from "./dom.js";
-import { count, duration, loss } from "./units.js";
+import { count, loss } from "./units.js";
 
 const COLOURS = {
   light: ["#0072B2", "#C04F00", "#00805E", "#A8508A", "#946200", "#2B7FB0", "#333333", "#8A3FFC"],
@@ -19,22 +19,24 @@ const PANELS = [
 const AXES = { tokens: "training tokens", steps: "step", time: "time of all sessions" };
 const MARKS = {
   gold: ["star", "★ gold"], blocked: ["x-thin", "× gold blocked"], phase: ["line-ns", "┆ phase"],
-  resume: ["triangle-right", "▷ resumed"], rewind: ["triangle-left", "◁ rewound"], "measured otherwise": ["asterisk", "✳ measured otherwise"], stopped: ["circle-x", "⊗ stopped"],
+  stopped: ["circle-x", "⊗ stopped"], resume: ["triangle-right", "▷ resumed"], rewind: ["triangle-left", "◁ rewound"], "measured otherwise": ["asterisk", "✳ measured otherwise"],
 };
 const UNITS = [[86400 * 2, 86400, "days"], [3600 * 2, 3600, "hours"], [120, 60, "minutes"], [0, 1, "seconds"]];
 
 // Plotly's script takes a second or two to be read, and the page stands still meanwhile: a sketch is drawn before.
 let loading = null;
-const drawing = () => loading ??= new Promise((ready, failed) => document.head.append(
+const drawing = () => loading ??= window.Plotly ? Promise.resolve() : new Promise((ready, failed) => document.head.append(
   make("script", { src: "plotly.js", onload: ready, onerror: () => failed(new Error("Plotly's script could not be loaded.")) })));
 const SEEN_MS = 30;
 const SVG = "http://www.w3.org/2000/svg";
 
-const lineOf = (name) => ({ val_loss: "val", train_loss: "train", loss: "steps" })[name] ?? (name.startsWith("eval_") ? name.slice(5) : null);
+export const lineOf = (name) => ({ val_loss: "val", train_loss: "train", loss: "steps" })[name] ?? (name.startsWith("eval_") ? name.slice(5) : null);
 // In its labels plotly knows a little markup; to text it gets there, that is text too.
 const plain = (text) => text.replace(/[&<>]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[c]).replaceAll("$", "&#36;");
 
 export class Charts {
+  most = 20;
+
   constructor(chosen, names) {
     Object.assign(this, { chosen, names, range: null, runs: [], hidden: new Set(["train"]), asking: false, again: false, places: new Map() });
     for (const id of ["axis", "scale", "marks"]) $(`#${id}`).addEventListener("change", () => { if (id === "axis") this.range = null; this.refresh(); });
@@ -70,12 +72,12 @@ export class Charts {
   }
 
   async ask() {
-    const ids = [...this.chosen].slice(0, 20);
-    $("#reading").textContent = this.chosen.size > 20 ? "The first 20 of the chosen runs are drawn." : "";
+    const ids = [...this.chosen].slice(0, this.most);
+    $("#reading").textContent = this.chosen.size > this.most ? `The first ${this.most} of the chosen runs are drawn.` : "";
     if (!ids.length) { await drawing(); this.runs = []; this.draw(); return; }
     const [low, high] = this.range ?? ["", ""];
     const width = Math.max(300, $("#plots").clientWidth);
-    const { runs } = await ask("api/series", [...ids.map((id) => ["run", id]), ["x", $("#axis").value], ["from", low], ["to", high],
+    const { runs } = await this.answer([...ids.map((id) => ["run", id]), ["x", $("#axis").value], ["from", low], ["to", high],
       ["smooth", $("#smooth").value], ["points", Math.min(4000, 2 * width)]]);
     this.runs = runs;
     if (!window.Plotly) {
@@ -92,6 +94,8 @@ export class Charts {
       await new Promise((ready) => setTimeout(ready, 100)); // for what is drawn to be seen
     } else if (faults.length) $("#reading").textContent = faults.map((run) => run.fault).join(" ");
   }
+
+  answer(parameters) { return ask("api/series", parameters); }
 
   style(run) {
     if (!this.places.has(run)) {
@@ -191,30 +195,16 @@ export class Charts {
     return this.runs.flatMap((run) => Object.entries(MARKS).flatMap(([kind, [symbol]]) => {
       const found = run.marks.filter((mark) => mark.kind === kind);
       const kept = kind === "gold" ? found.slice(-1) : found;
-      const low = this.floor(run);
       const at = kept.filter((mark) => this.range === null || (mark.x >= this.range[0] && mark.x <= this.range[1]));
       if (!at.length) return [];
       const { colour } = this.style(run.id);
       const big = kind === "gold" ? 16 : 12;
       return [{
-        type: "scatter", mode: "markers", showlegend: false, x: at.map((mark) => mark.x / unit), y: at.map((mark) => mark.y ?? low(mark.x)),
+        type: "scatter", mode: "markers", showlegend: false, x: at.map((mark) => mark.x / unit), y: at.map((mark) => mark.y),
         meta: [plain(run.name)], text: at.map((mark) => plain(mark.text)), hovertemplate: "%{meta[0]}<br>%{text}<extra></extra>",
         marker: { symbol, size: big, color: colour, line: { width: symbol.includes("-thin") || symbol.startsWith("line") || symbol === "asterisk" ? 3 : 1.5, color: kind === "gold" || kind === "stopped" ? this.ink() : colour } },
       }];
     }));
-  }
-
-  // Where a mark stands that no evaluation belongs to: on the curve, by its neighbours.
-  floor(run) {
-    const curve = run.series.find((s) => s.name === "val_loss") ?? run.series.find((s) => s.name === "loss");
-    return (x) => {
-      if (!curve?.x.length) return null;
-      let i = curve.x.findIndex((at) => at >= x);
-      if (i < 0) i = curve.x.length - 1;
-      if (i === 0 || curve.y[i] === null || curve.y[i - 1] === null) return curve.y[i];
-      const [x0, x1] = [curve.x[i - 1], curve.x[i]];
-      return curve.y[i - 1] + (curve.y[i] - curve.y[i - 1]) * (x1 > x0 ? Math.min(1, (x - x0) / (x1 - x0)) : 1);
-    };
   }
 
   ink() { return getComputedStyle(document.documentElement).getPropertyValue("--ink").trim(); }
@@ -271,11 +261,16 @@ export class Charts {
       const { colour, symbol } = this.style(run.id);
       const sign = make("span", { class: "sign", "aria-hidden": "true" }, symbol[1]);
       sign.style.color = colour;
-      const last = run.series.filter((s) => lineOf(s.name) !== null && !this.hidden.has(lineOf(s.name))).map((s) => `${lineOf(s.name)} ${short(s.last)}`);
-      return make("li", {}, sign, make("a", { href: `#run/${run.id}` }, run.name), make("span", { class: "last" }, last.join(" · ") || "nothing evaluated yet"),
+      return make("li", {}, sign, make("a", { href: `#run/${run.id}` }, run.name), make("span", { class: "last" }, this.told(run)),
         make("button", { type: "button", class: "away", "aria-label": `Do not draw ${run.name}`, onclick: () => this.onAway(run.id) }, "×"));
     }));
     if (!this.runs.length) $("#legend").append(make("li", { class: "hint" }, this.names().size ? "Choose runs in the table to draw them." : ""));
+  }
+
+  // The last values of the lines that are drawn.
+  told(run) {
+    const last = run.series.filter((s) => lineOf(s.name) !== null && !this.hidden.has(lineOf(s.name))).map((s) => `${lineOf(s.name)} ${short(s.last)}`);
+    return last.join(" · ") || "nothing evaluated yet";
   }
 
   resized() {
@@ -287,4 +282,3 @@ export class Charts {
 }
 
 const short = (value) => value === null || value === undefined ? "–" : Math.abs(value) >= 1000 ? count(value) : loss(value);
-export { duration };

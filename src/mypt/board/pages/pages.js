@@ -2,6 +2,9 @@
 
 import { $, ask, list, make, table } from "./dom.js";
 
+export const verdict = (found) => found.verdict ? [make("p", { class: "verdict" }, found.verdict), list(found.reasons)] : [];
+export const findings = (found) => [...found.sections.map(table), list(found.lines)];
+
 export async function compare(ids) {
   const place = $("#comparison");
   if (ids.length < 2) {
@@ -12,7 +15,7 @@ export async function compare(ids) {
   $("#compared").textContent = "Comparing…";
   try {
     const found = await ask("api/compare", ids.map((id) => ["run", id]));
-    place.replaceChildren(make("p", { class: "verdict" }, found.verdict), list(found.reasons), ...found.sections.map(table), list(found.lines));
+    place.replaceChildren(...verdict(found), ...findings(found));
     $("#compared").textContent = `as of ${new Date().toLocaleTimeString()}`;
   } catch (error) {
     place.replaceChildren(make("p", { class: "fault" }, error.message));

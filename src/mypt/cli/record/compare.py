@@ -1,7 +1,7 @@
 """`mypt compare`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,8 +10,13 @@ from mypt.cli.console import busy, console, echo_json, say
 from mypt.cli.verb import Verb
 from mypt.errors import UsageError
 from mypt.schema.base import to_json_text
-from mypt.schema.settings.output import DEFAULT_OUT_DIR
+from mypt.schema.settings.output import DEFAULT_OUT_DIR, Axis
 
+if TYPE_CHECKING:
+    from mypt.cli.draw.runs import Course
+    from mypt.log.compare import Comparison
+
+_TABLES = (".md", ".json")
 app = typer.Typer(add_completion=False)
 
 
@@ -25,7 +30,10 @@ def compare(
     plot: Annotated[bool, typer.Option("--plot", help="Draw the val losses in the terminal.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Save a picture (.png, .svg, .html), or the tables (.md, .json), as this file."),
+        typer.Option(
+            "--out",
+            help="Save a report (.html), a picture (.png, .svg) or the tables (.md, .json) as this file.",
+        ),
     ] = None,
     over: Over = "tokens",
     as_json: AsJson = False,
@@ -37,13 +45,20 @@ def compare(
         names = [*(names or ()), *(name for name in tagged(out_dir, tag) if name not in (names or ()))]
     if names is None or len(names) < 2:
         raise UsageError("One run cannot be compared.", "Name two or more; `mypt inspect` lists them.")
+    from mypt.cli.draw import runs, saving, terminal
     from mypt.cli.render import comparison
     from mypt.log.compare import compare as compare_runs
 
+    if out is not None:
+        saving.check(out, _TABLES)
+    if plot:
+        terminal.check()
     with busy("Reading the runs"):
         found = compare_runs(names, out_dir)
+        words = list(zip([run.label for run in found.runs], names, strict=True))
+        courses = runs.courses(words, out_dir) if plot or (out and out.suffix not in _TABLES) else []
     if out is not None:
-        comparison.save(found, over, out)
+        _save(found, courses, over, out)
     if as_json:
         echo_json(to_json_text(found, indent=True))
         return
@@ -53,8 +68,19 @@ def compare(
         shown.print(table)
     say(shown, *comparison.closing_lines(found))
     if plot:
-        from mypt.cli.render.curves import terminal_plot
-
-        typer.echo(terminal_plot(found.runs, over, shown.width, colour=shown.color_system is not None))
+        typer.echo(terminal.plot(courses, over, shown.width, colour=terminal.coloured(shown)))
     if out is not None:
         say(shown, f"Saved {out}.")
+
+
+def _save(found: "Comparison", courses: "list[Course]", over: Axis, out: Path) -> None:
+    """Save a comparison in the form that the file's name asks for."""
+    from mypt.cli.draw import saving
+    from mypt.cli.render import comparison
+    from mypt.cli.render.board import verdict_page
+
+    if out.suffix in _TABLES:
+        comparison.save(found, out)
+    else:
+        verdict, *_ = comparison.verdict_lines(found)
+        saving.save(courses, over, out, verdict, lambda: verdict_page(found))

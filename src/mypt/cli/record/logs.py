@@ -122,29 +122,46 @@ def plot(
     ctx: typer.Context,
     logs: Annotated[list[str], log_argument("Paths of logs, or names of models; several are drawn together.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Save as .png, .svg or .html instead of drawing in the terminal.")
+        Path | None,
+        typer.Option(
+            "--out", help="Save a report (.html) or a picture (.png, .svg) instead of drawing in the terminal."
+        ),
     ] = None,
     over: Over = "tokens",
     out_dir: OutDir = DEFAULT_OUT_DIR,
 ) -> None:
-    """Draw val loss, of one run train loss and logged steps too; in a picture also learning rates, phases and gold."""
-    from mypt.cli.render.curves import save_plot, terminal_plot
+    """Draw val loss, of one run train loss and logged steps too; in a file also eval sets, learning rates and marks."""
+    from mypt.cli.draw import runs, saving, terminal
     from mypt.log.run_record import read_run
 
+    terminal.check() if out is None else saving.check(out)
     with busy("Reading the runs"):
-        runs = [read_run(name, out_dir) for name in logs]
-    empty = [run.label for run in runs if not run.curve]
+        records = [read_run(name, out_dir) for name in logs]
+        courses = runs.courses([(run.label, name) for run, name in zip(records, logs, strict=True)], out_dir)
+    drawn = {course.name for course in courses}
+    empty = [run.label for run in records if run.label not in drawn]
     if empty:
         raise InputError(f"There is nothing to draw of {', '.join(empty)}.", "Wait for its first evaluation.")
+    shown = console(ctx) if out is None else work_console(ctx)
     if out is None:
-        shown = console(ctx)
-        typer.echo(terminal_plot(runs, over, shown.width, colour=shown.color_system is not None))
+        typer.echo(terminal.plot(courses, over, shown.width, colour=terminal.coloured(shown)))
     else:
-        shown = work_console(ctx)
-        save_plot(runs, over, out)
-    say(shown, *(f"{run.label}: {sentence}" for run in runs for sentence in run.missing))
+        saving.save(courses, over, out, None, lambda: _page(logs, out_dir))
+    say(shown, *(f"{run.label}: {sentence}" for run in records for sentence in run.missing))
     if out is not None:
         say(shown, f"Saved {out}.")
+
+
+def _page(logs: list[str], out_dir: Path) -> dict[str, Any]:
+    """What a report says beside its curves: of one run how it went, of several the verdict."""
+    from mypt.cli.render.board import comparison_page, summary_page
+    from mypt.log.locate import find_log
+    from mypt.log.summary import summarize as read
+
+    if len(logs) > 1:
+        return comparison_page(logs, out_dir)
+    place = find_log(logs[0], out_dir)
+    return summary_page(read(place.path, place.run_id, place.bundle, place.upto))
 
 
 @app.command(cls=Verb, epilog="Example: mypt logs mirror dante --to tensorboard")

@@ -1,4 +1,4 @@
-"""What `mypt compare` and `mypt inspect` show, as plain tables and sentences for the board."""
+"""What `mypt compare`, `inspect` and `logs summarize` show, as plain tables and sentences for a browser."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -8,21 +8,39 @@ from rich.table import Table
 
 from mypt.checkpoint.describe import read_bundle
 from mypt.checkpoint.lineage import lineage
-from mypt.cli.render import bundle, comparison
+from mypt.cli.render import bundle, comparison, summary
 from mypt.cli.render.tables import pairs_table, plain
-from mypt.log.compare import compare
+from mypt.log.compare import Comparison, compare
+from mypt.log.figures import Summary
 from mypt.visible import visible
+
+NARROW = 50
+"""Characters that fit in a line on a phone."""
 
 
 def comparison_page(names: Sequence[str], out_dir: Path) -> dict[str, Any]:
     """The verdict on some runs, with its tables."""
-    found = compare(names, out_dir)
+    return verdict_page(compare(names, out_dir))
+
+
+def verdict_page(found: Comparison) -> dict[str, Any]:
+    """A comparison: its verdict and its tables."""
     verdict, *reasons = comparison.verdict_lines(found)
     return {
         "verdict": verdict,
         "reasons": _lines(reasons),
         "sections": [_section(table) for table in comparison.tables(found, everything=False)],
         "lines": _lines(comparison.closing_lines(found)),
+    }
+
+
+def summary_page(found: Summary) -> dict[str, Any]:
+    """How a run went, as `mypt logs summarize` has it."""
+    return {
+        "verdict": None,
+        "reasons": [],
+        "sections": [_section(table) for table in summary.tables(found, NARROW)],
+        "lines": _lines(found.advice),
     }
 
 

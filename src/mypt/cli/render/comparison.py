@@ -1,4 +1,4 @@
-"""A comparison of runs: the verdict, what differs, the results side by side, and all of it as a file."""
+"""A comparison of runs: the verdict, what differs, the results side by side, and all of it as text in a file."""
 
 import re
 from pathlib import Path
@@ -8,24 +8,19 @@ from rich.table import Table
 from mypt import units
 from mypt.checkpoint.atomic import storage_errors
 from mypt.checkpoint.changes import ValueFrom
-from mypt.cli.render.curves import save_plot
 from mypt.cli.render.evaluation import named
 from mypt.cli.render.tables import columns_table, course
 from mypt.log.compare import Comparison, Difference, SharedEvaluation
 from mypt.schema.base import to_json_text
-from mypt.schema.settings.output import Axis
 from mypt.visible import visible
 
 
-def save(found: Comparison, axis: Axis, path: Path) -> None:
-    """Save a comparison in the form that the file's name asks for."""
-    if path.suffix in (".json", ".md"):
-        text = to_json_text(found, indent=True) + "\n" if path.suffix == ".json" else markdown(found)
-        with storage_errors(path, "--out"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8", newline="\n")
-    else:
-        save_plot(found.runs, axis, path)
+def save(found: Comparison, path: Path) -> None:
+    """Save the tables of a comparison in the form that the file's name asks for."""
+    text = to_json_text(found, indent=True) + "\n" if path.suffix == ".json" else markdown(found)
+    with storage_errors(path, "--out"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def markdown(found: Comparison) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from rich.console import Group, RenderableType
+from rich.console import Group
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -29,7 +29,13 @@ T = TypeVar("T")
 
 def summary_page(summary: Summary, width: int) -> Group:
     """One run: how it went, its losses, gold, and what deserves a look."""
-    parts: list[RenderableType] = [_heading(summary), pairs_table(None, _course(summary, width))]
+    advice = (Padding(line, (0, 0, 0, 2)) for line in summary.advice)
+    return Group(_heading(summary), *tables(summary, width), *advice, "")
+
+
+def tables(summary: Summary, width: int) -> list[Table]:
+    """How a run went, its losses, gold, and what deserves a look."""
+    parts = [pairs_table(None, _course(summary, width))]
     if summary.evaluations:
         parts.append(_losses(summary))
     if summary.evaluated.count:
@@ -38,7 +44,7 @@ def summary_page(summary: Summary, width: int) -> Group:
         parts.append(pairs_table("Gold", gold))
     if signs := list(_signs(summary)):
         parts.append(pairs_table("To look at", signs))
-    return Group(*parts, *(Padding(line, (0, 0, 0, 2)) for line in summary.advice), "")
+    return parts
 
 
 def sparkline(points: Sequence[LossPoint], width: int = SPARKS) -> str:

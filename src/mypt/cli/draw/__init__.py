@@ -1,0 +1,1 @@
+"""Curves of runs: in the terminal, as a picture, and as a page that stands alone."""
