@@ -279,9 +279,9 @@ def one_bundle() -> BundleInfo:
 def test_tables_fold_well(width: int) -> None:
     rows = [
         BundleSummary(name="dante_with_a_rather_long_name", parameters=817_280, step=2000, val_loss=1.8776,
-                  val_bpb=2.6512, tokens_processed=1_536_000, saved_at="2026-02-09T14:30:00.123456"),
+                  val_bpb=2.6512, tokens_processed=1_536_000, saved_at="2026-02-09T14:30:00.123456", state="complete"),
         BundleSummary(name="large", parameters=698_880_000, step=75_000, val_loss=3.1,
-                  tokens_processed=7_372_800_000, saved_at="2026-02-10T08:30:00.999888"),
+                  tokens_processed=7_372_800_000, saved_at="2026-02-10T08:30:00.999888", state="running"),
         BundleSummary(name="torn", damage="checkpoints/torn/model.pt is missing."),
     ]  # fmt: skip
     line = [

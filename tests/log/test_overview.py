@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mypt.checkpoint.files import read_state
+from mypt.checkpoint.lock import locked
 from tests.conftest import SHORT, Mypt, Once
 
 RUN = [*SHORT, "--max-iters", "8", "--eval-interval", "4"]
@@ -14,7 +15,7 @@ WORSE = ["--max-iters", "12", "--lr", "30", "--lr-schedule", "constant"]
 
 def rows(mypt: Mypt, *words: str) -> dict[str, list[str]]:
     lines = [line.split() for line in mypt("inspect", *words).output.splitlines()]
-    return {line[0]: line[1:] for line in lines if line and line[0] != "name" and line[0][0] != "─"}
+    return {line[0]: line[1:] for line in lines if line and line[0] not in ("name", "All") and line[0][0] != "─"}
 
 
 def test_a_run_is_one_line_and_every_bundle_has_its_own_loss(mypt: Mypt, once: Once) -> None:
@@ -44,13 +45,36 @@ def test_what_is_left_of_a_run_and_what_is_damaged_is_told(mypt: Mypt, once: Onc
     assert rows(mypt).keys() >= {"a_gold", "a_fp16"}
 
 
+def test_a_run_says_how_it_is_and_its_files_whether_they_are_whole(mypt: Mypt, once: Once) -> None:
+    once("train", "a", *RUN)
+    end = Path("logs/train/a_eval.jsonl")
+    lines = end.read_text(encoding="utf-8").splitlines(keepends=True)
+    closing = json.loads(lines[-1])
+    stopped = {"event": "training_stopped", "iter": 8, "elapsed_s": 1.0, "tokens_processed": 64, "reason": "SIGTERM"}
+    stopped |= {name: closing[name] for name in ("timestamp", "run_id", "attempt")}
+    whole = "All files are there"
+    states = {"complete": lines, "crashed": lines[:-1], "stopped": [*lines[:-1], json.dumps(stopped) + "\n"]}
+    for state, content in states.items():
+        end.write_text("".join(content), encoding="utf-8")
+        assert rows(mypt)["a"][-1] == state and whole in mypt("inspect").output
+        assert rows(mypt, "--all")["a_gold"][-1] == state
+        assert {row["state"] for row in json.loads(mypt("inspect", "--json").output)["bundles"]} == {state}
+        first = mypt("inspect", "a").output.splitlines()[0]
+        assert first == f"checkpoints/a: {state}" + (", SIGTERM" if state == "stopped" else "")
+    end.write_text("".join(lines[:-1]), encoding="utf-8")
+    with locked(Path("checkpoints/a"), lambda _: None):
+        assert rows(mypt)["a"][-1] == "running"
+    Path("checkpoints/a/model.pt").unlink()
+    assert rows(mypt)["a"][-1] == "damaged" and whole not in mypt("inspect").output
+
+
 @pytest.mark.parametrize("width", [30, 60, 80, 100, 140])
 def test_nothing_is_cut_to_a_letter(width: int, mypt: Mypt, once: Once) -> None:
     once("train", "a", *RUN)
     mypt("tag", "a", "+good")
     for words in ([], ["--all"]):
         shown = mypt("inspect", *words, "--width", str(width)).output
-        assert max(map(len, shown.splitlines())) <= width
+        assert max(len(line) for line in shown.splitlines() if not line.startswith("All files")) <= width
         heads = next(line for line in shown.splitlines() if line.strip()).split()
         assert heads[0] == "name" and "val" in heads and ("a_gold" in shown) == bool(words)
         assert {*heads} <= {"name", "also", "params", "step", "val", "best", "bpb", "tokens", "size", "saved", "state",

@@ -8,7 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mypt.board.places import RunPlace
+from mypt.board.places import Places, RunPlace
 from mypt.log.reader import LineParser, SkippedLines, reading
 from mypt.log.tail import CLOSING_EVENTS
 from mypt.visible import visible
@@ -49,6 +49,11 @@ class Row:
     last_word: str | None = None
     has_log: bool = False
     tags: list[str] = field(default_factory=list)
+
+
+def rows_by_bundle(out_dir: Path) -> dict[str, Row]:
+    """The line of the run of each bundle of a folder."""
+    return {part.name: row for place in Places(out_dir).find() for row in [row_of(place)] for part in place.parts}
 
 
 def row_of(place: RunPlace) -> Row:

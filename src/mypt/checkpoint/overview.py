@@ -34,6 +34,7 @@ class BundleSummary:
         saved_at: wall-clock time of the save.
         tags: what its run is looked for by.
         note: what somebody noted on it.
+        state: of its run, as `mypt board` has it; None where nobody looked for it.
         damage: what is wrong; None if all files have the recorded size and the JSON files the recorded hash.
     """
 
@@ -51,6 +52,7 @@ class BundleSummary:
     saved_at: str | None = None
     tags: tuple[str, ...] = ()
     note: str | None = None
+    state: str | None = None
     damage: str | None = None
 
 

@@ -14,6 +14,8 @@ from mypt.errors import UsageError
 from mypt.schema.base import to_json_text
 from mypt.schema.settings.output import DEFAULT_OUT_DIR, SortKey
 
+_WHOLE = "All files are there, of the size that was saved; `mypt verify` reads every byte."
+
 app = typer.Typer(add_completion=False)
 
 
@@ -44,6 +46,7 @@ def inspect(
     if name is None and model_name is None:
         _show_all(ctx, out_dir, sort, tag or (), parts, as_json)
         return
+    from mypt.board.rows import rows_by_bundle
     from mypt.checkpoint.describe import read_bundle
     from mypt.checkpoint.lineage import lineage
 
@@ -61,7 +64,9 @@ def inspect(
     )
 
     out = console(ctx)
-    say(out, info.path.as_posix())
+    run = rows_by_bundle(info.path.parent).get(info.path.name)
+    state = [run.state, *([run.why] if run.why else [])] if run is not None else []
+    say(out, ": ".join([info.path.as_posix(), *([", ".join(state)] if state else [])]))
     for table in [*inspect_tables(info), *(tensor_tables(info) if tensors else [])]:
         out.print(table)
     if info.evaluations:
@@ -76,9 +81,13 @@ def inspect(
 def _show_all(
     ctx: typer.Context, out_dir: Path, sort: SortKey, tags: Sequence[str], parts: bool, as_json: bool
 ) -> None:
+    from mypt.board.rows import rows_by_bundle
     from mypt.checkpoint.overview import Overview, by_run, overview
 
     rows = [row for row in overview(out_dir, sort) if {*row.tags} >= {*tags}]
+    runs = rows_by_bundle(out_dir) if rows else {}
+    for row in rows:
+        row.state = runs[row.name].state if row.name in runs else None  # it came meanwhile
     if as_json:
         echo_json(to_json_text(Overview(bundles=rows), indent=True))
         return
@@ -90,4 +99,4 @@ def _show_all(
 
     out = console(ctx)
     out.print(overview_table(rows) if parts else runs_table(by_run(rows)))
-    say(out, *(row.damage for row in rows if row.damage is not None))
+    say(out, *([row.damage for row in rows if row.damage is not None] or [_WHOLE]))

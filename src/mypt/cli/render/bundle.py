@@ -19,6 +19,7 @@ from mypt.checkpoint.lineage import Ancestor
 from mypt.checkpoint.overview import BundleSummary
 from mypt.cli.console import styled
 from mypt.cli.render.outcome import better_gold_lines
+from mypt.cli.render.summary import STATE_STYLE
 from mypt.cli.render.tables import columns_table, course, data_size, pairs_table, plain, rows_table
 from mypt.model.cost import parameters_by_part
 from mypt.order.prune import Superseded
@@ -220,7 +221,7 @@ def _listed(rows: Sequence[BundleSummary], further: dict[str, list[str]]) -> Tab
         "tokens": [_or_dash(row.tokens_processed, units.count) for row in rows],
         "size": [_or_dash(row.bytes or None, units.size) for row in rows],
         "saved": [row.saved_at[shown_from:16].replace("T", " ") if row.saved_at else "-" for row in rows],
-        "state": ["complete" if row.damage is None else styled("damaged", "bold red") for row in rows],
+        "state": [styled(state, STATE_STYLE.get(state, "")) for state in map(_state, rows)],
         "tags": [", ".join(row.tags) for row in rows] if any(row.tags for row in rows) else [],
     }
     columns = {heading: cells for heading, cells in columns.items() if cells}
@@ -233,6 +234,10 @@ def _listed(rows: Sequence[BundleSummary], further: dict[str, list[str]]) -> Tab
     )  # fmt: skip
     table.padding, table.pad_edge = (0, 1, 0, 0), False
     return table
+
+
+def _state(row: BundleSummary) -> str:
+    return "damaged" if row.damage is not None else _or_dash(row.state, str)
 
 
 def lineage_tree(line: Sequence[Ancestor], gold_step: int | None) -> Tree:

@@ -22,7 +22,11 @@ SPARKS = 60
 """Bars in the line of val losses: as many as fit beside their name at 80 columns."""
 _BESIDE = 20
 """What stands beside it."""
-_STYLE = {"complete": "green", "running": "cyan", "stopped": "yellow", "unfinished": "yellow", "crashed": "red"}
+STATE_STYLE = {
+    "complete": "green", "running": "cyan", "stopped": "yellow", "unfinished": "yellow", "crashed": "red",
+    "damaged": "bold red",
+}  # fmt: skip
+"""How the state of a run is shown."""
 _SHOWN = 3
 T = TypeVar("T")
 
@@ -66,7 +70,7 @@ def _heading(s: Summary) -> Text:
 
 
 def _course(s: Summary, width: int) -> Iterator[tuple[str, str | Text]]:
-    yield "state", styled(_state(s), _STYLE[s.state])
+    yield "state", styled(_state(s), STATE_STYLE[s.state])
     of = f" of {s.max_iters:,}" if s.max_iters else ""
     yield "steps", f"{s.step:,}{of}, {units.count(s.tokens)} tokens, {s.evaluations:,} evaluations"
     if s.steps:
