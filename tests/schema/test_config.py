@@ -213,7 +213,9 @@ def test_what_mypt_does_not_have_is_refused_by_name_or_ignored_by_request(mypt: 
 def test_the_shipped_configs_are_right_and_say_how_long_they_take(path: Path, mypt: Mypt) -> None:
     settings = resolve_settings({}, path)
     assert any(unit in settings.description["description"] for unit in ("seconds", "minutes", "hours", "days"))
-    assert flat(mypt("config", "check", path).output).endswith(f"{path.name} is right.")
+    missing = settings.data.missing_paths() + [p for p in [settings.training.init_from_model] if p]
+    end = f"{path.name} are right, but " if missing else f"{path.name} is right."
+    assert end in flat(mypt("config", "check", path).output)[-150:]
     if path.stem == "750M_unified_v1":
         assert round(parameter_count(settings.model) / 1e6) == 699
 
@@ -261,3 +263,8 @@ def test_a_check_names_a_parent_that_is_missing(mypt: Mypt) -> None:
     Path("c.json").write_text(json.dumps({"input_file": ["no.txt"], "init_from_model": "gone"}), encoding="utf-8")
     shown = flat(mypt("config", "check", "c.json").output)
     assert "There is no model 'gone'" in shown and "no.txt is not here" in shown
+    assert shown.endswith("c.json are right, but 2 things that it names are missing: a run would not start here.")
+    assert "is right" not in shown
+    Path("no.txt").write_text("text", encoding="utf-8")
+    shown = flat(mypt("config", "check", "c.json").output)
+    assert shown.endswith("c.json are right, but what it names is missing: a run would not start here.")

@@ -59,7 +59,14 @@ def check(
     model = settings.model.model_copy(update={"vocab_size": known} if known else {})
     out.print(config_costs_table(settings.model_copy(update={"model": model}), is_known=known is not None))
     missing += [f"{path} is not here, on this machine, from this folder." for path in settings.data.missing_paths()]
-    say(out, *missing, f"{file} is right.")
+    say(out, *missing, _verdict(file, len(missing)))
+
+
+def _verdict(file: Path, missing: int) -> str:
+    if not missing:
+        return f"{file} is right."
+    named = "what it names is" if missing == 1 else f"{missing} things that it names are"
+    return f"The settings of {file} are right, but {named} missing: a run would not start here."
 
 
 def _of_the_parent(given: Mapping[str, Any], missing: list[str]) -> Mapping[str, Any]:
