@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mypt import GPT, CheckpointManager, GPTConfig, Tokenizer
+from mypt.board.index import Columns, LogIndex
 from mypt.checkpoint.layout import log_path
 from mypt.schema.files.events import Eval, Step
 from mypt.schema.files.state import Progress, TrainingState
@@ -65,6 +66,14 @@ def write_log(path: Path, events: list[dict[str, Any]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
     return path
+
+
+def columns_of(log: Path) -> Columns:
+    """All of a log, in columns."""
+    index = LogIndex(log)
+    index.read(60)
+    assert index.share == 1.0
+    return index.columns
 
 
 def write_run(folder: Path, name: str, events: list[dict[str, Any]] | None = None, run_id: str = RUN_ID) -> Path:

@@ -11,12 +11,10 @@ from typing import Any
 import pytest
 
 from mypt.board.assets import PAGES
-from mypt.board.index import columns_of
 from mypt.board.report import MODULES, report
 from mypt.board.series import Places, View, marks_of, series_of
-from mypt.log.locate import FoundLog
 from mypt.schema.settings.output import Axis
-from tests.board.runs import HOSTILE, course, start, step, write_log, write_run
+from tests.board.runs import HOSTILE, columns_of, course, start, step, write_log, write_run
 from tests.conftest import Mypt, flat
 
 ENDING = "x</script><script>window.hacked=3</script><!--<script>"
@@ -52,7 +50,7 @@ class Parts(HTMLParser):
 
 def made(folder: Path, *names: str, page: dict[str, Any] | None = None, axis: Axis = "tokens") -> Parts:
     log = write_log(folder / "a.jsonl", course(5))
-    return Parts(report([(name, columns_of(FoundLog(log))) for name in names], axis, ", ".join(names), page))
+    return Parts(report([(name, columns_of(log)) for name in names], axis, ", ".join(names), page))
 
 
 def test_a_report_loads_nothing_and_runs_its_own_scripts_alone(tmp_path: Path) -> None:
@@ -89,7 +87,7 @@ def test_a_hostile_name_is_text_in_a_report(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("axis", ["tokens", "steps", "time"])
 def test_a_report_has_every_point_on_every_axis(axis: Axis, tmp_path: Path) -> None:
     run = json.loads(made(tmp_path, "a", axis=axis).scripts[1])["runs"][0]
-    columns = columns_of(FoundLog(tmp_path / "a.jsonl"))
+    columns = columns_of(tmp_path / "a.jsonl")
     expected = {series["name"]: series for series in series_of(columns, View(axis))}
     assert [series["name"] for series in run["series"]] == [*expected]
     for series in run["series"]:
@@ -101,7 +99,7 @@ def test_a_report_has_every_point_on_every_axis(axis: Axis, tmp_path: Path) -> N
 def test_a_report_of_a_long_run_has_the_shape_of_all_its_points(tmp_path: Path) -> None:
     losses = [3 + (i * 7919 % 1000) / 1000 for i in range(30_000)]
     log = write_log(tmp_path / "a.jsonl", [start(), *(step(i, losses[i]) for i in range(1, 30_000))])
-    columns = columns_of(FoundLog(log))
+    columns = columns_of(log)
     text = report([("a", columns)], "tokens", "a", None)
     assert len(text.encode()) < MEGABYTES * 1e6
     series = {s["name"]: s for s in json.loads(Parts(text).scripts[1])["runs"][0]["series"]}

@@ -13,15 +13,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from mypt.board import assets
-from mypt.board.index import columns_of
 from mypt.cli.draw import picture, terminal
 from mypt.cli.draw.runs import Course
 from mypt.cli.draw.ticks import ticks
-from mypt.log.locate import FoundLog
 from mypt.schema.settings.output import Axis
 from mypt.schema.settings.training import TrainingConfig
 from mypt.train.optim.schedule import learning_rate_at
-from tests.board.runs import RUN_ID, course, evaluation, start, step, write_log
+from tests.board.runs import RUN_ID, columns_of, course, evaluation, start, step, write_log
 from tests.conftest import Mypt, flat
 
 SIZES = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -83,7 +81,7 @@ def eventful(run_id: str = RUN_ID) -> list[dict[str, Any]]:
 
 def drawn(folder: Path, *runs: tuple[str, list[dict[str, Any]]]) -> list[Course]:
     logs = [write_log(folder / f"{i}.jsonl", events) for i, (_, events) in enumerate(runs)]
-    return [Course(name, columns_of(FoundLog(log))) for log, (name, _) in zip(logs, runs, strict=True)]
+    return [Course(name, columns_of(log)) for log, (name, _) in zip(logs, runs, strict=True)]
 
 
 @pytest.fixture

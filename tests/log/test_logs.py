@@ -25,7 +25,6 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from tensorboard.util.tensor_util import make_ndarray  # type: ignore[import-untyped]
 
-from mypt.board.index import columns_of
 from mypt.checkpoint.lock import locked
 from mypt.cli.draw import terminal
 from mypt.cli.draw.runs import Course
@@ -44,6 +43,7 @@ from mypt.schema.base import to_json_text
 from mypt.schema.files.events import EVENTS, Eval, GoldCheckpoint
 from mypt.schema.files.log_line import Event
 from mypt.schema.settings.output import Axis
+from tests.board.runs import columns_of
 from tests.conftest import Mypt, flat
 from tests.strategies import WORDS, built
 from tests.test_structure import HEAVY, run_python
@@ -224,7 +224,7 @@ def test_whatever_is_logged_can_be_told(events: list[Event], tmp_path: Path) -> 
     summary, run = summarize(path), read_run(str(path), tmp_path)
     console.print(summary_page(summary, 80), events_table(Replay(path).live()))
     assert json.loads(to_json_text(summary))["evaluations"] == len(run.curve)
-    course = Course("x", columns_of(FoundLog(path)))
+    course = Course("x", columns_of(path))
     for axis in get_args(Axis):
         assert terminal.plot([course], axis, 80, colour=False)
     assert list(Follower(FoundLog(path), 5).lines(on=False)) is not None

@@ -6,12 +6,11 @@ from array import array
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
-from math import inf, nan
+from math import nan
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mypt.log.locate import FoundLog
 from mypt.log.reader import LineParser, SkippedLines, read_events, reading
 from mypt.log.replay import Branch
 from mypt.schema.files.events import eval_sets
@@ -131,17 +130,6 @@ class Columns:
 def _placed(step: int, event: dict[str, Any]) -> int:
     """The step that a mark belongs to: a switch of phases is written before the first step of its phase."""
     return step + 1 if event["event"] == "phase_switch" else step
-
-
-def columns_of(found: FoundLog) -> Columns:
-    """The columns of all of a log.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    index = LogIndex(found.path, found.run_id, found.upto)
-    index.read(inf)
-    return index.columns
 
 
 class LogIndex:

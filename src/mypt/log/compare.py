@@ -82,7 +82,11 @@ def compare(names: Sequence[str], out_dir: Path) -> Comparison:
     Raises:
         UsageError: one is not to be found.
     """
-    runs = [read_run(name, out_dir) for name in names]
+    return compared([read_run(name, out_dir) for name in names])
+
+
+def compared(runs: list[RunRecord]) -> Comparison:
+    """Compare runs that were read."""
     verdict, reasons = _verdict(runs)
     split = {name: _differences([run.facts(name) for run in runs]) for name in ("architecture", "training", "data")}
     return Comparison(

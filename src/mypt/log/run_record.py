@@ -1,6 +1,6 @@
 """One run as far as its records can be read: its bundle, its log, or whichever of them there is."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from math import isfinite, isnan
@@ -21,6 +21,7 @@ from mypt.schema.files.events import eval_sets
 CURVE_POINTS = 20_000
 """Evaluations that a curve keeps at most; of a longer run every second, fourth, and so on, and the last."""
 Facts = dict[str, Any]
+Watcher = Callable[[Facts], None]
 T = TypeVar("T")
 
 
@@ -85,19 +86,24 @@ class RunRecord:
         return {name: self.changed.get(name, value) for name, value in getattr(self, section).items()}
 
 
-def read_run(name: str, out_dir: Path) -> RunRecord:
+def read_run(name: str, out_dir: Path, also: Watcher | None = None) -> RunRecord:
     """Read one run from its bundle and its log, or from whichever of them there is.
+
+    Args:
+        name: of a bundle or a log, or the path of one.
+        out_dir: the folder of bundles.
+        also: gets every event on the way to the bundle, those too that a later session superseded.
 
     Raises:
         UsageError: there is neither.
     """
     if Path(name).suffix == ".jsonl" and Path(name).is_file():
-        return _from_log(RunRecord(label=Path(name).stem), Path(name), None)
+        return _from_log(RunRecord(label=Path(name).stem), Path(name), None, also=also)
     try:
         path = bundle_path(name, out_dir)
     except UsageError:
         if log_path(name).is_file():
-            return _from_log(RunRecord(label=name, missing=[f"{name} has no bundle."]), log_path(name), None)
+            return _from_log(RunRecord(label=name, missing=[f"{name} has no bundle."]), log_path(name), None, also=also)
         raise
     (run, log, run_id, upto), model_sha256 = read_consistently(lambda p: (_from_bundle(p), _model_sha256(p)), path)
     log = log or log_path(path.name)
@@ -108,7 +114,7 @@ def read_run(name: str, out_dir: Path) -> RunRecord:
     if model_sha256 is not None:
         with _unreadable_noted(run):
             run.evaluations = latest_evaluations(log, model_sha256)
-    return _from_log(run, log, run_id, upto)
+    return _from_log(run, log, run_id, upto, also)
 
 
 def _model_sha256(path: Path) -> str | None:
@@ -173,7 +179,9 @@ def _data_facts(state: Facts) -> Facts:
     return facts | environment
 
 
-def _from_log(run: RunRecord, path: Path, run_id: str | None, upto: Branch | None = None) -> RunRecord:
+def _from_log(
+    run: RunRecord, path: Path, run_id: str | None, upto: Branch | None = None, also: Watcher | None = None
+) -> RunRecord:
     """Add what the log knows of a branch: the curve, standard errors, eval sets, time, rates and blocks."""
     try:
         replay = Replay(path, run_id, upto=upto)
@@ -181,8 +189,11 @@ def _from_log(run: RunRecord, path: Path, run_id: str | None, upto: Branch | Non
         run.missing.append(error.what)
         return run
     found = _LiveEvents()
-    for event in replay.live():
-        found.add(event)
+    for event, is_live in replay.events():
+        if also is not None:
+            also(event)
+        if is_live:
+            found.add(event)
     run.missing += replay.unread
     if found.start and not run.architecture:
         run.architecture, run.training = dict(found.start["model"]), _chosen(found.start["config"])

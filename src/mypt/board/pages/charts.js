@@ -222,7 +222,7 @@ export class Charts {
       hovermode: "closest", hoverdistance: 30, dragmode: "zoom", uirevision: `${axis} ${this.range}`,
       hoverlabel: { bgcolor: ground, bordercolor: ink, font: { color: ink }, namelength: -1, align: "left" },
       xaxis: { title: { text: axis === "time" ? `${AXES.time}, ${named}` : AXES[axis], standoff: 6 }, gridcolor: rule, zerolinecolor: rule, linecolor: rule,
-        exponentformat: "SI", nticks: narrow ? 5 : 0, ...(this.range ? { range: this.range.map((x) => x / unit), autorange: false } : { autorange: true }) },
+        exponentformat: "B", nticks: narrow ? 5 : 0, ...(this.range ? { range: this.range.map((x) => x / unit), autorange: false } : { autorange: true }) },
       yaxis: { type: logs ? "log" : "linear", gridcolor: rule, zerolinecolor: rule, exponentformat: panel.id === "speed" ? "SI" : "power", fixedrange: true, autorange: true,
         ...(logs ? { dtick: "D1" } : {}) },
     };

@@ -1,17 +1,16 @@
-"""What is drawn of a run, whatever draws it: its log in columns, and a check that something can draw."""
+"""What is drawn of a run, whatever draws it: its log in columns."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mypt.board.index import Columns, columns_of
+from mypt.board.index import Columns
 from mypt.board.series import View, marks_of, series_of
-from mypt.errors import InputError, UsageError
-from mypt.log.locate import find_log
+from mypt.errors import UsageError
+from mypt.log.run_record import RunRecord, read_run
 from mypt.schema.settings.output import Axis
 
 
@@ -33,26 +32,18 @@ class Course:
         return [*(mark for mark in marks if mark["kind"] != "gold"), *gold[-1:]]
 
 
-def courses(runs: Sequence[tuple[str, str]], out_dir: Path) -> list[Course]:
-    """The runs of which there is a log to draw.
-
-    Args:
-        runs: what each is called, and by what it is found.
-        out_dir: the folder of bundles.
+def read(names: Sequence[str], out_dir: Path, *, draw: bool = True) -> tuple[list[RunRecord], list[Course]]:
+    """Runs as `mypt compare` reads them, and if they are to be drawn, those of which there is something to draw.
 
     Raises:
-        InputError: there is none of any of them.
+        UsageError: one is not to be found.
     """
-    found = []
-    for name, word in runs:
-        with suppress(InputError):
-            columns = columns_of(find_log(word, out_dir))
-            found += [Course(name, columns)] if columns.size else []
-    if not found:
-        raise InputError(
-            f"There is nothing to draw of {', '.join(name for name, _ in runs)}.", "Wait for the first evaluation."
-        )
-    return found
+    records, found = [], []
+    for name in names:
+        columns = Columns()
+        records.append(read_run(name, out_dir, columns.add if draw else None))
+        found += [Course(records[-1].label, columns)] if columns.size else []
+    return records, found
 
 
 def ends(drawn: Sequence[dict[str, dict[str, Any]]]) -> tuple[float, float]:

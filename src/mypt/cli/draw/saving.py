@@ -8,7 +8,7 @@ from mypt.board import report
 from mypt.checkpoint.atomic import replacing_file, storage_errors
 from mypt.cli.draw import picture
 from mypt.cli.draw.runs import Course
-from mypt.errors import UsageError
+from mypt.errors import InputError, UsageError
 from mypt.schema.settings.output import Axis
 
 _MADE_BY = {".png": picture.check, ".svg": picture.check, ".html": report.check}
@@ -41,7 +41,12 @@ def save(
         path: of the file.
         verdict: what stands under the title of a picture.
         page: makes the verdict and the tables of a page.
+
+    Raises:
+        InputError: there is nothing to draw.
     """
+    if not runs:
+        raise InputError("There is nothing to draw.", "Wait for the first evaluation.")
     with storage_errors(path, "--out"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing_file(path) as temporary:

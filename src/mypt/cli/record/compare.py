@@ -47,16 +47,15 @@ def compare(
         raise UsageError("One run cannot be compared.", "Name two or more; `mypt inspect` lists them.")
     from mypt.cli.draw import runs, saving, terminal
     from mypt.cli.render import comparison
-    from mypt.log.compare import compare as compare_runs
+    from mypt.log.compare import compared
 
     if out is not None:
         saving.check(out, _TABLES)
     if plot:
         terminal.check()
     with busy("Reading the runs"):
-        found = compare_runs(names, out_dir)
-        words = list(zip([run.label for run in found.runs], names, strict=True))
-        courses = runs.courses(words, out_dir) if plot or (out and out.suffix not in _TABLES) else []
+        records, courses = runs.read(names, out_dir, draw=plot or out is not None)
+        found = compared(records)
     if out is not None:
         _save(found, courses, over, out)
     if as_json:

@@ -4,7 +4,7 @@ import signal
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -16,6 +16,9 @@ from mypt.errors import InputError, UsageError, did_you_mean
 from mypt.schema.base import to_json_text
 from mypt.schema.settings.output import DEFAULT_OUT_DIR, Mirror, TableEvent
 from mypt.signals import Interrupted
+
+if TYPE_CHECKING:
+    from mypt.log.run_record import RunRecord
 
 _LAST_EVALS = 5
 
@@ -132,34 +135,32 @@ def plot(
 ) -> None:
     """Draw val loss, of one run train loss and logged steps too; in a file also eval sets, learning rates and marks."""
     from mypt.cli.draw import runs, saving, terminal
-    from mypt.log.run_record import read_run
 
     terminal.check() if out is None else saving.check(out)
     with busy("Reading the runs"):
-        records = [read_run(name, out_dir) for name in logs]
-        courses = runs.courses([(run.label, name) for run, name in zip(records, logs, strict=True)], out_dir)
+        records, courses = runs.read(logs, out_dir)
     drawn = {course.name for course in courses}
-    empty = [run.label for run in records if run.label not in drawn]
-    if empty:
+    if empty := [record.label for record in records if record.label not in drawn]:
         raise InputError(f"There is nothing to draw of {', '.join(empty)}.", "Wait for its first evaluation.")
     shown = console(ctx) if out is None else work_console(ctx)
     if out is None:
         typer.echo(terminal.plot(courses, over, shown.width, colour=terminal.coloured(shown)))
     else:
-        saving.save(courses, over, out, None, lambda: _page(logs, out_dir))
+        saving.save(courses, over, out, None, lambda: _page(logs, records, out_dir))
     say(shown, *(f"{run.label}: {sentence}" for run in records for sentence in run.missing))
     if out is not None:
         say(shown, f"Saved {out}.")
 
 
-def _page(logs: list[str], out_dir: Path) -> dict[str, Any]:
+def _page(logs: list[str], records: "list[RunRecord]", out_dir: Path) -> dict[str, Any]:
     """What a report says beside its curves: of one run how it went, of several the verdict."""
-    from mypt.cli.render.board import comparison_page, summary_page
+    from mypt.cli.render.board import summary_page, verdict_page
+    from mypt.log.compare import compared
     from mypt.log.locate import find_log
     from mypt.log.summary import summarize as read
 
     if len(logs) > 1:
-        return comparison_page(logs, out_dir)
+        return verdict_page(compared(records))
     place = find_log(logs[0], out_dir)
     return summary_page(read(place.path, place.run_id, place.bundle, place.upto))
 

@@ -14,8 +14,8 @@ from mypt.log.compare import Comparison, compare
 from mypt.log.figures import Summary
 from mypt.visible import visible
 
-NARROW = 50
-"""Characters that fit in a line on a phone."""
+NARROW = 40
+"""Characters of a line on a phone."""
 
 
 def comparison_page(names: Sequence[str], out_dir: Path) -> dict[str, Any]:
