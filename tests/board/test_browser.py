@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.skipif(BROWSER is None or DRIVER 
 
 PLOT = "document.querySelector('#plot-loss')"
 HOVERED = f"return [...{PLOT}.querySelectorAll('.hoverlayer .hovertext')].map(t => t.textContent).join()"
-ENDING = "x<\u2215script><script>window.hacked=3<\u2215script><!--<script>"
+ENDING = "x<\u2215script><script>window.hacked=3<\u2215script><!--<script>" + "y" * 60
 """A hostile name that a file can have."""
 T = Any
 

@@ -28,7 +28,7 @@ def verdict_page(found: Comparison) -> dict[str, Any]:
     verdict, *reasons = comparison.verdict_lines(found)
     return {
         "verdict": verdict,
-        "reasons": _lines(reasons),
+        "reasons": _lines(reason.strip() for reason in reasons),
         "sections": [_section(table) for table in comparison.tables(found, everything=False)],
         "lines": _lines(comparison.closing_lines(found)),
     }
