@@ -498,6 +498,26 @@ def test_a_report_opened_from_the_disk_is_hovered_zoomed_and_toggled(report: Pag
     assert means == [pytest.approx([*smoothed([2.9, 2.8, 2.7, 2.6], 0.5)])]
 
 
+def test_charts_that_are_there_share_the_width_of_a_wide_screen(
+    folder: Path, driver: webdriver.Chrome, mypt: Mypt
+) -> None:
+    """None leaves room for one of figures that the run has not logged."""
+    write_log(log_path("dante"), [event for event in course(5) if event["event"] != "step"])
+    mypt("logs", "plot", "dante", "--out", "report.html")
+    screen = {"width": 1900, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    widths = """return [...document.querySelectorAll("figure:not([hidden]) .plot")]
+        .map(plot => [plot._fullLayout?.width, plot.clientWidth])"""
+    try:
+        page = Page(driver, (folder / "report.html").as_uri())
+        page.open()
+        loss, *others = page.until(lambda: all(map(all, found := page.js(widths))) and len(found) > 1 and found)
+        assert loss[0] == loss[1] > 1800 and len(others) == 2
+        assert all(drawn == there > 1700 / len(others) for drawn, there in others)
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_a_report_has_verdict_and_tables_on_a_phone_and_its_colours_are_those_of_the_reader(report: Page) -> None:
     screen = {"width": 390, "height": 900, "deviceScaleFactor": 1, "mobile": True}
     report.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)

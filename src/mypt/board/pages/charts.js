@@ -117,6 +117,10 @@ export class Charts {
     this.legend();
     this.time = this.timeUnit();
     if (!window.Plotly) { this.sketch(); return; }
+    for (const panel of this.panels) { // before any is drawn, as they share the width
+      const empty = !this.runs.some((run) => run.series.some((s) => panel.takes(s.name)));
+      $(`#figure-${panel.id}`).hidden = empty && (panel.id !== "loss" || this.chosen.size === 0);
+    }
     // The losses are seen first; the other charts follow as soon as those are painted.
     const [first, ...rest] = this.panels;
     this.panel(first);
@@ -151,10 +155,8 @@ export class Charts {
   }
 
   panel(panel) {
-    const own = this.runs.map((run) => ({ run, series: run.series.filter((s) => panel.takes(s.name)) }));
-    const empty = own.every(({ series }) => !series.length);
-    $(`#figure-${panel.id}`).hidden = empty && (panel.id !== "loss" || this.chosen.size === 0);
     if ($(`#figure-${panel.id}`).hidden) return;
+    const own = this.runs.map((run) => ({ run, series: run.series.filter((s) => panel.takes(s.name)) }));
     const traces = own.flatMap(({ run, series }) => series.flatMap((s) => this.traces(panel, run, s)));
     if (panel.id === "loss" && $("#marks").checked) traces.push(...this.marks());
     panel.node.querySelector(".sketch")?.remove();
