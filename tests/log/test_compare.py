@@ -4,6 +4,7 @@ import io
 import json
 import math
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -157,10 +158,44 @@ def test_what_is_missing_is_said_and_the_rest_is_shown(mypt: Mypt, once: Once) -
     assert found.runs[1].missing == [f"1 line of {torn} could not be read."]
     assert "config.json" in found.runs[2].missing[0] and found.runs[2].results["final_val_loss"]
     assert found.runs[3].results["final_val_loss"] and found.runs[3].architecture["n_layer"] == 2
-    assert found.verdict == "not comparable" and "alone does not tell its validation data." in found.reasons
-    assert mypt("compare", "a", "b", "c", "alone.jsonl").output.startswith("Not comparable.")
+    assert found.verdict == "comparable" and found.runs[3].partial
     assert mypt("compare", "a", ok=False).exit_code == 2
     assert "There is no model 'nobody'" in flat(mypt("compare", "a", "nobody", ok=False).stderr)
+
+
+def older(log: Path) -> str:
+    """A log as versions wrote it that did not say what they measured."""
+    added = re.compile(r', "(fingerprint|masked|tokenizer_size)": ("[^"]*"|\w+)')
+    return "".join(added.sub("", line) for line in log.read_text(encoding="utf-8").splitlines(keepends=True))
+
+
+def test_logs_of_mypt_compare_with_their_bundles_and_without(mypt: Mypt, once: Once) -> None:
+    once("train", "a", *RUN)
+    once("train", "b", *RUN, "--lr", "1e-3", "--tag", "x")
+    mypt("resume", "b", "--max-iters", "12", "--lr", "2e-3")
+    a, b = (Path(f"logs/train/{name}_eval.jsonl") for name in "ab")
+    bundles = compare(["a", "b"], HERE)
+    for log in (a, b):
+        Path(f"{log.stem}_alone.jsonl").write_bytes(log.read_bytes())
+        Path(f"{log.stem}_old.jsonl").write_text(older(log), encoding="utf-8")
+    alone = compare(["a_eval_alone.jsonl", "b_eval_alone.jsonl"], HERE)
+    mixed = compare(["a", "b_eval_alone.jsonl"], HERE)
+    for found in (alone, mixed):
+        assert (found.verdict, found.reasons, found.better.keys()) == ("comparable", [], bundles.better.keys())
+        assert found.matched == bundles.matched and found.architecture == []
+        assert {d.field: d.values[1] for d in found.training} | {"warmup_iters": 0} == {
+            d.field: d.values[1] for d in bundles.training} | {"warmup_iters": 0}  # fmt: skip
+        assert not {d.field for d in found.data} - {"tags"}
+    old = compare(["a_eval_old.jsonl", "b"], HERE)
+    assert old.verdict == "not comparable"
+    assert old.reasons == ["a_eval_old does not tell its validation data."]
+    assert {d.field for d in old.training} == {d.field for d in mixed.training}
+    a.write_text(older(a), encoding="utf-8")
+    here = compare([str(a), "b"], HERE)
+    assert here.verdict == "comparable" and here.runs[0].label == "a_eval" and not here.runs[0].partial
+    losses = [found.runs[0].results["final_val_loss"] for found in (here, bundles)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    assert [(d.field, d.values) for d in here.training] == [(d.field, d.values) for d in bundles.training]
 
 
 def test_a_comparison_is_drawn_and_saved_in_every_form(mypt: Mypt, once: Once, monkeypatch: pytest.MonkeyPatch) -> None:

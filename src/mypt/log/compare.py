@@ -10,6 +10,8 @@ from mypt.log.replay import evaluated_on
 from mypt.log.run_record import Facts, RunRecord, read_run
 from mypt.schema.files.events import METRIC
 
+AS_IN_EFFECT = ("warmup_iters", "use_amp", "rows_at_once")
+"""Settings that a log has as they came out, and a bundle as they were asked for."""
 NOISE = 2.0
 """Standard errors by which two losses have to differ before one is called better."""
 Verdict = Literal["comparable", "comparable in bits per byte only", "not comparable"]
@@ -88,7 +90,7 @@ def compare(names: Sequence[str], out_dir: Path) -> Comparison:
 def compared(runs: list[RunRecord]) -> Comparison:
     """Compare runs that were read."""
     verdict, reasons = _verdict(runs)
-    split = {name: _differences([run.facts(name) for run in runs]) for name in ("architecture", "training", "data")}
+    split = {name: _differences(runs, name) for name in ("architecture", "training", "data")}
     return Comparison(
         verdict=verdict,
         reasons=reasons,
@@ -103,13 +105,17 @@ def compared(runs: list[RunRecord]) -> Comparison:
     )
 
 
-def _differences(facts: Sequence[Facts]) -> tuple[list[Difference], Facts]:
-    """The fields whose values differ, and those that are equal in all runs that tell."""
-    differing, equal = [], {}
-    for field in dict.fromkeys(name for run in facts for name in run):
-        values = [run.get(field) for run in facts]
-        if all(v == values[0] for v in values):
-            equal[field] = values[0]
+def _differences(runs: Sequence[RunRecord], section: str) -> tuple[list[Difference], Facts]:
+    """The fields whose values differ, and those that are equal in all runs that tell, if more than one does."""
+    facts = [run.facts(section) for run in runs]
+    left_out = AS_IN_EFFECT if len({run.partial for run in runs}) > 1 else ()
+    differing: list[Difference] = []
+    equal: Facts = {}
+    for field in dict.fromkeys(name for told in facts for name in told if name not in left_out):
+        values = [told.get(field) for told in facts]
+        told = [v for v, f, run in zip(values, facts, runs, strict=True) if field in f or not run.partial]
+        if all(v == told[0] for v in told):
+            equal |= {field: told[0]} if len(told) > 1 or len(runs) == 1 else {}
         else:
             differing.append(Difference(field=field, values=values))
     return differing, equal

@@ -1,4 +1,4 @@
-"""What a log comes to: the summary that `mypt logs summarize --json` prints."""
+"""What a log comes to: the summary that `mypt logs summarize --json` prints, and the points of curves."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -37,11 +37,62 @@ class Few(Generic[T]):
         del self.last[:-AT_EACH_END]
 
 
+class Thinned(Generic[T]):
+    """A list that keeps no more than `most` items, evenly chosen, and the last one."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: list[T] = []
+        self._count, self._stride = 0, 1
+        self._last: T | None = None
+
+    def add(self, item: T, instead: bool = False) -> None:
+        """Take in the next item, or one in place of the last."""
+        if instead and self._last is not None:
+            if self._kept[-1] is self._last:
+                self._kept[-1] = item
+            self._last = item
+            return
+        if self._count % self._stride == 0:
+            self._kept.append(item)
+        self._last = item
+        self._count += 1
+        if len(self._kept) > self._most:
+            self._kept, self._stride = self._kept[::2], self._stride * 2
+
+    def all(self) -> list[T]:
+        """The items that were kept."""
+        missing = self._last is not None and self._last is not self._kept[-1]
+        return [*self._kept, self._last] if self._last is not None and missing else self._kept
+
+
 @dataclass(kw_only=True)
 class LossPoint:
     """A val loss at a step."""
 
     step: int
+    loss: float
+
+
+@dataclass(kw_only=True)
+class CurvePoint:
+    """One evaluation: where it was made, in three measures, and what it found; None for a loss that is no number."""
+
+    step: int
+    tokens: int
+    seconds: float
+    val_loss: float | None
+    train_loss: float | None = None
+    lr: float | None = None
+
+
+@dataclass(kw_only=True)
+class StepPoint:
+    """One logged step and its train loss, placed in time and tokens between the evaluations around it."""
+
+    step: int
+    tokens: float
+    seconds: float
     loss: float
 
 

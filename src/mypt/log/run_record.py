@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite, isnan
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from mypt.checkpoint.atomic import read_consistently
 from mypt.checkpoint.changes import UNTOLD, ValueFrom, changed_between, sessions_of
+from mypt.checkpoint.family import record_of
 from mypt.checkpoint.files import read_config, read_state, read_tokenizer
 from mypt.checkpoint.layout import bundle_path, log_of, log_path
 from mypt.checkpoint.manifest import hash_of_weights, read_manifest
 from mypt.errors import InputError, MyptError, UsageError
-from mypt.log.figures import Few
+from mypt.log.figures import CurvePoint, Few, StepPoint, Thinned
 from mypt.log.history import losses_not_finite
 from mypt.log.replay import Branch, Replay, latest_evaluations
 from mypt.schema.files.events import eval_sets
@@ -23,28 +24,13 @@ CURVE_POINTS = 20_000
 Facts = dict[str, Any]
 Watcher = Callable[[Facts], None]
 T = TypeVar("T")
-
-
-@dataclass(kw_only=True)
-class CurvePoint:
-    """One evaluation: where it was made, in three measures, and what it found; None for a loss that is no number."""
-
-    step: int
-    tokens: int
-    seconds: float
-    val_loss: float | None
-    train_loss: float | None = None
-    lr: float | None = None
-
-
-@dataclass(kw_only=True)
-class StepPoint:
-    """One logged step and its train loss, placed in time and tokens between the evaluations around it."""
-
-    step: int
-    tokens: float
-    seconds: float
-    loss: float
+_OF_NO_SECTION = ("tokens_per_step", "config_file", "input_file", "preset")
+_OF_ARCHITECTURE = ("batch_size", "block_size", "dropout")
+_OF_DATA = {
+    "fingerprint": "fingerprint", "masked": "masked", "tokenization": "tokenizer", "tokenizer_size": "tokenizer_size",
+    "dataset_dir": "dataset_dir", "sampling": "sampling", "device": "device", "processes": "processes",
+}  # fmt: skip
+"""Where the settings of a log's `training_start` stand in a comparison, if not among those of training."""
 
 
 @dataclass(kw_only=True)
@@ -65,6 +51,7 @@ class RunRecord:
         missing: sentences on what could not be read.
         evaluations: what `mypt evaluate` found of the bundle's weights; of the same text or task only the latest.
         steps: the single steps of the live branch, where they were logged, thinned out as the curve.
+        partial: whether its log alone is there, which does not tell everything.
     """
 
     label: str
@@ -80,6 +67,7 @@ class RunRecord:
     missing: list[str] = field(default_factory=list)
     evaluations: list[Facts] = field(default_factory=list)
     steps: list[StepPoint] = field(default_factory=list)
+    partial: bool = False
 
     def facts(self, section: str) -> Facts:
         """The facts of a section, each that changed with all its values and the steps from which they held."""
@@ -98,7 +86,8 @@ def read_run(name: str, out_dir: Path, also: Watcher | None = None) -> RunRecord
         UsageError: there is neither.
     """
     if Path(name).suffix == ".jsonl" and Path(name).is_file():
-        return _from_log(RunRecord(label=Path(name).stem), Path(name), None, also=also)
+        run = _bundle_of_log(Path(name), out_dir) or RunRecord(label=Path(name).stem)
+        return _from_log(run, Path(name), None, also=also)
     try:
         path = bundle_path(name, out_dir)
     except UsageError:
@@ -115,6 +104,19 @@ def read_run(name: str, out_dir: Path, also: Watcher | None = None) -> RunRecord
         with _unreadable_noted(run):
             run.evaluations = latest_evaluations(log, model_sha256)
     return _from_log(run, log, run_id, upto, also)
+
+
+def _bundle_of_log(log: Path, out_dir: Path) -> RunRecord | None:
+    """What the bundle says whose run the last one of a log is, if it is here; how that went the log itself knows."""
+    bundle = out_dir / log.name.removesuffix(log_path("").name)
+    state = record_of(bundle)
+    recorded = log_of(bundle, state) if state is not None else None
+    if state is None or recorded is None or not recorded.is_file() or not recorded.samefile(log):
+        return None
+    with suppress(InputError):
+        if Replay(log).run_id == state.run_id:
+            return replace(_from_bundle(bundle)[0], label=log.stem, results={})
+    return None
 
 
 def _model_sha256(path: Path) -> str | None:
@@ -196,8 +198,7 @@ def _from_log(
             found.add(event)
     run.missing += replay.unread
     if found.start and not run.architecture:
-        run.architecture, run.training = dict(found.start["model"]), _chosen(found.start["config"])
-        run.changed = changed_between(found.sessions)
+        _tell_start(run, found)
     if found.last is None:
         run.missing.append(f"{path} has no evaluation of this run.")
         return run
@@ -222,6 +223,19 @@ def _from_log(
     return run
 
 
+def _tell_start(run: RunRecord, found: "_LiveEvents") -> None:
+    """What a log says of its run itself, in the sections in which a bundle has it."""
+    assert found.start is not None
+    config = {n: v for n, v in found.start["config"].items() if n not in _OF_NO_SECTION}
+    run.architecture = {n: v for n, v in found.start["model"].items() if n != "total_params"}
+    run.architecture |= {n: config.pop(n) for n in _OF_ARCHITECTURE if n in config}
+    data = {name: config.pop(n) for n, name in _OF_DATA.items() if n in config}
+    if data.get("fingerprint") is None:  # of an earlier version
+        data = {n: v for n, v in data.items() if v is not None}
+    run.data, run.training, run.partial = data | run.data, _chosen(config), True
+    run.changed = changed_between(found.sessions)
+
+
 def _not_finite_told(steps: Few[int]) -> str:
     """The sentence on evaluations of which a loss was not finite."""
     shown = [f"{step:,}" for step in (*steps.first, *steps.last)]
@@ -235,34 +249,6 @@ def _not_finite_told(steps: Few[int]) -> str:
 def _finite(value: T) -> T | None:
     """None in place of a number that is not finite."""
     return None if isinstance(value, float) and not isfinite(value) else value
-
-
-class _Thinned(Generic[T]):
-    """A list that keeps at most `CURVE_POINTS` items, evenly chosen, and the last one."""
-
-    def __init__(self) -> None:
-        self._kept: list[T] = []
-        self._count, self._stride = 0, 1
-        self._last: T | None = None
-
-    def add(self, item: T, instead: bool = False) -> None:
-        """Take in the next item, or one in place of the last."""
-        if instead and self._last is not None:
-            if self._kept[-1] is self._last:
-                self._kept[-1] = item
-            self._last = item
-            return
-        if self._count % self._stride == 0:
-            self._kept.append(item)
-        self._last = item
-        self._count += 1
-        if len(self._kept) > CURVE_POINTS:
-            self._kept, self._stride = self._kept[::2], self._stride * 2
-
-    def all(self) -> list[T]:
-        """The items that were kept."""
-        missing = self._last is not None and self._last is not self._kept[-1]
-        return [*self._kept, self._last] if self._last is not None and missing else self._kept
 
 
 class _LiveEvents:
@@ -280,8 +266,8 @@ class _LiveEvents:
         self.phases: list[tuple[str, int]] = []
         self.not_finite = Few[int]()
         self.remarks: list[str] = []
-        self.curve = _Thinned[CurvePoint]()
-        self.steps = _Thinned[tuple[int, float]]()
+        self.curve = Thinned[CurvePoint](CURVE_POINTS)
+        self.steps = Thinned[tuple[int, float]](CURVE_POINTS)
         self._before = self._elapsed = 0.0
 
     def add(self, event: Facts) -> None:

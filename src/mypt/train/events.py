@@ -66,6 +66,9 @@ def training_start(at: str, stepper: "Stepper", state: TrainingState, compile_re
             torch_compile_reason=compile_reason,
             preset=state.preset,
             device=config.device,
+            fingerprint=data.fingerprint if data else None,
+            masked=data.masked if data else None,
+            tokenizer_size=stepper.data.primary.tokenizer.vocab_size,
         ),
         model=ModelRecord(
             total_params=parameter_count(config),

@@ -50,6 +50,9 @@ class RunConfigRecord(Model):
     beta2: float | None = None
     device: str | None = None
     init_from_model: str | None = None
+    fingerprint: str | None = None
+    masked: bool | None = None
+    tokenizer_size: int | None = None
 
 
 class ModelRecord(Model):
