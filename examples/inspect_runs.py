@@ -1,17 +1,24 @@
-"""Lists every bundle of a folder, the best val loss first, without loading torch.
+"""Lists every bundle of a folder, the best val loss first, without loading torch; says which cannot be read, and why.
 
 python examples/inspect_runs.py checkpoints
 """
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from mypt import get_model_info
+from mypt.errors import MyptError
 
 
 def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "checkpoints")
-    infos = [get_model_info(p.parent.name, folder) for p in folder.glob("[!.]*/config.json")]
+    infos: list[dict[str, Any]] = []
+    for config in sorted(folder.glob("[!.]*/config.json")):
+        try:
+            infos.append(get_model_info(config.parent.name, folder))
+        except MyptError as error:
+            print(f"{config.parent.name} is left out: {error.what}", file=sys.stderr)
     infos.sort(key=lambda info: info["training_state"]["progress"]["best_val_loss"] or float("inf"))
     print(f"{'name':24} {'parameters':>12} {'step':>8} {'best val':>9}")
     for info in infos:

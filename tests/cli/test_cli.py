@@ -393,6 +393,7 @@ def test_piped_output_is_plain_and_utf8(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     text = done.stdout.decode("utf-8")
     assert "\x1b" not in text and "Training finished!" in text
-    assert all(len(line) <= 80 for line in text.splitlines())
+    told, _, _ = text.partition("Next:\n")  # calls to be copied are never folded
+    assert all(len(line) <= 80 for line in told.splitlines())
     assert re.search(r"^step 4/4 \(100\.0%\) \| \d\d:\d\d:\d\d \| \d+s \| ETA 0s \| 256 tokens$", text, re.M)
     assert re.search(r"^  val \d\.\d{4} \| lr \d\.\d\de-\d\d \| phase: main \| train \d\.\d{4}$", text, re.M)

@@ -105,8 +105,10 @@ def lighter(words: list[str], as_given: bool) -> list[str]:
     verb, given = verb_of(words), {word.partition("=")[0] for word in words}
     more: dict[str, str] = {}
     if verb == "train":
-        new = not given & {"--init-from-model", "--dataset-dir"}
+        new = not given & {"--init-from-model", "--dataset-dir", "--preset"}
         sizes = SIZES if "--init-from-model" not in given else {"--batch-size": "4", "--block-size": "32"}
+        if "--preset" in given:  # the smallest has the size of its own
+            sizes = {"--warmup-iters": "0.05"}
         more = {**STEPS, **{n: v for n, v in sizes.items() if n not in given}}
         more |= {"--tokenization": "char"} if new and "--tokenization" not in given else {}
     elif verb == "resume" and "--max-iters" in given:
@@ -116,13 +118,13 @@ def lighter(words: list[str], as_given: bool) -> list[str]:
     elif verb == "reproduce" and "--steps" in given:
         more = {"--steps": "2"}
     extra = [word for name, value in more.items() if not as_given or name not in given for word in (name, value)]
-    if verb == "train" and Path("checkpoints", words[1]).exists() and "--dry-run" not in given:
+    if verb == "train" and Path("checkpoints", words[1]).exists():
         extra += ["--fresh"]  # calls of one block are other ways to do the same
     return [*words, *extra, *(["--no-use-amp"] if verb == "train" else [])]
 
 
-HINT = re.compile(r"^  hint .*\n(?:   .*\n)*", re.M)
-"""A row of the plan that depends on what was timed."""
+MEASURED = re.compile(r"^  hint .*\n(?:   .*\n)*|^\* better .*\n", re.M)
+"""A row of the plan and a line of a comparison that depend on what was measured."""
 
 
 @dataclass
@@ -142,7 +144,7 @@ class Shell:
             said = self.program(words, said, not line.startswith("! "), as_given)
         if target:
             Path(target).write_text(said, encoding="utf-8")
-        self.printed.append(HINT.sub("", said.replace(f"{Path.cwd()}/", "")))
+        self.printed.append(MEASURED.sub("", said.replace(f"{Path.cwd()}/", "")))
         return said
 
     def program(self, words: list[str], stdin: str, ok: bool, as_given: bool) -> str:
@@ -206,7 +208,7 @@ def plain(text: str) -> str:
     text = re.sub(r"\b\d\d:\d\d:\d\d\b", "#", text)
     text = re.sub(r"\b[\w.]+\.(?:weight|bias)\b", "TENSOR", text)
     text = NUMBER.sub(lambda found: found[0] if COUNTED.match(found.string, found.end()) else "#", text)
-    return " ".join(text.split())
+    return " ".join(text.replace("#*", "#").split())
 
 
 def pieces(text: str) -> list[str]:
@@ -221,6 +223,7 @@ def pieces(text: str) -> list[str]:
 
 def within(shown: str, printed: str) -> bool:
     """Whether a page shows whole pieces of what was printed, one after the other; `...` stands for any more."""
+    shown = MEASURED.sub("", shown)
     wanted = re.compile(re.escape(plain(shown)).replace(r"\ \.\.\.", ".*"))
     first, had = plain(shown).split()[0], pieces(printed)
     starts = [i for i, piece in enumerate(had) if piece.split()[0] == first]

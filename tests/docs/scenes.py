@@ -74,6 +74,7 @@ SCENES = {
         mypt train notes --input-file dante.txt --n-layer 2
         ! mypt train notes --input-file more.txt --n-layer 3 --seed 4
     """,
+    "tutorial.md": "mypt rm dante --purge",
     "verify.md": "mypt export dante",
 }
 """Lines that are run before those of a page; one after `!` has to be refused."""
@@ -85,6 +86,7 @@ LONG = "takes minutes"
 FILES = "made by another program; tests/exchange/test_import.py has such files"
 NOT_RUN = {
     ("board.md", "mypt board --open"): SERVES,
+    ("tutorial.md", "mypt board --open"): "serves until it is stopped; tests/docs/test_tutorial.py starts it",
     ("board.md", "mypt board --port 8080"): SERVES,
     ("evaluate.md", "mypt evaluate dante --tasks arc_easy"): NETWORK,
     ("evaluate.md", "mypt evaluate dante --tasks my_task"): "takes half a minute; tests/run/test_evaluate.py",
@@ -125,6 +127,8 @@ NOT_PRINTED = {
     ("logs.md", "dante_eval.jsonl, run r"): f"{COMPARED} tests/log/test_logs.py",
     ("prepare.md", "<|system|>Be kind."): PICTURE,
     ("reproduce.md", "different: first at"): f"{COMPARED} tests/run/test_verify_and_reproduce.py",
+    ("tutorial.md", "The runs of checkpoints are at"): "compared in tests/board/test_verb.py",
+    ("tutorial.md", "«L’umeco e cui il su"): DRAWN,
     ("train.md", "This run takes about 5.2h"): f"{COMPARED} tests/cli/test_shorter.py",
     ("train.md", "  ✎ Nel mezzo"): DRAWN,
 }

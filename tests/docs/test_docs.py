@@ -4,7 +4,9 @@ import json
 import os
 import re
 import runpy
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from mypt.log.compare import Comparison
 from mypt.log.figures import Summary
 from mypt.schema.base import extra_of
 from mypt.schema.settings.run import SECTIONS
-from tests.conftest import TINY, Mypt
+from tests.conftest import SHORT, TINY, Mypt
 from tests.docs.pages import COMMANDS, PAGES, ROOT, blocks, parameters_of
 
 LINKING = [*PAGES, ROOT / "CHANGELOG.md"]
@@ -77,6 +79,30 @@ def test_examples_run(
     monkeypatch.setattr(sys, "argv", [str(path), argument.get(path.name, "input.txt")])
     runpy.run_path(str(path), run_name="__main__")
     assert len(capsys.readouterr().out.splitlines()) >= 2
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "cut": lambda bundle: (bundle / "training_state.json").write_text("{"),
+    "no object": lambda bundle: (bundle / "config.json").write_text("[]"),
+    "no UTF-8": lambda bundle: (bundle / "tokenizer.json").write_bytes(b"\xff\xfe"),
+    "another's": lambda bundle: (bundle / "config.json").write_text('{"model_type": "gpt2"}'),
+    "gone": lambda bundle: (bundle / "training_state.json").unlink(),
+    "a folder": lambda bundle: [f(bundle / "tokenizer.json") for f in (Path.unlink, Path.mkdir)],
+}
+
+
+def test_the_example_that_lists_runs_names_each_damaged_one_and_shows_the_others(
+    mypt: Mypt, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mypt("train", "whole", *SHORT)
+    for name, damage in DAMAGES.items():
+        damage(Path(shutil.copytree("checkpoints/whole", f"checkpoints/{name}")))
+    monkeypatch.setattr(sys, "argv", ["inspect_runs.py", "checkpoints"])
+    runpy.run_path(str(ROOT / "examples" / "inspect_runs.py"), run_name="__main__")
+    shown = capsys.readouterr()
+    assert {line.split()[0] for line in shown.out.splitlines()} == {"name", "whole", "whole_gold", "whole_fp16"}
+    told = dict(line.split(" is left out: ") for line in shown.err.splitlines())
+    assert told.keys() == DAMAGES.keys() and all(told.values())
 
 
 def test_help_states_no_default_that_the_schema_does_not() -> None:

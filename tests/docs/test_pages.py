@@ -1,11 +1,9 @@
 """Every command of every page is run, what the pages show is what is printed, and every exception has its reason."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Mypt, Results, lay_again
 from tests.docs.pages import (
     COMMANDS,
     PAGES,
@@ -25,29 +23,10 @@ from tests.docs.pages import (
     within,
 )
 from tests.docs.scenes import FOREIGN, GENERATED, NOT_PRINTED, NOT_RUN, SCENES
-from tests.docs.world import build
 
 CHANGES = PAGES[0].with_name("CHANGELOG.md")
 LINES = [line for page in PAGES for block in blocks(page) if block.language in SHELL for line in lines(block)]
 """Every line for a shell."""
-
-
-@pytest.fixture
-def shell(
-    mypt: Mypt,
-    monkeypatch: pytest.MonkeyPatch,
-    folder: Path,
-    kept_results: Results,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Shell:
-    """In the folder that pages speak of, which is made once a session."""
-    shell, key = Shell(mypt, monkeypatch), (("the world of the pages",), frozenset[tuple[str, str]]())
-    if key in kept_results:
-        lay_again(*kept_results[key], folder)
-    else:
-        build(folder, shell)
-        kept_results[key] = folder, shutil.copytree(folder, tmp_path_factory.mktemp("world") / "folder")
-    return shell
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if p.name not in GENERATED], ids=lambda page: page.name)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mypt import units
+from mypt.cli.next_calls import without
 from mypt.data.text import is_sample
 from mypt.model.cost import flops_per_token
 from mypt.schema.settings.config import GPTConfig
@@ -38,14 +39,14 @@ def shorter_calls(plan: Plan) -> list[str]:
 def _calls(plan: Plan) -> Iterator[tuple[str, str]]:
     """Calls, and what each takes."""
     words = [*plan.state.sessions[-1].command]
-    typed = _without(words, "--dry-run", has_value=False)
+    typed = without(words, "--dry-run", has_value=False)
     if not typed:
         return
     if tiny_seconds(plan) <= LONG_S and (tiny := _tiny(plan, typed)) is not None:  # not of a run of smaller steps
         yield tiny, f"about {units.duration(tiny_seconds(plan))}, a small model"
     steps = fitting_steps(plan)
     if steps >= WORTHWHILE:
-        fewer = [*_without(typed, "--max-iters"), "--max-iters", str(plan.first_step + steps)]
+        fewer = [*without(typed, "--max-iters"), "--max-iters", str(plan.first_step + steps)]
         yield shlex.join(fewer), f"about {units.duration(_seconds_of(plan, steps))}, the same model"
     if typed == words:
         yield shlex.join([*typed, "--dry-run"]), "the plan alone"
@@ -104,17 +105,3 @@ def _given(words: list[str], name: str) -> list[str]:
         if spelling == name:
             return [name, word.partition("=")[2] if joined and after else value]
     return []
-
-
-def _without(words: list[str], name: str, has_value: bool = True) -> list[str]:
-    """A call without an option."""
-    kept, skips = [], False
-    for word in words:
-        spelling, joined, _ = word.partition("=")
-        if skips:
-            skips = False
-        elif spelling.replace("_", "-") != name:
-            kept.append(word)
-        else:
-            skips = has_value and not joined
-    return kept

@@ -24,12 +24,13 @@ def run_and_show(call: "Call", ctx: typer.Context) -> None:
         Interrupted: a signal ended it at once; its note says what is saved.
         typer.Exit: a signal stopped it with everything saved.
     """
+    from mypt.cli.next_calls import after_training
     from mypt.cli.render.outcome import training_lines
     from mypt.cli.render.progress import ConsoleObserver
     from mypt.run.train import train
 
     out = work_console(ctx)
-    observer = ConsoleObserver(out, call.name)
+    observer = ConsoleObserver(out, call.name, call.settings.output.out_dir)
     for note in call.settings.notes():
         observer.notice(note)
     try:
@@ -40,6 +41,8 @@ def run_and_show(call: "Call", ctx: typer.Context) -> None:
     finally:
         observer.close()
     say(out, *training_lines(call.name, outcome, call.dry_run))
+    if outcome.result is not None and outcome.stopped is None:
+        say(out, *after_training(outcome.path, outcome.result.state))
     if outcome.stopped and outcome.stopped.startswith("SIG") and not Launch.of().elastic:  # torchrun starts anew then
         raise typer.Exit(128 + signal.Signals[outcome.stopped].value)
 

@@ -46,6 +46,7 @@ def compare(
     if names is None or len(names) < 2:
         raise UsageError("One run cannot be compared.", "Name two or more; `mypt inspect` lists them.")
     from mypt.cli.draw import runs, saving, terminal
+    from mypt.cli.next_calls import after_comparing
     from mypt.cli.render import comparison
     from mypt.log.compare import compared
 
@@ -70,6 +71,7 @@ def compare(
         typer.echo(terminal.plot(courses, over, shown.width, colour=terminal.coloured(shown)))
     if out is not None:
         say(shown, f"Saved {out}.")
+    say(shown, *after_comparing(found, names, out_dir))
 
 
 def _save(found: "Comparison", courses: "list[Course]", over: Axis, out: Path) -> None:

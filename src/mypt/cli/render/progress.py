@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -18,12 +19,14 @@ from rich.progress import (
 from mypt import units
 from mypt.checkpoint.changes import Change
 from mypt.cli.console import say
+from mypt.cli.next_calls import while_training
 from mypt.cli.render.plan import changes_table, plan_table
 from mypt.cli.shorter import shorter_calls
 from mypt.cli.streams import lost_output
 from mypt.log.messages import eval_lines, gold_line, sample_lines
 from mypt.run.reproduce import Compared, ReproduceObserver
 from mypt.schema.files.events import Eval, GoldBlocked, GoldCheckpoint, Sample
+from mypt.schema.settings.output import DEFAULT_OUT_DIR
 from mypt.train.observer import Observer
 from mypt.train.plan import Plan
 
@@ -34,9 +37,10 @@ REFRESH_S = 0.25
 class ConsoleObserver(Observer):
     """Prints what a run does, under the name of its model."""
 
-    def __init__(self, console: Console, name: str) -> None:
+    def __init__(self, console: Console, name: str, out_dir: Path = DEFAULT_OUT_DIR) -> None:
         self.console = console
         self.name = name
+        self._out_dir = out_dir
         self._bar: Progress | None = None
         self._updated = 0.0
         self._tokens_per_step = 0
@@ -61,7 +65,7 @@ class ConsoleObserver(Observer):
     def planned(self, plan: Plan) -> None:
         """The table before the first step."""
         self.console.print(plan_table(plan))
-        say(self.console, *shorter_calls(plan))
+        say(self.console, *shorter_calls(plan), *while_training(plan, self._out_dir))
 
     def resuming(self, step: int, changes: Sequence[Change]) -> None:
         """What goes on, from where, and what is different."""

@@ -5,6 +5,7 @@ from itertools import chain
 
 import typer
 
+from mypt.checkpoint.layout import bundle_path
 from mypt.cli.arguments import BundleName, Device, ModelName, OutDir, chosen_name
 from mypt.cli.console import error_console, say
 from mypt.cli.options import given_settings
@@ -31,6 +32,7 @@ def generate(
     """Continue a text, or answer a message, with any bundle: the last one, gold or fp16."""
     config = resolve_section(GenerateConfig, given_settings(ctx))
     chosen = chosen_name(name, model_name)
+    from mypt.cli.next_calls import after_generating
     from mypt.run.generate import read_prompt, stream_samples
 
     prompt = read_prompt(config)
@@ -45,6 +47,8 @@ def generate(
             sys.stdout.write(shown(piece))
             sys.stdout.flush()
         sys.stdout.write("\0" if several and not terminal else "\n")
+    if terminal and error_console().is_terminal:
+        say(error_console(), *after_generating(bundle_path(chosen, out_dir)))
 
 
 def _without_nul(text: str) -> str:
