@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from mypt import units
 from mypt.checkpoint.changes import Change
@@ -32,6 +34,22 @@ from mypt.train.plan import Plan
 
 REFRESH_S = 0.25
 """Least time between two updates of the bar; reading the loss makes a GPU wait."""
+_COMPARED = 78
+"""Columns of a line that compares an evaluation with the record."""
+
+
+def bar_columns(width: int, max_iters: int) -> set[str]:
+    """What the bar shows of a run in a terminal of so many columns: what matters most, as far as all of it is whole."""
+    taken = {
+        "steps loss": len("loss 10.1234 ") + 2 * len(f"{max_iters} "),
+        "what": len("evaluating 200/200 "),
+        "left remaining": len("left 0:00:00 "),
+        "rate": len(" | 123.4K tok/s"),
+        "bar": len("━━━━ "),
+        "elapsed": len("0:00:00 "),
+    }
+    sums = zip(taken, accumulate(taken.values()), strict=True)
+    return {name for names, columns in sums if columns <= width + 1 for name in names.split()}
 
 
 class ConsoleObserver(Observer):
@@ -46,6 +64,7 @@ class ConsoleObserver(Observer):
         self._tokens_per_step = 0
         self._steps_since, self._seconds = 0, 0.0
         self._last = 0.0
+        self._with_rate = True
 
     @contextmanager
     def busy(self, what: str) -> Iterator[None]:
@@ -53,7 +72,8 @@ class ConsoleObserver(Observer):
         if not self.console.is_terminal:
             yield
             return
-        columns = SpinnerColumn(), TextColumn("{task.description} …", markup=False), TimeElapsedColumn()
+        text = TextColumn("{task.description} …", markup=False, table_column=Column(overflow="fold"))
+        columns = SpinnerColumn(), text, TimeElapsedColumn()
         with Progress(*columns, console=self.console, transient=True) as progress:
             progress.add_task(what)
             yield
@@ -79,17 +99,15 @@ class ConsoleObserver(Observer):
         self._last = time.perf_counter()
         if not self.console.is_terminal:
             return
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self.console,
-            transient=True,
-        )
+        names = bar_columns(self.console.width, max_iters)
+        self._with_rate = "rate" in names
+        made = {
+            "what": TextColumn("{task.description}"), "bar": BarColumn(bar_width=None), "steps": MofNCompleteColumn(),
+            "loss": TextColumn("{task.fields[figures]}"), "elapsed": TimeElapsedColumn(), "left": TextColumn("left"),
+            "remaining": TimeRemainingColumn(),
+        }  # fmt: skip
+        columns = [column for name, column in made.items() if name in names]
+        self._bar = Progress(*columns, console=self.console, transient=True)
         self._bar.add_task("training", total=max_iters, completed=step, figures="")
         self._bar.start()
 
@@ -103,7 +121,7 @@ class ConsoleObserver(Observer):
             return
         rate = units.count(self._steps_since * self._tokens_per_step / self._seconds)
         self._steps_since, self._seconds, self._updated = 0, 0.0, now
-        figures = f"loss {loss:.4f} | {rate} tok/s"
+        figures = f"loss {loss:.4f}" + (f" | {rate} tok/s" if self._with_rate else "")
         self._bar.update(self._bar.task_ids[0], completed=step, description="training", figures=figures)
 
     def evaluating(self, done: int, total: int) -> None:
@@ -156,11 +174,16 @@ class ReproduceConsole(ConsoleObserver, ReproduceObserver):
 
     def compared(self, row: Compared) -> None:
         """One line of the table that grows."""
+        headings = ("recorded val", "reproduced", "recorded train", "reproduced")
+        losses = (row.recorded_val, row.val, row.recorded_train, row.train)
+        shown = ["not logged" if loss is None else f"{loss:.6f}" for loss in losses]
+        same = "-" if row.recorded_val is None else "yes" if row.same else "NO"
+        if self.console.width < _COMPARED:
+            self.console.print(
+                f"step {row.step}", *map(" ".join, zip(headings, shown, strict=True)), f"same {same}", sep="\n  "
+            )
+            return
         if not self._headed:
             self._headed = True
-            headings = ("recorded val", "reproduced", "recorded train", "reproduced")
             self.notice(f"{'step':>8}" + "".join(f"{h:>16}" for h in headings) + "  same")
-        losses = (row.recorded_val, row.val, row.recorded_train, row.train)
-        shown = "".join(f"{'not logged' if x is None else f'{x:.6f}':>16}" for x in losses)
-        same = "-" if row.recorded_val is None else "yes" if row.same else "NO"
-        self.notice(f"{row.step:>8}{shown}  {same}")
+        self.notice(f"{row.step:>8}" + "".join(f"{text:>16}" for text in shown) + f"  {same}")

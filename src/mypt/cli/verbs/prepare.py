@@ -18,6 +18,8 @@ from mypt.signals import Interrupted
 if TYPE_CHECKING:
     from mypt.data.prepare.pipeline import Progress
 
+_BAR = 50
+"""Columns from which on there is room for a bar with its figures."""
 
 app = typer.Typer(add_completion=False)
 
@@ -62,7 +64,8 @@ def _bar(shown: Console) -> Iterator["Progress"]:
         return
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-    columns = (BarColumn(bar_width=None), DownloadColumn(), TransferSpeedColumn(), "left", TimeRemainingColumn())
+    every = (BarColumn(bar_width=None), DownloadColumn(), TransferSpeedColumn(), "left", TimeRemainingColumn())
+    columns = every if shown.width >= _BAR else every[1:2]
     with Progress(*columns, console=shown, transient=True) as bar:
         task = bar.add_task("preparing", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
