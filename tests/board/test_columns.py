@@ -206,6 +206,12 @@ def test_the_learning_rate_is_that_of_every_step_by_the_settings_of_its_session(
     assert max(thin["y"]) == max(expected)
 
 
+def test_a_log_that_claims_to_begin_before_its_beginning_is_drawn(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "a_eval.jsonl", [start(-5), evaluation(0, 3.0), evaluation(10, 2.0)])
+    (val,) = (s for s in series_of(read_all(log).columns, View("tokens")) if s["name"] == "val_loss")
+    assert val["x"] == [0, 320]
+
+
 @pytest.mark.parametrize("schedule", ["constant", None, "a word of another program"])
 def test_rates_that_the_settings_do_not_give_are_those_of_the_log(tmp_path: Path, schedule: str) -> None:
     events = [by_settings(1e-2, 20, schedule=schedule), *({**evaluation(n, 2.0), "lr": n / 1e4} for n in (100, 200))]

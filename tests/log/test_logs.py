@@ -25,6 +25,7 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from tensorboard.util.tensor_util import make_ndarray  # type: ignore[import-untyped]
 
+from mypt.board.report import _run
 from mypt.checkpoint.lock import locked
 from mypt.cli.draw import terminal
 from mypt.cli.draw.runs import Course
@@ -227,6 +228,7 @@ def test_whatever_is_logged_can_be_told(events: list[Event], tmp_path: Path) -> 
     course = Course("x", columns_of(path))
     for axis in get_args(Axis):
         assert terminal.plot([course], axis, 80, colour=False)
+        assert json.dumps(_run(0, "x", course.columns, axis, 100), allow_nan=False)
     assert list(Follower(FoundLog(path), 5).lines(on=False)) is not None
 
 

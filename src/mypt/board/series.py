@@ -55,7 +55,7 @@ class Places:
             self.steps, self.at = [0.0, 1.0], [0.0, 1.0]
         elif not self.steps or self.steps[0] > columns.first_step:
             first = columns.first_step
-            share = first / self.steps[0] if self.steps and axis == "tokens" else 0.0
+            share = first / self.steps[0] if self.steps and self.steps[0] > 0 and axis == "tokens" else 0.0
             self.steps = array("d", [first, *self.steps])
             self.at = array("d", [self.at[0] * share if self.at else 0.0, *self.at])
         if len(self.steps) < 2:

@@ -5,7 +5,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-from mypt.cli.draw.runs import Course, ends, library
+from mypt.cli.draw.runs import Course, ends, fits, library
 from mypt.cli.draw.ticks import TITLES, ticks
 from mypt.schema.settings.output import Axis
 from mypt.visible import visible
@@ -63,7 +63,7 @@ def draw(runs: Sequence[Course], axis: Axis, path: Path, verdict: str | None = N
         if "lr" in series:
             below.plot(*_line(series["lr"]), color=key.colour(number), linewidth=1.5)
     _axes(above, below, axis, ends(drawn))
-    phases = [mark for mark in runs[0].marks(axis) if mark["kind"] == "phase" and mark["x"] is not None]
+    phases = [mark for mark in runs[0].marks(axis) if mark["kind"] == "phase"]
     _strips(above, key, phases if len(runs) == 1 else [])
     title = ", ".join(run.name for run in runs)
     title = title if len(title) <= 2 * _TITLE else f"{len(runs)} runs"
@@ -135,7 +135,7 @@ def _losses(above: Any, series: dict[str, dict[str, Any]], key: _Key, run: int) 
 def _marks(above: Any, marks: Iterable[dict[str, Any]], key: _Key, run: int, *, phases: bool) -> None:
     """Marks on the curve; those of sessions below all curves, so that they hide nothing and nothing hides them."""
     for mark in marks:
-        if mark["x"] is None or mark["y"] is None or (mark["kind"] == "phase" and phases):
+        if mark["kind"] == "phase" and phases:
             continue
         marker, size, _ = _MARKS[mark["kind"]]
         edge = "black" if mark["kind"] == "gold" else key.colour(run)
@@ -180,7 +180,7 @@ def _axes(above: Any, below: Any, axis: Axis, span: tuple[float, float]) -> None
 
 def _line(series: dict[str, Any]) -> tuple[list[float], list[float]]:
     """The points of a curve, with gaps where there is no number."""
-    x, y = ([float("nan") if value is None else value for value in series[name]] for name in "xy")
+    x, y = ([value if fits(value) else float("nan") for value in series[name]] for name in "xy")
     return x, y
 
 

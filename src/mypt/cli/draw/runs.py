@@ -13,6 +13,9 @@ from mypt.errors import UsageError
 from mypt.log.run_record import RunRecord, read_run
 from mypt.schema.settings.output import Axis
 
+BEYOND = 1e15
+"""What is no number, or not below this, has no place on an axis."""
+
 
 @dataclass(frozen=True)
 class Course:
@@ -26,8 +29,8 @@ class Course:
         return {series["name"]: series for series in series_of(self.columns, View(axis, points=points))}
 
     def marks(self, axis: Axis) -> list[dict[str, Any]]:
-        """What happened, of gold the last."""
-        marks = marks_of(self.columns, View(axis))
+        """What happened, of gold the last, where it has a place."""
+        marks = [mark for mark in marks_of(self.columns, View(axis)) if fits(mark["x"]) and fits(mark["y"])]
         gold = [mark for mark in marks if mark["kind"] == "gold"]
         return [*(mark for mark in marks if mark["kind"] != "gold"), *gold[-1:]]
 
@@ -46,9 +49,14 @@ def read(names: Sequence[str], out_dir: Path, *, draw: bool = True) -> tuple[lis
     return records, found
 
 
+def fits(value: float | None) -> bool:
+    """Whether a figure has a place on an axis."""
+    return value is not None and abs(value) < BEYOND
+
+
 def ends(drawn: Sequence[dict[str, dict[str, Any]]]) -> tuple[float, float]:
-    """The first and the last place of all curves."""
-    places = [x for series in drawn for one in series.values() for x in one["x"] if x is not None]
+    """The first and the last place of all curves, where they can be drawn."""
+    places = [x for series in drawn for one in series.values() for x in one["x"] if fits(x)]
     return min(places, default=0.0), max(places, default=1.0)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mypt.cli.draw.runs import Course, ends, library
+from mypt.cli.draw.runs import Course, ends, fits, library
 from mypt.cli.draw.ticks import TITLES, ticks
 from mypt.schema.settings.output import Axis
 from mypt.visible import visible
@@ -18,8 +18,6 @@ POINTS = 1000
 HEIGHT = 22
 LABEL = 14
 """Characters that a label of the axis has to itself, with the room around it."""
-BEYOND = 1e15
-"""What is no number, or not below this, cannot be drawn in a terminal."""
 _TRAIN = (("loss", "steps", "gray", "'"), ("train_loss", "train", "cyan", "."))
 _MARKS = {"gold": ("★", "gold"), "blocked": ("x", "gold blocked")}
 
@@ -78,7 +76,7 @@ def plot(runs: Sequence[Course], axis: Axis, width: int, *, colour: bool) -> str
                 key += [_Entry(glyph, told)] if _Entry(glyph, told) not in key else []
     plt.xlabel(TITLES[axis])
     plt.ylabel("loss" if len(runs) == 1 else "val loss")
-    low, high = (min(max(end, -BEYOND), BEYOND) for end in ends(drawn))
+    low, high = ends(drawn)
     low, high = min(low, 0.0), high if high > low else low + 1.0
     plt.xlim(low, high)
     places = ticks(low, high, axis, max(3, width // LABEL))
@@ -107,14 +105,8 @@ def _lines(key: Iterable[_Entry], width: int) -> list[list[_Entry]]:
 
 
 def _draw(draw: Callable[..., object], points: dict[str, Any] | None, color: str | None, marker: str) -> bool:
-    """Draw points, but those that have no place in the terminal; whether there were any."""
-    known = list(_known(zip(points["x"], points["y"], strict=True))) if points else []
+    """Draw points, but those that have no place; whether there were any."""
+    known = [(x, y) for x, y in zip(points["x"], points["y"], strict=True) if fits(x) and fits(y)] if points else []
     if known:
         draw(*map(list, zip(*known, strict=True)), color=color, marker=marker)
     return bool(known)
-
-
-def _known(points: Iterable[tuple[float | None, float | None]]) -> Iterable[tuple[float, float]]:
-    for x, y in points:
-        if x is not None and y is not None and abs(x) < BEYOND and abs(y) < BEYOND:
-            yield x, y
