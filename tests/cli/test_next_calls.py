@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mypt.checkpoint.files import read_state
 from mypt.cli import next_calls
 from tests.conftest import SHORT, Mypt, stopping_at
 
@@ -59,26 +60,34 @@ def test_where_gold_is_better_it_is_used(mypt: Mypt) -> None:
     assert "Gold is better" in output and after(output)[0] == "mypt generate m_gold"
 
 
-def test_bundles_elsewhere_are_named_with_their_folder(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(next_calls, "WORTH_WATCHING_S", 0.0)
+def test_bundles_elsewhere_are_named_with_their_folder(mypt: Mypt) -> None:
     output = mypt("train", "m", *SHORT, "--out-dir", "else").output
     assert f"{WATCH} --out-dir else" in output
     assert all(call.endswith("--out-dir else") for call in after(output))
 
 
-@pytest.mark.parametrize("how", [["--dry-run"], []])
-def test_a_run_of_an_instant_is_not_worth_watching_nor_is_a_plan(
-    how: list[str], mypt: Mypt, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if how:
-        monkeypatch.setattr(next_calls, "WORTH_WATCHING_S", 0.0)
-    monkeypatch.setattr("sys.argv", ["mypt", "train", "m", *SHORT, *how])
-    output = mypt("train", "m", *SHORT, *how).output
-    assert "Watch it" not in output and bool(after(output)) is not bool(how)
+def test_a_plan_alone_leads_nowhere(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["mypt", "train", "m", *SHORT, "--dry-run"])
+    output = mypt("train", "m", *SHORT, "--dry-run").output
+    assert "Watch it" not in output and not after(output)
+
+
+def test_of_a_run_on_several_processes_only_what_takes_one_is_offered(mypt: Mypt) -> None:
+    mypt("train", "m", *SHORT)
+    state = read_state(run := Path("checkpoints/m"))
+    assert state.environment
+    shared = state.environment.model_copy(update={"processes": 2})
+    told = next_calls.after_training(run, state.model_copy(update={"environment": shared}))
+    assert told == ["Next:", "  mypt generate m", "  mypt export m"]
+
+
+def test_a_text_from_standard_input_is_not_there_for_another_run(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["train", "m", *["-" if word == "input.txt" else word for word in SHORT]]
+    monkeypatch.setattr("sys.argv", ["mypt", *words])
+    assert len(after(mypt(*words, stdin=Path("input.txt").read_text(encoding="utf-8")).output)) == 3
 
 
 def test_without_the_extra_of_the_board_nothing_is_said_of_it(mypt: Mypt, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(next_calls, "WORTH_WATCHING_S", 0.0)
     monkeypatch.setattr(next_calls, "find_spec", lambda _: None)
     assert "Watch it" not in mypt("train", "m", *SHORT).output
 

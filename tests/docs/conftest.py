@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from mypt.cli import next_calls
 from tests.conftest import Mypt, Results, lay_again
 from tests.docs.pages import Shell
 from tests.docs.world import build
@@ -19,8 +18,7 @@ def shell(
     kept_results: Results,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Shell:
-    """In the folder that pages speak of, which is made once a session; every run is worth watching there."""
-    monkeypatch.setattr(next_calls, "WORTH_WATCHING_S", 0.0)
+    """In the folder that pages speak of, which is made once a session."""
     shell, key = Shell(mypt, monkeypatch), (("the world of the pages",), frozenset[tuple[str, str]]())
     if key in kept_results:
         lay_again(*kept_results[key], folder)

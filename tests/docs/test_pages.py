@@ -23,6 +23,7 @@ from tests.docs.pages import (
     within,
 )
 from tests.docs.scenes import FOREIGN, GENERATED, NOT_PRINTED, NOT_RUN, SCENES
+from tests.docs.world import json_of
 
 CHANGES = PAGES[0].with_name("CHANGELOG.md")
 LINES = [line for page in PAGES for block in blocks(page) if block.language in SHELL for line in lines(block)]
@@ -48,6 +49,16 @@ def test_what_a_page_tells_to_do_works_and_prints_what_it_shows(page: Path, shel
 def excepted(exceptions: dict[tuple[str, str], str], block: Block) -> list[tuple[str, str]]:
     """The exceptions that a block or a line of one is named by."""
     return [(page, words) for page, words in exceptions if page == block.page and block.text.startswith(words)]
+
+
+@pytest.mark.parametrize("page", ["config.md", "train.md"])
+def test_a_config_file_of_a_page_is_right_where_its_data_are(page: str, shell: Shell) -> None:
+    Path("page.json").write_text(json_of(page), encoding="utf-8")
+    for folder in ("code_eval", "general", "dante") if page == "config.md" else ():
+        shell.run(f"mypt prepare texts/ --out data/{folder}")
+    shell.run("mypt config check page.json")
+    assert not shell.failed, shell.failed
+    assert "right" in shell.printed[-1].splitlines()[-1]
 
 
 def test_what_is_not_run_is_read_by_the_command_line() -> None:

@@ -19,21 +19,22 @@ if TYPE_CHECKING:
     from mypt.log.compare import Comparison
     from mypt.train.plan import Plan
 
-WORTH_WATCHING_S = 20.0
-"""How long a run has to take for somebody to look at its curves meanwhile."""
-
 
 def while_training(plan: "Plan", out_dir: Path) -> list[str]:
-    """How to look at a run that is about to begin."""
-    takes, words = plan.training_s + plan.evaluating_s, plan.state.sessions[-1].command
-    if takes < WORTH_WATCHING_S or "--dry-run" in words or find_spec("starlette") is None:
+    """How to look at a run that is about to begin, where the board is installed."""
+    if "--dry-run" in plan.state.sessions[-1].command or find_spec("starlette") is None:
         return []
     place = () if out_dir.absolute() == DEFAULT_OUT_DIR.absolute() else ("--out-dir", out_dir.as_posix())
     return [f"Watch it from another terminal: {shlex.join(['mypt', 'board', '--open', *place])}"]
 
 
 def after_training(run: Path, state: TrainingState) -> list[str]:
-    """What can be done with a run that is complete: use it, go on, compare or try something else, export."""
+    """What can be done with a run that is complete: use it, go on, compare or try something else, export.
+
+    How several processes are started is not for mypt to say.
+    """
+    if state.environment is not None and state.environment.shared_by:
+        return _listed(use_of(run), export_of(run))
     calls = [use_of(run), command("resume", run, "--max-iters", str(2 * state.step))]
     other = _comparable(run, state)
     calls += [command("compare", other, run.name)] if other else _another(run, state)
@@ -84,7 +85,7 @@ def _comparable(run: Path, state: TrainingState) -> Path | None:
 def _another(run: Path, state: TrainingState) -> Iterator[str]:
     """The same call for another run at half the learning rate; none where the call was of another form."""
     words = [*state.sessions[-1].command]
-    if len(state.sessions) > 1 or words[:3] != ["mypt", "train", run.name]:
+    if len(state.sessions) > 1 or words[:3] != ["mypt", "train", run.name] or "-" in words:
         return
     numbered = (f"{run.name}_{number}" for number in range(2, 1000))
     name = next(name for name in numbered if not run.with_name(name).exists())
