@@ -182,7 +182,7 @@ def test_generate_shows_control_characters_in_a_terminal_and_passes_them_to_a_pi
     from typer import testing
 
     monkeypatch.setattr(testing._NamedTextIOWrapper, "isatty", lambda _: True, raising=False)
-    shown = mypt("generate", "dante").output
+    shown = mypt("generate", "dante").stdout
     assert shown.endswith("\\x1b[31mà\n\\u202e\n"), shown
 
 

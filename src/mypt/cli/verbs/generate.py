@@ -47,6 +47,7 @@ def generate(
             sys.stdout.write(shown(piece))
             sys.stdout.flush()
         sys.stdout.write("\0" if several and not terminal else "\n")
+    sys.stdout.flush()
     if terminal and error_console().is_terminal:
         say(error_console(), *after_generating(bundle_path(chosen, out_dir)))
 
