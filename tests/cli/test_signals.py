@@ -32,7 +32,7 @@ AT = {
     "resume, loading": (["resume", "done", "--max-iters", "8"], "mypt.checkpoint.stored.load_tensors"),
     "resume, rehearsing a save": (["resume", "done", "--max-iters", "8"], "mypt.checkpoint.atomic._flush_tree"),
     "resume, timing a step": (["resume", "done", "--max-iters", "8"], "mypt.train.step.Stepper.micro_step"),
-    "generate": (["generate", "done"], "mypt.model.network.Network.forward"),
+    "generate": (["generate", "done"], "mypt.model.network.Network.hidden"),
     "export-fp16, loading": (["export-fp16", "done"], "mypt.checkpoint.stored.load_tensors"),
     "export-fp16, measuring": (["export-fp16", "done"], "mypt.run.exchange.fp16.evaluate"),
     "export-fp16, writing": (["export-fp16", "done"], "mypt.checkpoint.atomic._flush_tree"),
