@@ -127,7 +127,7 @@ def test_an_answer_streams_and_ends_at_the_end_of_the_turn(talk: type[Terminal])
     assert terminal.says("/help\n").count("/save") == 1
     assert terminal.says("/nonsense\n").count("There is no command /nonsense.") == 1
     assert terminal.says("\n").endswith("> ")
-    terminal.says("/quit\n", "/quit")
+    assert "Next:" in terminal.says("/quit\n", "  mypt export dante\n")
     assert terminal.left() == 0
 
 

@@ -1,5 +1,6 @@
 """What a verb says that may come next: calls that are true for the run at hand, and that the command line takes."""
 
+import json
 import random
 import shlex
 import string
@@ -50,6 +51,15 @@ def test_the_second_run_on_a_text_is_compared_with_the_first_and_one_on_another_
 @pytest.mark.parametrize(("how", "call"), [(["--token-conv", "2"], "mypt export m --with-code"), ([], "mypt export m")])
 def test_an_architecture_without_a_home_is_exported_with_code(how: list[str], call: str, mypt: Mypt) -> None:
     assert after(mypt("train", "m", *SHORT, *how).output)[-1] == call
+
+
+def test_a_model_that_has_learned_to_answer_is_talked_to(mypt: Mypt) -> None:
+    talk = [{"role": "user", "content": "and"}, {"role": "assistant", "content": "so"}]
+    lines = [json.dumps({"messages": [*talk, {"role": "user", "content": str(n)}, talk[1]]}) for n in range(60)]
+    Path("talks.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    mypt("prepare", "talks.jsonl", "--chat", "--tokenization", "char", "--out", "talks", "--val-share", "0.2")
+    data = [word for word in SHORT if word not in ("--input-file", "input.txt", "--tokenization", "char")]
+    assert after(mypt("train", "m", "--dataset-dir", "talks", *data).output)[0] == "mypt chat m"
 
 
 def test_where_gold_is_better_it_is_used(mypt: Mypt) -> None:

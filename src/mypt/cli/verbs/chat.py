@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from mypt.checkpoint.atomic import replacing_file
+from mypt.checkpoint.layout import bundle_path
 from mypt.cli.arguments import BundleName, Device, ModelName, OutDir, chosen_name
 from mypt.cli.console import complain, error_console, say
 from mypt.cli.options import given_settings
@@ -47,13 +48,16 @@ def chat(
     """Talk with a model that was trained on conversations; from a pipe, each line is a message."""
     config = resolve_section(ChatConfig, given_settings(ctx))
     chosen = chosen_name(name, model_name)
+    from mypt.cli.next_calls import after_generating
     from mypt.run.chat import open_conversation
 
     conversation = open_conversation(
         chosen, out_dir, config, config.system, device, lambda line: say(error_console(), line)
     )
     if sys.stdin.isatty() and sys.stdout.isatty():
+        bundle = bundle_path(chosen, out_dir)
         _Terminal(conversation).talk()
+        say(error_console(), *after_generating(bundle))
     else:
         _pipe(conversation)
 
