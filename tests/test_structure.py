@@ -17,7 +17,8 @@ from mypt.cli.app import VERBS, app
 
 SOURCE = Path(mypt.__file__).parent
 ORDER = {
-    "commit": 0, "errors": 0, "launch": 0, "regular": 0, "signals": 0, "units": 0, "visible": 0, "schema": 1,
+    "commit": 0, "errors": 0, "launch": 0, "regular": 0, "signals": 0, "threads": 0, "units": 0,
+    "visible": 0, "schema": 1,
     "checkpoint": 2, "log": 2, "mirror": 2, "data": 2, "model": 2, "exchange": 3, "train": 4, "api": 5, "run": 6,
     "board": 7, "order": 7, "cli": 8, "__main__": 9,
 }  # fmt: skip

@@ -14,6 +14,7 @@ from mypt.cli.streams import install
 from mypt.cli.verb import VerbGroup
 from mypt.errors import MyptError, OutputError, ReaderLeftError
 from mypt.launch import Launch
+from mypt.threads import wait_briefly
 
 VERBS = {
     "train": "verbs.train",
@@ -118,6 +119,7 @@ def follow_first(launch: Launch) -> None:
 def main() -> None:
     """Run the command line; where standard output fails what is shown on it, the exit code says so."""
     install()
+    wait_briefly()
     if not (launch := Launch.of()).leads:
         follow_first(launch)
         return
