@@ -124,7 +124,8 @@ def stopped(mypt: Mypt, *words: str) -> str:
 
 
 def test_what_is_said_at_the_end_of_a_session_goes_on_with_it(place: list[str], mypt: Mypt) -> None:
-    (again,) = commands(stopped(mypt, *place))
+    watching, again = commands(stopped(mypt, *place))
+    assert watching[:2] == ["board", "--open"]
     (told,) = commands(mypt("logs", "summarize", "m", *place).output)
     assert again == told
     mypt(*again)

@@ -168,6 +168,19 @@ def test_what_is_removed_comes_back_or_is_gone_for_good(mypt: Mypt, once: Once) 
     assert not list(OUT.rglob("*")) and not list(LOGS.iterdir())
 
 
+@pytest.mark.parametrize("call", ["rm b", "rm a --undo", "rm a --purge", "prune --yes"])
+def test_one_call_at_a_time_has_the_trash(call: str, mypt: Mypt, once: Once) -> None:
+    """The other one would take what is being put there for something that a kill has left."""
+    once("train", "a", *RUN)
+    once("train", "b", *RUN)
+    mypt("rm", "a")
+    before = shown(), sorted((OUT / ".trash").rglob("*"))
+    with locked(OUT / ".trash", print):
+        assert ".trash is being written by" in flat(mypt(*call.split(), ok=False).stderr)
+    assert (shown(), sorted((OUT / ".trash").rglob("*"))) == before
+    mypt(*call.split())
+
+
 def test_prune_puts_away_what_is_superseded_and_nothing_else(mypt: Mypt, once: Once) -> None:
     mypt("train", "b", *RUN)
     assert "Nothing in checkpoints is superseded" in mypt("prune").output

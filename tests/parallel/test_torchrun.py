@@ -165,6 +165,8 @@ def test_a_signal_to_any_process_stops_all_at_the_same_step(torchrun: Torchrun, 
     assert ended.text.count(f"{signum} came to process 1 on ") == ended.text.count("Stopped after step 5") == 1
     assert [e["reason"] for e in events("stopped", "training_stopped")] == [signum]
     assert read_state(Path("checkpoints/stopped")).step == 5
+    if kind == "SIGUSR1":  # what is saved is no other than after SIGTERM
+        return
     assert torchrun(2, "resume", "stopped").code == 0
     whole(*SHARED)
     assert same_weights("stopped", "whole") and same_moments("stopped", "whole")

@@ -33,9 +33,7 @@ def events(name: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.usefixtures("folder")
-@pytest.mark.parametrize(
-    ("ranks", "reduction"), [(128, "sum"), (128, "exact"), pytest.param(1024, "exact", marks=pytest.mark.distributed)]
-)
+@pytest.mark.parametrize(("ranks", "reduction"), [(128, "sum"), (128, "exact"), (1024, "exact")])
 def test_one_of_many_writes_what_one_alone_would(ranks: int, reduction: str, monkeypatch: pytest.MonkeyPatch) -> None:
     a_run("alone", ranks, reduction)
     crowd = Crowd(ranks)

@@ -1,15 +1,20 @@
-"""The calls that follow on what a verb has done, for the run at hand; each can be copied as it stands."""
+"""The calls that follow on what a verb has done, for the run at hand; each can be copied as it stands.
+
+Of a bundle that is damaged nothing is offered.
+"""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec
 
 from mypt.checkpoint.family import record_of
 from mypt.checkpoint.files import read_config, read_tokenizer
 from mypt.checkpoint.layout import base_name, bundle_names, command
 from mypt.checkpoint.lineage import recorded_name
+from mypt.errors import BundleError
 from mypt.exchange.homes import home_or_code
 from mypt.run.exchange.choice import better_gold_of
 from mypt.schema.files.state import TrainingState
@@ -18,6 +23,19 @@ from mypt.schema.settings.output import DEFAULT_OUT_DIR
 if TYPE_CHECKING:
     from mypt.log.compare import Comparison
     from mypt.train.plan import Plan
+
+P = ParamSpec("P")
+
+
+def _of_whole_bundles(calls: Callable[P, list[str]]) -> Callable[P, list[str]]:
+    @wraps(calls)
+    def offered(*args: P.args, **more: P.kwargs) -> list[str]:
+        try:
+            return calls(*args, **more)
+        except BundleError:
+            return []
+
+    return offered
 
 
 def while_training(plan: "Plan", out_dir: Path) -> list[str]:
@@ -28,6 +46,7 @@ def while_training(plan: "Plan", out_dir: Path) -> list[str]:
     return [f"Watch it from another terminal: {shlex.join(['mypt', 'board', '--open', *place])}"]
 
 
+@_of_whole_bundles
 def after_training(run: Path, state: TrainingState) -> list[str]:
     """What can be done with a run that is complete: use it, go on, compare or try something else, export.
 
@@ -41,6 +60,7 @@ def after_training(run: Path, state: TrainingState) -> list[str]:
     return _listed(*calls, export_of(run))
 
 
+@_of_whole_bundles
 def after_comparing(found: "Comparison", words: list[str], out_dir: Path) -> list[str]:
     """What can be done with the best of runs that compare; nothing where it has only its log."""
     losses = [run.results.get("best_val_loss") for run in found.runs]
@@ -51,6 +71,7 @@ def after_comparing(found: "Comparison", words: list[str], out_dir: Path) -> lis
     return _listed(use_of(run), export_of(run))
 
 
+@_of_whole_bundles
 def after_generating(bundle: Path) -> list[str]:
     """How a run is exported that was not exported yet."""
     run = bundle.with_name(base_name(bundle.name))

@@ -13,22 +13,23 @@ from mypt.schema.settings.config import GPTConfig
 
 
 class LayerCache:
-    """KV cache of one layer: keys and values (B, nkv, T, hs) of the previous tokens, in memory taken once.
+    """KV cache of one layer: keys and values (B, nkv, T, hs) of the previous tokens.
 
-    Args:
-        size: tokens that it can hold.
+    Their memory doubles when it is full, so that few tokens are ever copied and none is held for a context not used.
     """
 
-    def __init__(self, size: int) -> None:
-        self.size, self.length = size, 0
-        self._kv: tuple[Tensor, Tensor] | None = None
+    def __init__(self) -> None:
+        self.length = 0
+        self._kv: list[Tensor] = []
 
     def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Append keys and values of new tokens and return those of all tokens."""
-        if self._kv is None:
-            B, nkv, _, hs = k.shape
-            self._kv = k.new_empty(B, nkv, self.size, hs), v.new_empty(B, nkv, self.size, hs)
         start, self.length = self.length, self.length + k.size(2)
+        if not self._kv or self._kv[0].size(2) < self.length:
+            grown = [new.new_empty(*new.shape[:2], 2 * self.length, new.size(3)) for new in (k, v)]
+            for larger, held in zip(grown, self._kv, strict=False):
+                larger[:, :, :start] = held[:, :, :start]
+            self._kv = grown
         for held, new in zip(self._kv, (k, v), strict=True):
             held[:, :, start : self.length] = new
         keys, values = self._kv
@@ -36,15 +37,10 @@ class LayerCache:
 
 
 class Cache:
-    """State of incremental generation: the KV cache of each layer, and the last embeddings for `TokenConv`.
+    """State of incremental generation: the KV cache of each layer, and the last embeddings for `TokenConv`."""
 
-    Args:
-        n_layer: number of layers.
-        size: tokens that it can hold.
-    """
-
-    def __init__(self, n_layer: int, size: int) -> None:
-        self.layers = [LayerCache(size) for _ in range(n_layer)]
+    def __init__(self, n_layer: int) -> None:
+        self.layers = [LayerCache() for _ in range(n_layer)]
         self.last_embeddings: Tensor | None = None
 
     @property

@@ -130,7 +130,7 @@ class Network(nn.Module):
 
     def empty_cache(self) -> Cache:
         """A cache to pass to `forward` for incremental generation."""
-        return Cache(self.config.n_layer, self.config.block_size)
+        return Cache(self.config.n_layer)
 
     def num_params(self) -> int:
         """Number of parameters; shared weights count once."""

@@ -10,7 +10,7 @@ from mypt.checkpoint.family import record_of
 from mypt.checkpoint.lock import holder
 from mypt.errors import BusyError
 from mypt.order.runs import KeptRun, held, run_at
-from mypt.order.trash import Entry, delete, entries, put_away, sweep
+from mypt.order.trash import TRASH, Entry, delete, entries, put_away, sweep
 from mypt.order.usage import bytes_of, runs_of, total_of
 from mypt.schema.files.state import TrainingState
 
@@ -61,23 +61,25 @@ def prune(chosen: Sequence[Superseded], out_dir: Path, notice: Callable[[str], N
     """Move what can go into the trash, and delete what lies there already; with `purge` delete all of it.
 
     Raises:
+        BusyError: a process writes the trash.
         StorageError: the disk refused.
     """
     told = []
-    for found in chosen:
-        entry = found.what
-        if isinstance(entry, KeptRun):
-            try:
-                with held([entry.family.path], notice):
-                    entry = put_away(run_at(entry.family.path))
-            except BusyError as busy:
-                told.append(f"{found.name} stays: {busy.what}")
-                continue
-            if not purge:
-                told.append(f"{found.name} is in the trash.")
-                continue
-        told.append(delete(entry))
-    sweep(out_dir)
+    with held([out_dir / TRASH], notice):
+        for found in chosen:
+            entry = found.what
+            if isinstance(entry, KeptRun):
+                try:
+                    with held([entry.family.path], notice):
+                        entry = put_away(run_at(entry.family.path))
+                except BusyError as busy:
+                    told.append(f"{found.name} stays: {busy.what}")
+                    continue
+                if not purge:
+                    told.append(f"{found.name} is in the trash.")
+                    continue
+            told.append(delete(entry))
+        sweep(out_dir)
     return told
 
 

@@ -63,22 +63,23 @@ def remove(names: Sequence[str], out_dir: Path, notice: Callable[[str], None], *
 
     Raises:
         UsageError: one of them is not there.
-        BusyError: a process writes one of them.
+        BusyError: a process writes one of them, or the trash.
         StorageError: the disk refused; the same call goes on from there.
     """
-    sweep(out_dir)
-    runs = [run for name in names if (run := _run_to_remove(name, out_dir, purge=purge)) is not None]
     told = []
-    with held([run.family.path for run in runs], notice):
-        for run in runs:
-            if not (now := run_at(run.family.path)).bundles:  # it went with its run
-                continue
-            entry = put_away(now)
-            told.append(f"{', '.join(entry.record.bundles)} is in {display_path(entry.folder)} now.")
-    if not purge:
-        return told
-    gone = [entry for entry in entries(out_dir) if entry.record.name in [Path(name).name for name in names]]
-    return [delete(entry) for entry in gone]
+    with held([out_dir / TRASH], notice):
+        sweep(out_dir)
+        runs = [run for name in names if (run := _run_to_remove(name, out_dir, purge=purge)) is not None]
+        with held([run.family.path for run in runs], notice):
+            for run in runs:
+                if not (now := run_at(run.family.path)).bundles:  # it went with its run
+                    continue
+                entry = put_away(now)
+                told.append(f"{', '.join(entry.record.bundles)} is in {display_path(entry.folder)} now.")
+        if not purge:
+            return told
+        gone = [entry for entry in entries(out_dir) if entry.record.name in [Path(name).name for name in names]]
+        return [delete(entry) for entry in gone]
 
 
 def _run_to_remove(name: str, out_dir: Path, *, purge: bool) -> KeptRun | None:
@@ -92,7 +93,7 @@ def _run_to_remove(name: str, out_dir: Path, *, purge: bool) -> KeptRun | None:
 
 
 def put_away(run: KeptRun) -> Entry:
-    """Move a run into the trash; the caller holds its lock.
+    """Move a run into the trash; the caller holds the locks of both.
 
     The record comes first, then the log, and the run's own bundle last, by which a call finds what a kill has left.
     """
@@ -153,21 +154,23 @@ def restore(names: Sequence[str], out_dir: Path, notice: Callable[[str], None]) 
     """Put back what was removed last under each name.
 
     Raises:
+        BusyError: a process writes the trash.
         UsageError: the trash has nothing of that name.
         ConflictError: its place is taken.
         StorageError: the disk refused; the same call goes on from there.
     """
-    sweep(out_dir)
-    last = {entry.record.name: entry for entry in entries(out_dir)}
-    for name in names:
-        if name not in last:
-            todo = f"It has: {', '.join(last)}." if last else "It is empty."
-            raise UsageError(f"There is no {name!r} in the trash of {out_dir}{did_you_mean(name, last)}", todo)
-    chosen = [last[name] for name in names]
-    with held([out_dir / entry.record.name for entry in chosen], notice):
-        for entry in chosen:
-            _check_places_are_free(entry)
-        return [_put_back(entry) for entry in chosen]
+    with held([out_dir / TRASH], notice):
+        sweep(out_dir)
+        last = {entry.record.name: entry for entry in entries(out_dir)}
+        for name in names:
+            if name not in last:
+                todo = f"It has: {', '.join(last)}." if last else "It is empty."
+                raise UsageError(f"There is no {name!r} in the trash of {out_dir}{did_you_mean(name, last)}", todo)
+        chosen = [last[name] for name in names]
+        with held([out_dir / entry.record.name for entry in chosen], notice):
+            for entry in chosen:
+                _check_places_are_free(entry)
+            return [_put_back(entry) for entry in chosen]
 
 
 def _moves(entry: Entry) -> list[tuple[Path, Path]]:
